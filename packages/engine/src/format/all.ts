@@ -1,0 +1,7 @@
+/** Every disk format the engine has, in probing order of preference. */
+import type { DiskFormat } from './format.ts'
+import { qcow2 } from './qcow2/index.ts'
+import { raw } from './raw/index.ts'
+
+/** Pass this list, or a part of it, wherever `formats` is asked for. */
+export const allFormats: readonly DiskFormat[] = [qcow2, raw]

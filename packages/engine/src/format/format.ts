@@ -1,0 +1,149 @@
+/** The contract of a disk format: a plain value in a list that the caller passes. Nothing registers itself. */
+import type {
+  ByteSource,
+  ByteStore,
+  Codecs,
+  Disk,
+  Gate,
+  GateRole,
+  Limits,
+  RunOptions,
+  WritableDisk,
+} from '../core/index.ts'
+import type { OptionSpec, OptionValues } from './options.ts'
+
+/** What a format can do; drives help, API errors and greyed-out buttons. */
+export interface Capabilities {
+  read: boolean
+  write: boolean
+  create: boolean
+  check: boolean
+  repair: boolean
+  resize: boolean
+  snapshots: boolean
+  backing: boolean
+  compress: boolean
+  measure: boolean
+}
+
+/** What a probe may look at: the first bytes (up to 128 KiB) and the last 1536 of a source. */
+export interface ProbeWindow {
+  name: string
+  size: number
+  head: Uint8Array
+  tail: Uint8Array
+}
+
+/** A probe's answer: how sure (0 to 100; 1 is raw's "nothing else fits") and why. */
+export interface ProbeVerdict {
+  score: number
+  evidence: string
+}
+
+/** How a disk is opened. */
+export interface OpenContext {
+  mode: 'read' | 'write'
+  /** `use` reads guest content; `info` opens no other file; `check` opens what is damaged too, so that `check` can look at it. */
+  purpose: 'use' | 'info' | 'check'
+  gate: Gate
+  limits: Limits
+  codecs: Codecs
+  /** Window of a raw image, in bytes. Only `raw` looks at it. */
+  window?: { offset?: number; size?: number } | undefined
+  /** Warnings for people: something is odd and was dealt with. */
+  warn(message: string): void
+  /** Opens the disk under this one (`backing` or `parent`), read-only, by the name recorded in the image. Given by `openDisk`, which keeps
+   *  count of the depth and sees loops. `format` undefined means probe. */
+  openParent(request: { name: string; format?: string | undefined; role: GateRole }): Promise<Disk>
+  /** Opens a further file of this image (a data file, an extent) through the gate, in the context's mode. */
+  openFile(request: { name: string; role: GateRole }): Promise<ByteSource>
+}
+
+/** Where a new image is written. */
+export interface CreateTarget {
+  /** Empty, or a device, opened for writing. */
+  store: ByteStore
+  /** Creates and opens a further file of the image, through the gate. */
+  sibling(name: string): Promise<ByteStore>
+}
+
+/** What a new image shall be. `size` is the virtual size in bytes, already bounded by `Limits`. */
+export interface CreatePlan {
+  size: number
+  options: OptionValues
+  backing?: { name: string; format?: string | undefined; disk?: Disk | undefined } | undefined
+  signal?: AbortSignal | undefined
+}
+
+/** What `check` found, in QEMU's terms. Counters that a format does not know are absent. */
+export interface CheckResult {
+  checkErrors: number
+  leaks: number
+  corruptions: number
+  leaksFixed: number
+  corruptionsFixed: number
+  imageEndOffset?: number | undefined
+  totalClusters?: number | undefined
+  allocatedClusters?: number | undefined
+  fragmentedClusters?: number | undefined
+  compressedClusters?: number | undefined
+}
+
+/** How `check` runs. A repair wants a disk opened for writing with purpose `check`. */
+export interface CheckOptions extends RunOptions {
+  repair: 'none' | 'leaks' | 'all'
+  /** Each finding, in QEMU's words where it has them. `error` goes to standard error in QEMU, `note` to standard output. */
+  report(line: string, level: 'error' | 'note'): void
+}
+
+/** What a target file would need. Bytes. */
+export interface Measure {
+  required: number
+  fullyAllocated: number
+  /** Bytes for the bitmaps of the source, where both sides can hold them. */
+  bitmaps?: number | undefined
+}
+
+/** What `measure` is asked: a size alone, or a source disk whose data would be written. */
+export interface MeasureRequest extends RunOptions {
+  /** Virtual size in bytes; ignored when there is a source. */
+  size: number
+  source?: Disk | undefined
+  options: OptionValues
+}
+
+/** A conversion that is written front to back, to a pipe or a socket. */
+export interface StreamPlan {
+  /** Exact length in bytes, where it is known before the first byte (always, unless units are compressed). */
+  length: number | undefined
+  chunks(signal?: AbortSignal): AsyncIterable<Uint8Array>
+}
+
+/** A disk format. */
+export interface DiskFormat {
+  readonly name: string
+  readonly aliases: readonly string[]
+  readonly extensions: readonly string[]
+  readonly can: Capabilities
+  /** Creation options, in QEMU's order. */
+  readonly options: readonly OptionSpec[]
+  /** Looks at head and tail; never throws. Undefined: not this format. */
+  probe(window: ProbeWindow): ProbeVerdict | undefined
+  /** Opens an image; with `context.mode` `write` the result is a `WritableDisk`. The disk owns `source` from then on, also when this fails. */
+  open(source: ByteSource, context: OpenContext): Promise<Disk | WritableDisk>
+  /** Writes a new, empty image. The caller opens it afterwards. Returns the options as they took effect, in QEMU's order, for the
+   *  "Formatting" line. */
+  create?(target: CreateTarget, plan: CreatePlan): Promise<void>
+  /** The options of a creation with defaults filled in, in the order QEMU prints them; checks that they fit together, touching nothing.
+   *  @throws MoraineError `invalid`. */
+  resolveOptions?(size: bigint, options: OptionValues, backing?: { name: string; format?: string | undefined }): OptionValues
+  /** Plans `disk` as an image of this format written front to back; allocation follows the extents of `disk`. */
+  stream?(disk: Disk, options: OptionValues): Promise<StreamPlan>
+  check?(disk: Disk, options: CheckOptions): Promise<CheckResult>
+  measure?(request: MeasureRequest): Promise<Measure>
+}
+
+/** Finds a format by name or alias. */
+export function findFormat(formats: readonly DiskFormat[], name: string): DiskFormat | undefined {
+  return formats.find((format) => format.name === name || format.aliases.includes(name))
+}

@@ -1,0 +1,137 @@
+/** Opens a disk, and the chain under it: probing, the gate, depth and loops are decided here, once for every format. */
+import {
+  type ByteSource,
+  type Codecs,
+  closedGate,
+  type Disk,
+  defaultLimits,
+  type Gate,
+  type Limits,
+  MoraineError,
+} from '../core/index.ts'
+import { type DiskFormat, findFormat, type OpenContext, type ProbeVerdict, type ProbeWindow } from './format.ts'
+
+/** How to open a disk. Only `formats` is needed: what is not in the list is not known. */
+export interface OpenOptions {
+  formats: readonly DiskFormat[]
+  /** The format's name or alias; probed when absent. */
+  format?: string | undefined
+  /** Default `read`. */
+  mode?: 'read' | 'write' | undefined
+  /** Default `use`. */
+  purpose?: OpenContext['purpose'] | undefined
+  /** Default: nothing else is opened. */
+  gate?: Gate | undefined
+  limits?: Partial<Limits> | undefined
+  codecs?: Codecs | undefined
+  window?: OpenContext['window']
+  warn?: ((message: string) => void) | undefined
+}
+
+const headBytes = 128 * 1024
+const tailBytes = 1536
+
+/** Reads the head and the tail that probes look at. */
+export async function readProbeWindow(source: ByteSource): Promise<ProbeWindow> {
+  const head = new Uint8Array(Math.min(headBytes, source.size))
+  await source.read(0, head)
+  const tailLength = Math.min(tailBytes, source.size)
+  const tail = tailLength <= head.length && source.size <= head.length ? head.subarray(head.length - tailLength) : new Uint8Array(tailLength)
+  if (tail.buffer !== head.buffer) await source.read(source.size - tailLength, tail)
+  return { name: source.name, size: source.size, head, tail }
+}
+
+/** Every format that recognises the source, the surest first. */
+export async function probeFormats(
+  source: ByteSource,
+  formats: readonly DiskFormat[],
+): Promise<{ format: DiskFormat; verdict: ProbeVerdict }[]> {
+  const window = await readProbeWindow(source)
+  const found: { format: DiskFormat; verdict: ProbeVerdict }[] = []
+  for (const format of formats) {
+    const verdict = format.probe(window)
+    if (verdict !== undefined && verdict.score > 0) found.push({ format, verdict })
+  }
+  return found.sort((a, b) => b.verdict.score - a.verdict.score)
+}
+
+/** Opens the disk in `source`, which belongs to the disk from then on (also when this fails).
+ *  @throws MoraineError `invalid` for an unknown format name, `not-this-format` when nothing fits, and whatever the format says. */
+export async function openDisk(source: ByteSource, options: OpenOptions): Promise<Disk> {
+  return openInChain(source, options, [])
+}
+
+interface ChainLink {
+  name: string
+  identity: string | undefined
+}
+
+async function openInChain(source: ByteSource, options: OpenOptions, above: readonly ChainLink[]): Promise<Disk> {
+  const limits: Limits = { ...defaultLimits, ...options.limits }
+  const gate = options.gate ?? closedGate
+  const chain = [...above, { name: source.name, identity: source.identity }]
+  try {
+    refuseLoop(source, above, limits)
+    const format = await chooseFormat(source, options)
+    const mode = options.mode ?? 'read'
+    return await format.open(source, {
+      mode,
+      purpose: options.purpose ?? 'use',
+      gate,
+      limits,
+      codecs: options.codecs ?? {},
+      window: options.window,
+      warn: options.warn ?? (() => {}),
+      async openParent({ name, format: parentFormat, role }) {
+        const parent = await gate.open({ from: source.name, name, role, mode: 'read' })
+        const { window: _window, ...rest } = options
+        return openInChain(parent, { ...rest, format: parentFormat, mode: 'read' }, chain)
+      },
+      openFile: ({ name, role }) => gate.open({ from: source.name, name, role, mode }),
+    })
+  } catch (error) {
+    await source.close()
+    throw error
+  }
+}
+
+function refuseLoop(source: ByteSource, above: readonly ChainLink[], limits: Limits): void {
+  const same = (link: ChainLink) =>
+    source.identity === undefined ? link.name === source.name : link.identity === source.identity
+  const top = above[0]
+  if (above.some(same)) {
+    throw new MoraineError('invalid', `Backing file '${source.name}' creates an infinite loop.`, {
+      path: top?.name,
+      field: 'backing file',
+      value: source.name,
+      rule: 'a chain in which no image stands twice',
+    })
+  }
+  if (above.length >= limits.chainDepth) {
+    throw new MoraineError('limit', 'the chain of backing files is too long', {
+      path: top?.name,
+      field: 'chain depth',
+      value: above.length + 1,
+      rule: `at most ${limits.chainDepth} images`,
+    })
+  }
+}
+
+async function chooseFormat(source: ByteSource, options: OpenOptions): Promise<DiskFormat> {
+  if (options.format !== undefined) {
+    const format = findFormat(options.formats, options.format)
+    if (format === undefined) {
+      throw new MoraineError('invalid', `Unknown driver '${options.format}'`, {
+        path: source.name,
+        field: 'format',
+        rule: `one of ${options.formats.map(({ name }) => name).join(', ')}`,
+      })
+    }
+    return format
+  }
+  const [best] = await probeFormats(source, options.formats)
+  if (best === undefined) {
+    throw new MoraineError('not-this-format', 'Could not determine image format', { path: source.name })
+  }
+  return best.format
+}

@@ -1,0 +1,15 @@
+/** Creating and measuring raw images. */
+import type { Preallocation } from '../../core/index.ts'
+import type { CreatePlan, CreateTarget, Measure, MeasureRequest } from '../format.ts'
+
+/** Sizes the store; on a device it only checks that the disk fits, as a device keeps its size. */
+export async function createRaw(target: CreateTarget, plan: CreatePlan): Promise<void> {
+  const mode = (plan.options.preallocation as Preallocation | undefined) ?? 'off'
+  await target.store.resize(plan.size, mode)
+}
+
+/** A raw target needs the whole virtual size, holes included. */
+export async function measureRaw(request: MeasureRequest): Promise<Measure> {
+  const size = request.source?.size ?? request.size
+  return { required: size, fullyAllocated: size }
+}
