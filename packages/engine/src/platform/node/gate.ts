@@ -1,0 +1,42 @@
+/** File names as QEMU reads them, and the gate that opens what images name. Facts: QEMU 7.2 `block.c` (path_has_protocol, path_combine). */
+import { type Gate, MoraineError } from '../../core/index.ts'
+import { type OpenFileOptions, openFile } from './open-file.ts'
+
+/** What stands before the first colon, when no slash comes before it: `nbd` in `nbd://host`, `json` in `json:{…}`. */
+export function protocolOf(name: string): string | undefined {
+  return /^([^:/]*):/.exec(name)?.[1]
+}
+
+/** The path on this host that a name means: `file:` is taken off; `./a:b` and `/a:b` are paths as they stand.
+ *  @throws MoraineError `unsupported` for every other protocol. */
+export function localPath(name: string): string {
+  const protocol = protocolOf(name)
+  if (protocol === undefined) return name
+  if (protocol === 'file') return name.slice('file:'.length)
+  throw new MoraineError('unsupported', `Unknown protocol '${protocol}'`, {
+    path: name,
+    field: 'protocol',
+    value: protocol,
+    hint: `Write file:${name} if this is the name of a file.`,
+  })
+}
+
+/** A gate that opens every file which images name, as qemu-img does: relative names are relative to the folder of the image that names them.
+ *  `lock` is `openFile`'s, for the files it opens. */
+export function fileGate(options: Pick<OpenFileOptions, 'lock' | 'native' | 'sync'> = {}): Gate {
+  const resolve: Gate['resolve'] = ({ from, name }) => {
+    if (name.startsWith('/') || protocolOf(name) !== undefined) return name
+    return from.slice(0, Math.max(from.lastIndexOf('/'), protocolOf(from)?.length ?? -1) + 1) + name
+  }
+  return {
+    resolve,
+    open: (request) => {
+      const name = resolve(request)
+      return openNamed(name, { ...options, mode: request.mode })
+    },
+  }
+}
+
+async function openNamed(name: string, options: OpenFileOptions) {
+  return openFile(localPath(name), { ...options, name })
+}

@@ -1,0 +1,7 @@
+/** What Node gives the engine: `#platform` outside browsers. */
+export { fileGate, localPath, protocolOf } from './gate.ts'
+export { codeOf, strerror } from './host-error.ts'
+export { type ImageLock, imageLocks, type LockPermission, lockImage, unlockImage } from './locks.ts'
+export { nativeAvailable } from './native.ts'
+export { type NewFile, type NewFileOptions, newFile } from './new-file.ts'
+export { type OpenFileOptions, openFile } from './open-file.ts'
