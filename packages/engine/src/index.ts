@@ -1,7 +1,10 @@
 /** The public face of the engine: what Node and browsers share. */
 
 export * from './core/index.ts'
+export { allFormats } from './format/all.ts'
 export * from './format/format.ts'
 export * from './format/open-disk.ts'
 export * from './format/options.ts'
+export { qcow2 } from './format/qcow2/index.ts'
 export { raw } from './format/raw/index.ts'
+export * from './operation/index.ts'

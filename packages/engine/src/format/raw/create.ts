@@ -8,8 +8,8 @@ export async function createRaw(target: CreateTarget, plan: CreatePlan): Promise
   await target.store.resize(plan.size, mode)
 }
 
-/** A raw target needs the whole virtual size, holes included. */
+/** A raw target needs the whole virtual size, holes included, in whole sectors of 512. */
 export async function measureRaw(request: MeasureRequest): Promise<Measure> {
-  const size = request.source?.size ?? request.size
+  const size = Math.ceil((request.source?.size ?? request.size) / 512) * 512
   return { required: size, fullyAllocated: size }
 }

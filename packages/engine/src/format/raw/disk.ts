@@ -1,4 +1,6 @@
 /** Reading and writing raw images, or a window of one. */
+
+import type { Disk } from '../../core/index.ts'
 import {
   type ByteSource,
   type ByteStore,
@@ -11,7 +13,6 @@ import {
   type WritableDisk,
   type ZeroMode,
 } from '../../core/index.ts'
-import type { Disk } from '../../core/index.ts'
 import type { OpenContext } from '../format.ts'
 
 const sector = 512
@@ -79,7 +80,9 @@ class RawDisk implements Disk {
       }
     }
     if (inFile < length) {
-      yield [{ offset: offset + inFile, length: length - inFile, allocated: true, data: false, zero: true, depth: 0 }]
+      const at = offset + inFile
+      const host = { source: this.file, offset: this.start + at }
+      yield [{ offset: at, length: length - inFile, allocated: true, data: false, zero: true, depth: 0, host }]
     }
   }
 

@@ -3,6 +3,7 @@ import type { DiskFormat } from '../format.ts'
 import { createRaw, measureRaw } from './create.ts'
 import { openRaw } from './disk.ts'
 import { rawOptions } from './options.ts'
+import { streamRaw } from './stream.ts'
 
 /** The raw format. It recognises everything, as the last resort. */
 export const raw: DiskFormat = {
@@ -25,6 +26,7 @@ export const raw: DiskFormat = {
   probe: () => ({ score: 1, evidence: 'no other format was recognised' }),
   open: openRaw,
   create: createRaw,
-  resolveOptions: (_size, options) => options,
+  resolveOptions: (size, { size: _again, ...options }) => ({ size, ...options }),
+  stream: streamRaw,
   measure: measureRaw,
 }

@@ -1,0 +1,205 @@
+/** Converting a disk: first a plan that tells what will be written and what is lost, then the bytes. */
+import {
+  type Disk,
+  type Extent,
+  MoraineError,
+  type RunOptions,
+  throwIfCancelled,
+  type WritableDisk,
+} from '../core/index.ts'
+import type { DiskFormat, StreamPlan } from '../format/format.ts'
+import type { OptionValues } from '../format/options.ts'
+import { copyDisk } from './copy.ts'
+import { findLosses, type Loss } from './losses.ts'
+import { cutOfSource } from './segments.ts'
+
+/** How a disk is converted. */
+export interface ConversionRequest {
+  format: DiskFormat
+  /** Creation options of the target, validated. */
+  options?: OptionValues | undefined
+  /** Store packed units (-c). */
+  compress?: boolean | undefined
+  /** Least bytes of zeros that are left out of a write (-S): a multiple of 512, at most 16 MiB; default 4096. 0: everything is written, zeros too. */
+  sparseBytes?: number | undefined
+  /** The target's backing file (-B), which holds the same as the source's does; `disk` lets zeros after its end be left out. */
+  backing?: { name: string; format?: string | undefined; disk?: Disk | undefined } | undefined
+  /** Whether the target reads as zeros before it is written. By default a file does and a device does not, unless a format with tables
+   *  was just created on it. Say `false` when writing into an image that existed before (-n), `true` for `--target-is-zero`. */
+  targetIsZero?: boolean | undefined
+  /** Most requests in flight (-m), 1 to 16; default 8. */
+  requests?: number | undefined
+  /** Let later pieces be written before earlier ones (-W): the layout of the target then differs from run to run. */
+  outOfOrder?: boolean | undefined
+  /** Write zeros for what cannot be read, with a warning for each sector. */
+  salvage?: boolean | undefined
+  /** Bytes of content per second at most (-r). */
+  rate?: number | undefined
+  /** Copy inside the kernel where both sides lie plain (-C); zeros are not looked for then. */
+  copyOffload?: boolean | undefined
+  /** Copy dirty bitmaps (--bitmaps). */
+  bitmaps?: boolean | undefined
+  /** Warnings for people. */
+  warn?: ((message: string) => void) | undefined
+}
+
+/** A conversion, ready to run. */
+export interface ConversionPlan {
+  /** Bytes. */
+  readonly virtualSize: number
+  /** Exact bytes of the streamed target where that is known without asking `stream()`: raw. */
+  readonly length: number | undefined
+  /** What the target will not have. */
+  readonly losses: readonly Loss[]
+  /** Writes into an opened, empty disk of the format, and flushes it. Nothing is in flight any more when this returns or throws. Closing stays with the caller.
+   *  @throws MoraineError `invalid` when the disk is too small, `cancelled`, and what reading and writing throw. */
+  run(target: WritableDisk, run?: RunOptions): Promise<void>
+  /** The target written front to back: holes and packed units as the source has them, zeros not looked for.
+   *  @throws MoraineError `unsupported` when the format or the request needs a target that can be written anywhere. */
+  stream(): Promise<StreamPlan>
+}
+
+const maxSparse = 16 * 1024 * 1024
+
+/** Most extents that a plan remembers: more are asked for again on each walk. */
+const rememberedExtents = 65_536
+
+/** Plans writing what `source` holds as another image. Reads the source's tables, not its content.
+ *  @throws MoraineError `invalid` when the request contradicts itself (QEMU's words), `unsupported`. */
+export async function planConversion(source: Disk, request: ConversionRequest): Promise<ConversionPlan> {
+  checkRequest(source, request)
+  const extents = await rememberExtents(source)
+  const { format } = request
+  const losses = findLosses(source, format, {
+    bitmaps: request.bitmaps ?? false,
+    backing: request.backing !== undefined,
+  })
+  return {
+    virtualSize: source.size,
+    length: format.name === 'raw' ? source.size : undefined,
+    losses,
+    run: (target, run = {}) => runCopy(source, target, request, extents, run),
+    async stream() {
+      if (format.stream === undefined || request.compress === true || request.backing !== undefined) {
+        const what = request.compress === true ? 'compressed ' : request.backing === undefined ? '' : 'overlay '
+        throw new MoraineError('unsupported', `${what}${format.name} cannot be written front to back`, {
+          format: format.name,
+          hint: 'write to a file',
+        })
+      }
+      return format.stream(source, request.options ?? {})
+    },
+  }
+}
+
+function checkRequest(source: Disk, request: ConversionRequest): void {
+  const fail = (field: string, reason: string): never => {
+    throw new MoraineError('invalid', reason, { path: source.name, field })
+  }
+  const { sparseBytes = 4096, requests = 8, format } = request
+  if (sparseBytes < 0 || sparseBytes % 512 !== 0 || sparseBytes > maxSparse) {
+    fail(
+      'sparseBytes',
+      `Invalid buffer size for sparse output specified. Valid sizes are multiples of 512 up to ${maxSparse}. Select 0 to disable sparse detection (fully allocates output).`,
+    )
+  }
+  if (!Number.isInteger(requests) || requests < 1 || requests > 16) {
+    fail('requests', 'Invalid number of coroutines. Allowed number of coroutines is between 1 and 16')
+  }
+  if (request.compress === true) {
+    if (!format.can.compress) fail('compress', 'Compression not supported for this file format')
+    if (request.copyOffload === true) fail('copyOffload', 'Cannot enable copy offloading when -c is used')
+    const preallocation = request.options?.preallocation
+    if (preallocation !== undefined && preallocation !== 'off') {
+      fail('preallocation', 'Compression and preallocation not supported at the same time')
+    }
+  }
+  if (request.copyOffload === true && request.salvage === true) {
+    fail('salvage', 'Cannot use copy offloading in salvaging mode')
+  }
+  if (request.targetIsZero === true && request.backing !== undefined) {
+    fail('targetIsZero', 'Cannot use --target-is-zero when the destination image has a backing file')
+  }
+  if (request.bitmaps === true) {
+    throw new MoraineError('unsupported', 'copying dirty bitmaps is not supported yet', {
+      path: source.name,
+      field: 'bitmaps',
+    })
+  }
+}
+
+/** The extents of a source, from memory where there are few. */
+async function rememberExtents(source: Disk): Promise<(signal?: AbortSignal) => AsyncIterable<Extent[]>> {
+  const known: Extent[] = []
+  const again = (signal?: AbortSignal): AsyncIterable<Extent[]> => source.extents(0, source.size, signal)
+  if (source.size === 0) return () => inBatches(known)
+  for await (const batch of again()) {
+    if (known.length + batch.length > rememberedExtents) return again
+    for (const extent of batch) known.push(extent)
+  }
+  return () => inBatches(known)
+}
+
+async function* inBatches(extents: Extent[]): AsyncIterable<Extent[]> {
+  if (extents.length > 0) yield extents
+}
+
+async function runCopy(
+  source: Disk,
+  target: WritableDisk,
+  request: ConversionRequest,
+  extents: (signal?: AbortSignal) => AsyncIterable<Extent[]>,
+  run: RunOptions,
+): Promise<void> {
+  throwIfCancelled(run.signal, source.name)
+  if (target.size < source.size) {
+    throw new MoraineError('invalid', 'output file is smaller than input file', {
+      path: target.name,
+      field: 'size',
+      value: target.size,
+      rule: `at least ${source.size}`,
+    })
+  }
+  const sparse = request.sparseBytes ?? 4096
+  const overBacking = request.backing !== undefined
+  await copyDisk(
+    {
+      source,
+      target,
+      extents,
+      cut: {
+        total: source.size,
+        overBacking,
+        backingSize: request.backing?.disk?.size,
+        ...cutOfSource(source),
+        unit: request.compress === true ? packedUnit(target) : undefined,
+      },
+      sparse,
+      isZero: request.targetIsZero ?? (sparse > 0 && !overBacking && newReadsAsZeros(target, request)),
+      requests: request.requests ?? 8,
+      ordered: request.outOfOrder !== true,
+      offload: request.copyOffload === true || (sparse === 0 && request.salvage !== true),
+      salvage: request.salvage === true ? (request.warn ?? (() => {})) : undefined,
+      rate: request.rate,
+    },
+    run,
+  )
+  await target.flush()
+}
+
+function packedUnit(target: WritableDisk): number {
+  if (target.packedUnit === undefined || target.writePacked === undefined) {
+    throw new MoraineError('unsupported', 'Compression not supported for this file format', {
+      path: target.name,
+      format: target.format,
+    })
+  }
+  return target.packedUnit
+}
+
+/** A new file reads as zeros. A new image on a device does where its tables say so, which preallocated ones do not. */
+function newReadsAsZeros(target: WritableDisk, request: ConversionRequest): boolean {
+  if (target.kind !== 'device') return true
+  const preallocation = request.options?.preallocation
+  return target.format !== 'raw' && (preallocation === undefined || preallocation === 'off')
+}

@@ -1,0 +1,71 @@
+/** What a copy needs to know, and the counting of its progress. */
+import {
+  type Disk,
+  type Extent,
+  type Progress,
+  type RunOptions,
+  throwIfCancelled,
+  type WritableDisk,
+} from '../core/index.ts'
+import { type Cut, cutSegments, type Segment } from './segments.ts'
+
+/** Everything that a copy needs to know. */
+export interface CopyJob {
+  source: Disk
+  target: WritableDisk
+  extents: (signal?: AbortSignal) => AsyncIterable<Extent[]>
+  cut: Cut
+  /** Least bytes of zeros left out of a write; 0 writes all. */
+  sparse: number
+  /** The target reads as zeros where nothing is written. */
+  isZero: boolean
+  /** Most requests in flight. */
+  requests: number
+  ordered: boolean
+  /** Copy inside the kernel where possible. */
+  offload: boolean
+  /** Where warnings of unreadable sectors go; undefined when such a sector ends the copy. */
+  salvage: ((message: string) => void) | undefined
+  /** Bytes per second. */
+  rate: number | undefined
+}
+
+/** Counts guest bytes that are worked on, as `qemu-img convert -p` does: data, and with -S 0 zeros too. */
+export class Counter {
+  readonly #report: ((progress: Progress) => void) | undefined
+  readonly #total: number
+  readonly #zeros: boolean
+  #done = 0
+
+  static async of(job: CopyJob, run: RunOptions): Promise<Counter> {
+    let total = 0
+    if (run.onProgress !== undefined) {
+      for await (const batch of cutSegments(job.extents(run.signal), job.cut)) {
+        throwIfCancelled(run.signal, job.source.name)
+        for (const segment of batch) if (isWork(segment, job.sparse === 0)) total += segment.length
+      }
+    }
+    return new Counter(run.onProgress, total, job.sparse === 0)
+  }
+
+  private constructor(report: ((progress: Progress) => void) | undefined, total: number, zeros: boolean) {
+    this.#report = report
+    this.#total = total
+    this.#zeros = zeros
+    report?.({ done: 0, total })
+  }
+
+  add(segment: Segment): void {
+    if (this.#report === undefined || !isWork(segment, this.#zeros)) return
+    this.#done = Math.min(this.#done + segment.length, this.#total)
+    this.#report({ done: this.#done, total: this.#total })
+  }
+
+  end(): void {
+    if (this.#done < this.#total) this.#report?.({ done: this.#total, total: this.#total })
+  }
+}
+
+function isWork(segment: Segment, zeros: boolean): boolean {
+  return segment.kind === 'data' || (zeros && segment.kind === 'zero')
+}

@@ -1,0 +1,54 @@
+/** What a conversion does not carry over, with the reason: shown before any byte moves. */
+import type { DetailValue, Disk } from '../core/index.ts'
+import type { DiskFormat } from '../format/format.ts'
+
+/** One thing of the source that the target will not have. */
+export interface Loss {
+  /** A word for programs: `snapshots`, `bitmaps`, `encryption`, `backing file`, `data file`, `size`. */
+  what: string
+  /** A sentence for people. */
+  reason: string
+}
+
+/** Lists the losses of writing `source` as `format`. */
+export function findLosses(source: Disk, format: DiskFormat, kept: { bitmaps: boolean; backing: boolean }): Loss[] {
+  const info = source.info()
+  const losses: Loss[] = []
+  if (info.snapshots.length > 0) {
+    const count = info.snapshots.length
+    losses.push({
+      what: 'snapshots',
+      reason: `${count} internal snapshot${count === 1 ? ' is' : 's are'} not copied: only the current content is`,
+    })
+  }
+  const bitmaps = listLength(info.details?.data.bitmaps)
+  if (bitmaps > 0 && !kept.bitmaps) {
+    losses.push({
+      what: 'bitmaps',
+      reason: `${bitmaps} dirty bitmap${bitmaps === 1 ? ' is' : 's are'} not copied`,
+    })
+  }
+  if (info.encrypted === true) {
+    losses.push({ what: 'encryption', reason: `the ${format.name} image is written unencrypted` })
+  }
+  if (info.backing !== undefined && !kept.backing) {
+    losses.push({
+      what: 'backing file',
+      reason: `what '${info.backing.name}' holds is copied into the new image, which stands alone`,
+    })
+  }
+  if (info.details?.data['data-file'] !== undefined) {
+    losses.push({ what: 'data file', reason: 'what the external data file holds is copied into the new image' })
+  }
+  if (info.format === 'raw' && source.file.size < source.size) {
+    losses.push({
+      what: 'size',
+      reason: `the size is rounded up to whole sectors, from ${source.file.size} to ${source.size} bytes`,
+    })
+  }
+  return losses
+}
+
+function listLength(value: DetailValue | undefined): number {
+  return Array.isArray(value) ? value.length : 0
+}
