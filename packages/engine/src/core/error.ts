@@ -88,5 +88,6 @@ export function isMoraineError(error: unknown, kind?: ErrorKind): error is Morai
 
 /** Throws kind `cancelled` when the signal has fired. Cheap enough for inner loops. */
 export function throwIfCancelled(signal: AbortSignal | undefined, path?: string): void {
-  if (signal?.aborted) throw new MoraineError('cancelled', 'the operation was cancelled', { path, cause: signal.reason })
+  if (signal?.aborted)
+    throw new MoraineError('cancelled', 'the operation was cancelled', { path, cause: signal.reason })
 }

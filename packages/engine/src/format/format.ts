@@ -136,7 +136,11 @@ export interface DiskFormat {
   create?(target: CreateTarget, plan: CreatePlan): Promise<void>
   /** The options of a creation with defaults filled in, in the order QEMU prints them; checks that they fit together, touching nothing.
    *  @throws MoraineError `invalid`. */
-  resolveOptions?(size: bigint, options: OptionValues, backing?: { name: string; format?: string | undefined }): OptionValues
+  resolveOptions?(
+    size: bigint,
+    options: OptionValues,
+    backing?: { name: string; format?: string | undefined },
+  ): OptionValues
   /** Plans `disk` as an image of this format written front to back; allocation follows the extents of `disk`. */
   stream?(disk: Disk, options: OptionValues): Promise<StreamPlan>
   check?(disk: Disk, options: CheckOptions): Promise<CheckResult>

@@ -36,7 +36,10 @@ export async function readProbeWindow(source: ByteSource): Promise<ProbeWindow> 
   const head = new Uint8Array(Math.min(headBytes, source.size))
   await source.read(0, head)
   const tailLength = Math.min(tailBytes, source.size)
-  const tail = tailLength <= head.length && source.size <= head.length ? head.subarray(head.length - tailLength) : new Uint8Array(tailLength)
+  const tail =
+    tailLength <= head.length && source.size <= head.length
+      ? head.subarray(head.length - tailLength)
+      : new Uint8Array(tailLength)
   if (tail.buffer !== head.buffer) await source.read(source.size - tailLength, tail)
   return { name: source.name, size: source.size, head, tail }
 }
