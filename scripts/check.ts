@@ -5,10 +5,11 @@ import { homedir, tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { checkDocs } from './check/docs.ts'
 import { checkFloors, type Manifest, type Package } from './check/floors.ts'
+import { checkLock } from './check/lock.ts'
 import { formatProblem, type Problem, tidy } from './check/problem.ts'
 import { run } from './check/run.ts'
 import { listSources, readSource } from './check/sources.ts'
-import { checkLengths, checkLock, checkWords, type TextFile } from './check/text.ts'
+import { checkLengths, checkWords, type TextFile } from './check/text.ts'
 import { checkBiome, checkKnip, checkTypes } from './check/tools.ts'
 
 const root = join(import.meta.dirname, '..')

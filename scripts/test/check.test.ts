@@ -5,9 +5,10 @@ import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { checkDocs } from '../check/docs.ts'
 import { checkFloors, type Manifest, type Package } from '../check/floors.ts'
+import { checkLock } from '../check/lock.ts'
 import { formatProblem, type Problem, tidy } from '../check/problem.ts'
 import { listSources, parseSource } from '../check/sources.ts'
-import { checkLengths, checkLock, checkWords } from '../check/text.ts'
+import { checkLengths, checkWords } from '../check/text.ts'
 import {
   checkBiome,
   checkKnip,
@@ -241,26 +242,45 @@ describe('text', () => {
       words('src/work/main.ts ./tmp/x */home/x ~/tmp/x /usr/bin /app/x /srv/checkouts https://example.org/home/x'),
     ).toEqual([])
   })
+})
 
-  test('the lock names no address and both processors', () => {
-    const lock = (packages: object) => said(checkLock('package-lock.json', JSON.stringify({ packages }, undefined, 1)))
-    const native = { optionalDependencies: { 'n-linux-x64': '1', 'n-linux-arm64': '1', 'n-darwin-arm64': '1' } }
+describe('the lock', () => {
+  const lock = (packages: object) => said(checkLock('package-lock.json', JSON.stringify({ packages }, undefined, 1)))
+  const native = { optionalDependencies: { 'n-linux': '1.0.0', 'n-darwin': '1.0.0' } }
+  const [linux, darwin] = [
+    { version: '1.0.0', os: ['linux'] },
+    { version: '1.0.0', os: ['darwin'] },
+  ]
+
+  test('with every optional package is fine, wherever Node would find it', () => {
+    expect(lock({ 'node_modules/n': native, 'node_modules/n-linux': linux, 'node_modules/n-darwin': darwin })).toEqual(
+      [],
+    )
     expect(
-      lock({ 'node_modules/n': native, 'node_modules/n-linux-x64': {}, 'node_modules/n-linux-arm64': {} }),
+      lock({
+        'node_modules/a/node_modules/n': native,
+        'node_modules/n-linux': linux,
+        'node_modules/a/node_modules/n-darwin': darwin,
+      }),
     ).toEqual([])
-    expect(lock({ 'node_modules/n': native, 'node_modules/n-linux-x64': {} })).toEqual([
-      'package-lock.json:1 lock-native: `n-linux-arm64`, which `node_modules/n` needs, is not locked',
+    expect(lock({ 'packages/n': native, 'node_modules/n-linux': linux, 'node_modules/n-darwin': darwin })).toEqual([])
+  })
+
+  test('without one is found', () => {
+    const missing = (by: string) =>
+      `package-lock.json:1 lock-optional: \`n-darwin\`, which \`${by}\` wants, is not locked: run \`npm run complete-lock\``
+    expect(lock({ 'node_modules/n': native, 'node_modules/n-linux': linux })).toEqual([missing('node_modules/n')])
+    expect(lock({ '': native, 'node_modules/n-linux': linux })).toEqual([missing('the root')])
+    const other = { ...darwin, version: '2.0.0' }
+    expect(lock({ 'node_modules/n': native, 'node_modules/n-linux': linux, 'node_modules/n-darwin': other })).toEqual([
+      missing('node_modules/n'),
     ])
+  })
+
+  test('with an address is found, with a link is not', () => {
     expect(lock({ a: { resolved: 'https://example.org/a.tgz' }, b: { resolved: 'packages/b', link: true } })).toEqual([
       expect.stringMatching(/^package-lock\.json:4 lock-resolved:/),
     ])
-    const nested = {
-      'node_modules/a/node_modules/n': native,
-      'node_modules/n-linux-x64': {},
-      'node_modules/a/node_modules/n-linux-arm64': {},
-    }
-    expect(lock(nested)).toEqual([])
-    expect(lock({ 'packages/x': native, 'node_modules/n-linux-x64': {}, 'node_modules/n-linux-arm64': {} })).toEqual([])
   })
 })
 
