@@ -1,0 +1,109 @@
+/** `npm run test:packages`, after `npm run build`: packs the packages as npm would publish them, installs the tarballs in an empty folder,
+ *  and uses them there as a stranger would: the command, the library, its types. */
+import { randomBytes } from 'node:crypto'
+import { mkdir, mkdtemp, readdir, readFile, rm, writeFile } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { delimiter, dirname, join } from 'node:path'
+import { nodeProgram, root, workspacePackages } from './build/workspace.ts'
+import { run } from './check/run.ts'
+
+const packages = workspacePackages()
+const folder = await mkdtemp(join(tmpdir(), 'moraine-packed-'))
+// The commands start with `#!/usr/bin/env node`: the pinned one comes first.
+process.env.PATH = `${dirname(nodeProgram())}${delimiter}${process.env.PATH ?? ''}`
+try {
+  const tarballs = await pack(join(folder, 'tarballs'))
+  await testCommand(join(folder, 'command'), tarballs)
+  await testEngine(join(folder, 'engine'), tarballs)
+  console.log('packed packages: ok')
+} finally {
+  await rm(folder, { recursive: true, force: true })
+}
+
+/** Runs a program that must end with 0; what it printed. */
+async function must(cwd: string, command: string, ...args: string[]): Promise<string> {
+  const { code, stdout, stderr } = await run(command, args, cwd)
+  if (code !== 0) throw new Error(`${command} ${args.join(' ')}: exit ${code}\n${stdout}${stderr}`)
+  return stdout
+}
+
+function expect(what: string, ok: boolean): void {
+  if (!ok) throw new Error(`packed packages: ${what}: no`)
+  console.log(`packed packages: ${what}: yes`)
+}
+
+/** Tarballs by the package's name. */
+async function pack(into: string): Promise<Map<string, string>> {
+  await mkdir(into)
+  const tarballs = new Map<string, string>()
+  for (const { folder: from, manifest } of packages) {
+    const before = new Set(await readdir(into))
+    await must(from, 'npm', 'pack', '--silent', '--pack-destination', into)
+    const [name] = (await readdir(into)).filter((file) => !before.has(file))
+    if (name === undefined) throw new Error(`npm pack left no tarball of ${manifest.name}`)
+    tarballs.set(manifest.name, join(into, name))
+  }
+  return tarballs
+}
+
+async function install(into: string, tarballs: Iterable<string>): Promise<void> {
+  await mkdir(into)
+  await writeFile(join(into, 'package.json'), '{ "private": true, "type": "module" }\n')
+  await must(into, 'npm', 'install', '--silent', '--prefer-offline', '--no-audit', '--no-fund', ...tarballs)
+}
+
+/** The command alone, from all tarballs: it makes an image, converts it (compressed, so that the worker threads of the built package run)
+ *  and gives the same bytes back. */
+async function testCommand(into: string, tarballs: Map<string, string>): Promise<void> {
+  await install(into, tarballs.values())
+  const moraine = (...args: string[]) => must(into, join('node_modules', '.bin', 'moraine'), ...args)
+
+  const version = packages.find(({ manifest }) => manifest.name === 'moraine')?.manifest.version ?? '?'
+  expect('the command tells its version', (await moraine('--version')).includes(version))
+
+  const bytes = Buffer.concat([randomBytes(3 << 20), Buffer.alloc(5 << 20), Buffer.alloc(1 << 20, 'moraine ')])
+  await writeFile(join(into, 'a.raw'), bytes)
+  await moraine('convert', '-f', 'raw', '-O', 'qcow2', '-c', 'a.raw', 'b.qcow2')
+  await moraine('check', 'b.qcow2')
+  const info = JSON.parse(await moraine('info', '--output=json', 'b.qcow2')) as Record<string, unknown>
+  expect('info reads the image', info.format === 'qcow2' && info['virtual-size'] === bytes.length)
+  await moraine('convert', '-O', 'raw', 'b.qcow2', 'c.raw')
+  expect('convert there and back keeps the bytes', bytes.equals(await readFile(join(into, 'c.raw'))))
+}
+
+const usesEngine = `import { allFormats, openDisk, planConversion, raw, type Disk } from '@moraine/engine'
+import { fileGate, nodeCodecs, openFile } from '@moraine/engine/node'
+
+const source = await openFile('a.raw')
+const disk: Disk = await openDisk(source, { formats: allFormats, format: 'raw', codecs: nodeCodecs, gate: fileGate() })
+const plan = await planConversion(disk, { format: raw })
+console.log(disk.size, plan.losses.length)
+await disk.close()
+`
+
+/** The engine alone: nothing else is installed, its types hold without the sources, and a program on it runs. */
+async function testEngine(into: string, tarballs: Map<string, string>): Promise<void> {
+  const engine = tarballs.get('@moraine/engine')
+  if (engine === undefined) throw new Error('the engine was not packed')
+  await install(into, [engine])
+  const installed = (await readdir(join(into, 'node_modules'))).filter((name) => !name.startsWith('.'))
+  expect('the engine installs alone', installed.join() === '@moraine')
+
+  const config = {
+    compilerOptions: {
+      target: 'es2024',
+      module: 'nodenext',
+      strict: true,
+      noEmit: true,
+      types: ['node'],
+      typeRoots: [join(root, 'node_modules', '@types')],
+    },
+    files: ['use.ts'],
+  }
+  await writeFile(join(into, 'use.ts'), usesEngine)
+  await writeFile(join(into, 'tsconfig.json'), JSON.stringify(config))
+  await writeFile(join(into, 'a.raw'), Buffer.alloc(1 << 20))
+  await must(into, join(root, 'node_modules', '.bin', 'tsc'), '-p', 'tsconfig.json', '--pretty', 'false')
+  expect("the engine's types hold", true)
+  expect('a program on the engine runs', (await must(into, nodeProgram(), 'use.ts')).trim() === `${1 << 20} 0`)
+}

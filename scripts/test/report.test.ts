@@ -1,0 +1,46 @@
+/** The closing line of CI: every kind of outcome is counted, and nothing that is not green ends as green. */
+import { expect, test } from 'vitest'
+import { addUp, closingLine, type TestReport, verdict } from '../report/add-up.ts'
+
+const report = (...tests: [name: string, status: string][]): TestReport => ({
+  success: tests.every(([, status]) => status !== 'failed'),
+  testResults: [
+    {
+      name: 'a.test.ts',
+      status: tests.some(([, status]) => status === 'failed') ? 'failed' : 'passed',
+      message: '',
+      assertionResults: tests.map(([fullName, status]) => ({ fullName, status })),
+    },
+  ],
+})
+
+test('counts are summed over runs', () => {
+  const sum = addUp([
+    report(['a', 'passed'], ['b', 'failed'], ['c', 'pending']),
+    report(['d', 'passed'], ['e', 'todo']),
+  ])
+  expect(closingLine(sum)).toBe('2 passed, 1 failed, 2 skipped')
+  expect(sum).toMatchObject({ failedNames: ['b'], skippedNames: ['c', 'e'] })
+  expect(verdict(sum, false)).toEqual(['1 failed'])
+})
+
+test('a file that could not be run is a failure', () => {
+  const broken = { ...report(), success: false }
+  Object.assign(broken.testResults[0] as object, { status: 'failed', message: 'SyntaxError: x\n at y' })
+  const sum = addUp([report(['a', 'passed']), broken])
+  expect(closingLine(sum)).toBe('1 passed, 1 failed, 0 skipped')
+  expect(sum.failedNames).toEqual(['a.test.ts: SyntaxError: x'])
+})
+
+test('a run without tests, or one that ended badly, is not green', () => {
+  expect(verdict(addUp([]), false)).toEqual(['no test was run'])
+  expect(verdict(addUp([{ ...report(['a', 'passed']), success: false }]), false)).toHaveLength(1)
+  expect(verdict(addUp([report(['a', 'passed'])]), true)).toEqual([])
+})
+
+test('a program that is absent is a failure in CI only', () => {
+  const sum = addUp([report(['a', 'passed'], ['b [skipped: qemu-img not installed]', 'pending'])])
+  expect(verdict(sum, false)).toEqual([])
+  expect(verdict(sum, true)).toEqual(['1 skipped because a program is not installed'])
+  expect(verdict(addUp([report(['a', 'passed'], ['b (the kernel has no loop devices)', 'pending'])]), true)).toEqual([])
+})
