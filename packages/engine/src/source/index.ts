@@ -1,0 +1,10 @@
+/** Where bytes come from besides files of the host; all of it works in browsers. */
+export { type BlobLike, blobSource } from './blob.ts'
+export { type CacheOptions, cachedSource } from './cached.ts'
+export { countingSource, type RequestCounts } from './counting.ts'
+export { type Fault, type FaultPlan, type FaultReport, type FaultyCall, faultySource } from './faulty.ts'
+export { type HttpOptions, openHttp } from './http.ts'
+export { type JournalClock, type JournalEntry, JournalStore } from './journal.ts'
+export { MemoryStore } from './memory.ts'
+export { seededRandom } from './random.ts'
+export { type SliceOptions, sliceSource } from './slice.ts'
