@@ -1,6 +1,7 @@
 /** The closing line of CI: every kind of outcome is counted, and nothing that is not green ends as green. */
 import { expect, test } from 'vitest'
 import { addUp, closingLine, type TestReport, verdict } from '../report/add-up.ts'
+import { soakPage } from '../report/soak-page.ts'
 
 const report = (...tests: [name: string, status: string][]): TestReport => ({
   success: tests.every(([, status]) => status !== 'failed'),
@@ -43,4 +44,21 @@ test('a program that is absent is a failure in CI only', () => {
   expect(verdict(sum, false)).toEqual([])
   expect(verdict(sum, true)).toEqual(['1 skipped because a program is not installed'])
   expect(verdict(addUp([report(['a', 'passed'], ['b (the kernel has no loop devices)', 'pending'])]), true)).toEqual([])
+})
+
+test('the page of a soak run has date, commit, seeds and counts', () => {
+  const rounds = [{ seed: 7, native: false, line: '3 passed, 1 failed, 0 skipped', minutes: 1.26 }]
+  const page = soakPage({
+    date: '2026-01-02',
+    commit: 'abc',
+    machine: 'm',
+    budget: 20,
+    rounds,
+    failed: ['x'],
+    skipped: [],
+  })
+  expect(page).toContain('- date: 2026-01-02\n- commit: abc\n')
+  expect(page).toContain('| 7 | off | 3 passed, 1 failed, 0 skipped | 1.3 |')
+  expect(page).toContain('## Failed\n\n- x\n')
+  expect(page).not.toContain('## Skipped')
 })
