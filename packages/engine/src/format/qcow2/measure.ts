@@ -1,0 +1,108 @@
+/** How large a qcow2 file gets. Arithmetic of QEMU 7.2 (`qemu-img measure`), compared with it over many sizes and options. */
+import { type Disk, MoraineError, throwIfCancelled } from '../../core/index.ts'
+import type { Measure, MeasureRequest } from '../format.ts'
+import { bounds } from './layout.ts'
+import { planOptions } from './options.ts'
+
+/** Bytes that a new qcow2 file needs for the data of a source (or none), and when every cluster is written.
+ *  @throws MoraineError `invalid` when options contradict each other or the size needs too large an L1 table. */
+export async function measureQcow2(request: MeasureRequest): Promise<Measure> {
+  const { source } = request
+  const plan = planOptions(request.options, false)
+  const shape: Shape = {
+    clusterSize: 2 ** plan.clusterBits,
+    l2EntrySize: plan.extendedL2 ? 16 : 8,
+    refcountBits: 2 ** plan.refcountOrder,
+  }
+  const size = roundUp(source?.size ?? request.size, shape.clusterSize)
+  const fullyAllocated = fullSize(size, shape)
+  let data = 0
+  if (plan.preallocation === 'falloc' || plan.preallocation === 'full') data = size
+  // How much of its backing chain a source shares with the target's is not known: the worst case counts.
+  else if (source !== undefined && request.options.backing_file !== undefined) data = size
+  else if (source !== undefined) data = await dataBytes(source, shape.clusterSize, request.signal)
+  const measure: Measure = { required: fullyAllocated - size + data, fullyAllocated }
+  const bitmaps = plan.version === 3 && source !== undefined ? bitmapBytes(source, shape.clusterSize) : undefined
+  return bitmaps === undefined ? measure : { ...measure, bitmaps }
+}
+
+/** What the sizes of the tables follow from. Bytes, and bits of one refcount. */
+export interface Shape {
+  clusterSize: number
+  l2EntrySize: number
+  refcountBits: number
+}
+
+function fullSize(size: number, { clusterSize, l2EntrySize, refcountBits }: Shape): number {
+  const l2Entries = roundUp(size / clusterSize, clusterSize / l2EntrySize)
+  const l2Tables = (l2Entries * l2EntrySize) / clusterSize
+  if (l2Tables * 8 > bounds.l1TableBytes) {
+    throw new MoraineError('invalid', 'The image size is too large (try using a larger cluster size)', {
+      format: 'qcow2',
+      field: 'size',
+      value: size,
+      rule: `an L1 table of at most ${bounds.l1TableBytes} bytes`,
+    })
+  }
+  const tables = clusterSize + l2Tables * clusterSize + roundUp(l2Tables * 8, clusterSize)
+  const counted = (tables + size) / clusterSize
+  const { blocks, tableClusters } = refcountShape(counted, clusterSize, refcountBits)
+  return tables + size + (blocks + tableClusters) * clusterSize
+}
+
+/** Refcount blocks and clusters of their table for so many clusters, themselves counted too. */
+export function refcountShape(
+  clusters: number,
+  clusterSize: number,
+  refcountBits: number,
+): { blocks: number; tableClusters: number } {
+  const perBlock = (clusterSize * 8) / refcountBits
+  let blocks = 0
+  let tableClusters = 0
+  for (let last = -1; blocks + tableClusters !== last; ) {
+    last = blocks + tableClusters
+    blocks = Math.ceil((clusters + last) / perBlock)
+    tableClusters = Math.ceil(blocks / (clusterSize / 8))
+  }
+  return { blocks, tableClusters }
+}
+
+/** Bytes of the clusters that hold data which does not read as zeros. */
+async function dataBytes(source: Disk, clusterSize: number, signal: AbortSignal | undefined): Promise<number> {
+  if (source.size === 0) return 0
+  let bytes = 0
+  let counted = 0
+  for await (const batch of source.extents(0, source.size, signal)) {
+    throwIfCancelled(signal, source.name)
+    for (const { offset, length, zero } of batch) {
+      if (zero) continue
+      const start = Math.max(counted, offset - (offset % clusterSize))
+      counted = Math.max(counted, roundUp(offset + length, clusterSize))
+      bytes += Math.max(0, counted - start)
+    }
+  }
+  return bytes
+}
+
+/** Bytes for the source's bitmaps, written in full; undefined when the source has no place for bitmaps. */
+function bitmapBytes(source: Disk, clusterSize: number): number | undefined {
+  const { details } = source.info()
+  if (details?.type !== 'qcow2' || details.data.compat === '0.10') return undefined
+  const { bitmaps } = details.data
+  let bytes = 0
+  let directory = 0
+  for (const bitmap of Array.isArray(bitmaps) ? bitmaps : []) {
+    if (typeof bitmap !== 'object' || Array.isArray(bitmap)) continue
+    const { name, granularity, flags } = bitmap
+    if (typeof name !== 'string' || typeof granularity !== 'number') continue
+    if (Array.isArray(flags) && flags.includes('in-use')) continue
+    const clusters = Math.ceil(Math.ceil(Math.ceil(source.size / granularity) / 8) / clusterSize)
+    bytes += clusters * clusterSize + roundUp(clusters * 8, clusterSize)
+    directory += roundUp(24 + new TextEncoder().encode(name).length, 8)
+  }
+  return bytes + roundUp(directory, clusterSize)
+}
+
+function roundUp(value: number, unit: number): number {
+  return Math.ceil(value / unit) * unit
+}
