@@ -1,8 +1,10 @@
 /** qcow2, versions 2 and 3. Facts: QEMU's docs/interop/qcow2.txt and the behaviour of QEMU 7.2. */
 import type { DiskFormat } from '../format.ts'
 import { looksLikeQcow2 } from './header.ts'
+import { measureQcow2 } from './measure.ts'
 import { openQcow2 } from './open.ts'
 import { qcow2Options, resolveQcow2Options } from './options.ts'
+import { streamQcow2 } from './stream.ts'
 
 /** The qcow2 format. */
 export const qcow2: DiskFormat = {
@@ -26,4 +28,6 @@ export const qcow2: DiskFormat = {
     looksLikeQcow2(head) ? { score: 100, evidence: 'magic "QFI\\xfb" and a version of 2 or more' } : undefined,
   open: openQcow2,
   resolveOptions: resolveQcow2Options,
+  stream: streamQcow2,
+  measure: measureQcow2,
 }

@@ -1,8 +1,10 @@
 /** How large a qcow2 file gets. Arithmetic of QEMU 7.2 (`qemu-img measure`), compared with it over many sizes and options. */
+import { roundUp } from '../../bytes/integers.ts'
 import { type Disk, MoraineError, throwIfCancelled } from '../../core/index.ts'
 import type { Measure, MeasureRequest } from '../format.ts'
 import { bounds } from './layout.ts'
 import { planOptions } from './options.ts'
+import { refcountMetadataSize } from './refcounts.ts'
 
 /** Bytes that a new qcow2 file needs for the data of a source (or none), and when every cluster is written.
  *  @throws MoraineError `invalid` when options contradict each other or the size needs too large an L1 table. */
@@ -27,7 +29,7 @@ export async function measureQcow2(request: MeasureRequest): Promise<Measure> {
 }
 
 /** What the sizes of the tables follow from. Bytes, and bits of one refcount. */
-export interface Shape {
+interface Shape {
   clusterSize: number
   l2EntrySize: number
   refcountBits: number
@@ -46,25 +48,8 @@ function fullSize(size: number, { clusterSize, l2EntrySize, refcountBits }: Shap
   }
   const tables = clusterSize + l2Tables * clusterSize + roundUp(l2Tables * 8, clusterSize)
   const counted = (tables + size) / clusterSize
-  const { blocks, tableClusters } = refcountShape(counted, clusterSize, refcountBits)
+  const { blocks, tableClusters } = refcountMetadataSize(counted, clusterSize, refcountBits, false)
   return tables + size + (blocks + tableClusters) * clusterSize
-}
-
-/** Refcount blocks and clusters of their table for so many clusters, themselves counted too. */
-export function refcountShape(
-  clusters: number,
-  clusterSize: number,
-  refcountBits: number,
-): { blocks: number; tableClusters: number } {
-  const perBlock = (clusterSize * 8) / refcountBits
-  let blocks = 0
-  let tableClusters = 0
-  for (let last = -1; blocks + tableClusters !== last; ) {
-    last = blocks + tableClusters
-    blocks = Math.ceil((clusters + last) / perBlock)
-    tableClusters = Math.ceil(blocks / (clusterSize / 8))
-  }
-  return { blocks, tableClusters }
 }
 
 /** Bytes of the clusters that hold data which does not read as zeros. */
@@ -101,8 +86,4 @@ function bitmapBytes(source: Disk, clusterSize: number): number | undefined {
     directory += roundUp(24 + new TextEncoder().encode(name).length, 8)
   }
   return bytes + roundUp(directory, clusterSize)
-}
-
-function roundUp(value: number, unit: number): number {
-  return Math.ceil(value / unit) * unit
 }

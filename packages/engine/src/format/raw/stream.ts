@@ -32,6 +32,7 @@ export async function* extentChunks(disk: Disk, extent: Extent, signal?: AbortSi
   try {
     for (let at = extent.offset; next !== undefined; at += chunkBytes) {
       const chunk: Uint8Array = await next
+      throwIfCancelled(signal, disk.name)
       next = at + chunkBytes < end ? readChunk(disk, extent, at + chunkBytes, end, signal) : undefined
       next?.catch(() => {}) // Looked at in its turn.
       yield chunk
