@@ -26,17 +26,11 @@ export function localPath(name: string): string {
 export function fileGate(options: Pick<OpenFileOptions, 'lock' | 'native' | 'sync'> = {}): Gate {
   const resolve: Gate['resolve'] = ({ from, name }) => {
     if (name.startsWith('/') || protocolOf(name) !== undefined) return name
-    return from.slice(0, Math.max(from.lastIndexOf('/'), protocolOf(from)?.length ?? -1) + 1) + name
+    const image = protocolOf(from) === 'file' ? from.slice('file:'.length) : from
+    return image.slice(0, image.lastIndexOf('/') + 1) + name
   }
   return {
     resolve,
-    open: (request) => {
-      const name = resolve(request)
-      return openNamed(name, { ...options, mode: request.mode })
-    },
+    open: async (request) => openFile(localPath(resolve(request)), { ...options, mode: request.mode }),
   }
-}
-
-async function openNamed(name: string, options: OpenFileOptions) {
-  return openFile(localPath(name), { ...options, name })
 }
