@@ -1,6 +1,6 @@
 /** From guest offsets to host offsets: walks L1 and L2 tables and answers with runs of clusters that belong together. */
 import type { MoraineError } from '../../core/index.ts'
-import { fault, type L1Table, type Qcow2Image } from './image.ts'
+import { fault, type Qcow2Image } from './image.ts'
 import { entry, readPackedSpan } from './layout.ts'
 import type { Page } from './metadata-cache.ts'
 
@@ -26,11 +26,9 @@ const sector4G = 0x1_0000_0000
 /** The mapping of one L1 table: the active one, or a snapshot's. */
 export class ClusterMap {
   readonly #image: Qcow2Image
-  l1: L1Table
 
-  constructor(image: Qcow2Image, l1: L1Table) {
+  constructor(image: Qcow2Image) {
     this.#image = image
-    this.l1 = l1
   }
 
   /** The run that begins at `offset`, at most `length` bytes long. Answers at once when the L2 page is in memory.
@@ -39,7 +37,7 @@ export class ClusterMap {
     const { geometry, cache } = this.#image
     const l1Index = Math.floor(offset / geometry.l2Cover)
     const inTable = offset - l1Index * geometry.l2Cover
-    const l2Offset = l1Index < this.l1.size ? this.l1.l2Offset(l1Index) : 0
+    const l2Offset = l1Index < this.#image.l1.size ? this.#image.l1.l2Offset(l1Index) : 0
     if (l2Offset === 0) return this.#emptyTables(l1Index, inTable, length)
     const cluster = Math.floor(inTable / geometry.clusterSize)
     const inCluster = inTable - cluster * geometry.clusterSize
@@ -69,11 +67,11 @@ export class ClusterMap {
   #emptyTables(l1Index: number, inTable: number, length: number): Run {
     const { l2Cover } = this.#image.geometry
     let covered = l2Cover - inTable
-    for (let index = l1Index + 1; covered < length && index < this.l1.size; index++) {
-      if (this.l1.l2Offset(index) !== 0) break
+    for (let index = l1Index + 1; covered < length && index < this.#image.l1.size; index++) {
+      if (this.#image.l1.l2Offset(index) !== 0) break
       covered += l2Cover
     }
-    if (covered < length && l1Index + Math.ceil(covered / l2Cover) >= this.l1.size) covered = length
+    if (covered < length && l1Index + Math.ceil(covered / l2Cover) >= this.#image.l1.size) covered = length
     return { kind: 'unallocated', length: Math.min(covered, length), host: -1, copied: false, packedLength: 0 }
   }
 
@@ -111,7 +109,7 @@ export class ClusterMap {
     }
     return {
       kind: zero ? 'zero' : host < 0 ? 'unallocated' : 'data',
-      length: covered < length ? covered : length,
+      length: Math.min(covered, length),
       host: host < 0 ? -1 : host + inCluster,
       copied,
       packedLength: 0,

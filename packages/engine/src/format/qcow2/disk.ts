@@ -10,7 +10,7 @@ import {
   throwIfCancelled,
 } from '../../core/index.ts'
 import { ClusterMap, type Run } from './cluster-map.ts'
-import { fault, type L1Table, type Qcow2Image, readL1 } from './image.ts'
+import { fault, type Qcow2Image, readL1 } from './image.ts'
 import { qcow2Info } from './info.ts'
 import { isMostlyPreallocated } from './preallocated.ts'
 import type { Snapshot } from './snapshot-table.ts'
@@ -27,10 +27,10 @@ export class Qcow2Disk implements Disk {
   #unpacked: { key: number; bytes: Uint8Array } | undefined
   #preallocated: Promise<boolean> | undefined
 
-  constructor(image: Qcow2Image, parent: Disk | undefined, l1: L1Table = image.l1) {
+  constructor(image: Qcow2Image, parent: Disk | undefined) {
     this.image = image
     this.parent = parent
-    this.map = new ClusterMap(image, l1)
+    this.map = new ClusterMap(image)
   }
 
   get name(): string {
@@ -141,6 +141,7 @@ export class Qcow2Disk implements Disk {
           'compression_type',
         )
       }
+      await this.beforePacked(run.host, run.packedLength)
       const packed = new Uint8Array(run.packedLength)
       await readPadded(this.image.file, run.host, packed, signal)
       bytes = new Uint8Array(this.image.geometry.clusterSize)
@@ -156,6 +157,9 @@ export class Qcow2Disk implements Disk {
     }
     into.set(bytes.subarray(skip, skip + into.length))
   }
+
+  /** Called before packed bytes are read: a writer may still hold them back. */
+  protected async beforePacked(_host: number, _length: number): Promise<void> {}
 
   /** Forgets decoded clusters; what they lay in was freed. */
   protected forgetUnpacked(): void {
@@ -250,7 +254,7 @@ export class Qcow2Disk implements Disk {
       throw fault(this.image, 'corrupt', 'Snapshot L1 table is too small', `snapshot ${snapshot.id}`)
     }
     const l1 = await readL1(file, snapshot.l1Offset, snapshot.l1Size)
-    return new SnapshotDisk({ ...this.image, size: snapshot.diskSize, l1 }, this.parent, l1)
+    return new SnapshotDisk({ ...this.image, size: snapshot.diskSize, l1 }, this.parent)
   }
 
   allocatedSize(): Promise<number> {

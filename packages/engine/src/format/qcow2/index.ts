@@ -1,5 +1,6 @@
 /** qcow2, versions 2 and 3. Facts: QEMU's docs/interop/qcow2.txt and the behaviour of QEMU 7.2. */
 import type { DiskFormat } from '../format.ts'
+import { createQcow2 } from './create.ts'
 import { looksLikeQcow2 } from './header.ts'
 import { measureQcow2 } from './measure.ts'
 import { openQcow2 } from './open.ts'
@@ -27,6 +28,7 @@ export const qcow2: DiskFormat = {
   probe: ({ head }) =>
     looksLikeQcow2(head) ? { score: 100, evidence: 'magic "QFI\\xfb" and a version of 2 or more' } : undefined,
   open: openQcow2,
+  create: createQcow2,
   resolveOptions: resolveQcow2Options,
   stream: streamQcow2,
   measure: measureQcow2,

@@ -132,7 +132,7 @@ export class MetadataCache {
     let bytes = first.bytes
     if (run.length > 1) {
       bytes = new Uint8Array(run.length * this.pageSize)
-      run.forEach((page, index) => bytes.set(page.bytes, index * this.pageSize))
+      for (const [index, page] of run.entries()) bytes.set(page.bytes, index * this.pageSize)
     } else {
       // The caller may change the page while it is being written.
       bytes = bytes.slice()

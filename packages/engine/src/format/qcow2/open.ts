@@ -3,6 +3,7 @@ import type { ByteSource, Disk, WritableDisk } from '../../core/index.ts'
 import type { OpenContext } from '../format.ts'
 import { Qcow2Disk } from './disk.ts'
 import { fault, openImage } from './image.ts'
+import { WritableQcow2Disk } from './writable-disk.ts'
 
 /** Opens an image; for writing the result is a `WritableDisk`.
  *  @throws MoraineError `unsupported` for encrypted images that are to be used. */
@@ -19,7 +20,8 @@ export async function openQcow2(file: ByteSource, context: OpenContext): Promise
       context.purpose === 'use' && backingFile !== undefined && backingFile !== ''
         ? await context.openParent({ name: backingFile, format: backingFormat, role: 'backing' })
         : undefined
-    return new Qcow2Disk(image, parent)
+    if (image.store === undefined) return new Qcow2Disk(image, parent)
+    return await WritableQcow2Disk.openForWriting(image, image.store, parent)
   } catch (error) {
     if (image.data !== image.file) await image.data.close()
     throw error

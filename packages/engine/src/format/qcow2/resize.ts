@@ -1,0 +1,135 @@
+/** Changing the virtual size, with preallocation. Behaviour: QEMU 7.2's `qcow2_co_truncate`. */
+
+import { divideUp, roundUp } from '../../bytes/integers.ts'
+import type { ByteStore, Preallocation } from '../../core/index.ts'
+import { dropClusters } from './clear.ts'
+import { fault, hasDataFile, hasRawDataFile } from './image.ts'
+import { entry } from './layout.ts'
+import type { WritableQcow2Disk } from './writable-disk.ts'
+import { linkPiece, placeRequest } from './write-request.ts'
+
+/** Largest piece that metadata preallocation asks for at once, as QEMU does: what fits in a signed 32-bit number. */
+const mostAtOnce = 0x7fff_ffff
+
+/** Sets the virtual size of the image; nothing else may run meanwhile. */
+export async function resizeImage(
+  disk: WritableQcow2Disk,
+  size: number,
+  preallocation: Preallocation,
+  shrink: boolean,
+): Promise<void> {
+  const { image, writer } = disk
+  const refuse = (reason: string, field: string) => fault(image, 'unsupported', reason, field, { value: size })
+  if (size % 512 !== 0) throw fault(image, 'invalid', 'The new size must be a multiple of 512', 'size', { value: size })
+  if (size > image.limits.virtualSize) {
+    throw fault(image, 'limit', 'the virtual size is too large', 'size', {
+      value: size,
+      rule: `at most ${image.limits.virtualSize}`,
+    })
+  }
+  if (image.snapshots.length > 0 && image.header.version < 3) {
+    throw refuse("Can't resize a v2 image which has snapshots", 'snapshots')
+  }
+  const old = image.size
+  if (size < old) {
+    if (!shrink) {
+      throw fault(image, 'denied', 'Use the --shrink option to perform a shrink operation.', 'size', { value: size })
+    }
+    if (preallocation !== 'off') throw refuse("Preallocation can't be used for shrinking an image", 'preallocation')
+    await shrinkImage(disk, size)
+    return
+  }
+  const { l2Cover, clusterSize } = image.geometry
+  await writer.growL1(Math.ceil(size / l2Cover))
+  if (hasDataFile(image)) await growDataFile(disk, size, preallocation)
+  if (preallocation === 'metadata' || (preallocation !== 'off' && hasDataFile(image))) {
+    await preallocateMetadata(disk, old, size)
+  } else if (preallocation !== 'off') {
+    await preallocateData(disk, roundUp(old, clusterSize), size, preallocation)
+  }
+  await writer.writeBack()
+  await writer.writeSize(size)
+}
+
+async function growDataFile(disk: WritableQcow2Disk, size: number, preallocation: Preallocation): Promise<void> {
+  const data = disk.image.data as ByteStore
+  if (hasRawDataFile(disk.image) || preallocation !== 'off') {
+    if (data.size < size) await data.resize(size, preallocation === 'metadata' ? 'off' : preallocation)
+  }
+}
+
+/** Assigns a cluster to every guest cluster of the range; the clusters keep reading as zeros because nobody has written them. */
+async function preallocateMetadata(disk: WritableQcow2Disk, from: number, to: number): Promise<void> {
+  const { writer, map, image } = disk
+  const { clusterSize } = image.geometry
+  const most = mostAtOnce - (mostAtOnce % clusterSize)
+  for (let at = from; at < to; at += most) {
+    for (const piece of await placeRequest(writer, map, at, Math.min(to - at, most))) {
+      if (piece.kind !== 'new') continue
+      if (!piece.clean && !hasDataFile(image)) {
+        const start = piece.host - (piece.host % clusterSize)
+        await writer.store.zero(start, roundUp(piece.length, clusterSize), 'allocate')
+      }
+      await linkPiece(writer, piece, true)
+    }
+  }
+}
+
+/** Reserves (or writes) one area for all clusters of the range, behind refcount structures that count it. */
+async function preallocateData(
+  disk: WritableQcow2Disk,
+  from: number,
+  to: number,
+  preallocation: 'falloc' | 'full' | Preallocation,
+): Promise<void> {
+  const { writer, image } = disk
+  const { clusterSize, l2Entries, extended } = image.geometry
+  let clusters = (roundUp(to, clusterSize) - from) / clusterSize
+  await writer.writeBack()
+  const fileEnd = roundUp(writer.store.size, clusterSize)
+  const tables = divideUp(clusters, l2Entries) + 2
+  const start = await writer.refcounts.buildArea(fileEnd, clusters + tables, true)
+  const got = await writer.refcounts.allocateAt(start, clusters)
+  if (got !== clusters) throw fault(image, 'corrupt', 'Failed to allocate data clusters', 'refcount')
+  const area = start + clusters * clusterSize
+  if (writer.store.size < area) await writer.store.resize(area, preallocation)
+  for (let guest = from, host = start; clusters > 0; clusters--, guest += clusterSize, host += clusterSize) {
+    const place = await writer.entryOf(guest)
+    writer.setEntry(place, (Math.floor(host / 0x1_0000_0000) | entry.copied) >>> 0, host % 0x1_0000_0000)
+    if (extended) {
+      place.page.view.setUint32(place.at + 8, 0)
+      place.page.view.setUint32(place.at + 12, 0)
+    }
+  }
+}
+
+async function shrinkImage(disk: WritableQcow2Disk, size: number): Promise<void> {
+  const { writer, image } = disk
+  const { clusterSize, l2Cover } = image.geometry
+  const old = image.size
+  const from = roundUp(size, clusterSize)
+  // The last cluster keeps no bytes past the end, lest they come back when the disk grows again.
+  if (from > size && !(await disk.readsAsZero(size, Math.min(from, old) - size))) {
+    const pieces = await placeRequest(writer, disk.map, size, Math.min(from, old) - size)
+    for (const piece of pieces) {
+      const whole = new Uint8Array(piece.to - piece.from)
+      await disk.readBefore(piece.from, whole)
+      whole.fill(0, piece.guest - piece.from, piece.guest - piece.from + piece.length)
+      await (image.data as ByteStore).write(piece.host - (piece.guest - piece.from), whole)
+      await linkPiece(writer, piece)
+    }
+  }
+  await dropClusters(disk, from, roundUp(old, clusterSize))
+  await writer.writeSize(size)
+  const keep = Math.ceil(size / l2Cover)
+  for (let index = keep; index < image.l1.size && index < Math.ceil(old / l2Cover); index++) {
+    const table = image.l1.l2Offset(index)
+    if (table === 0) continue
+    image.l1.set(index, 0)
+    writer.touchL1(index)
+    writer.free(table, clusterSize)
+  }
+  await writer.writeBack()
+  if (hasRawDataFile(image)) await (image.data as ByteStore).resize(size)
+  await writer.cutFile()
+}

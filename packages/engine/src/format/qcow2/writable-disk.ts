@@ -1,0 +1,297 @@
+/** Writing a qcow2 image: guest bytes, zeros, discards, size, snapshots. */
+
+import { Mutex } from '../../bytes/mutex.ts'
+import {
+  type ByteStore,
+  type Disk,
+  type Preallocation,
+  type SnapshotStore,
+  throwIfCancelled,
+  type WritableDisk,
+  type ZeroMode,
+} from '../../core/index.ts'
+import { BitmapTracker } from './bitmap-tracker.ts'
+import { clearRange } from './clear.ts'
+import { Qcow2Disk } from './disk.ts'
+import { fault, hasDataFile, type Qcow2Image } from './image.ts'
+import { PackedWriter } from './packed-writer.ts'
+import { resizeImage } from './resize.ts'
+import { Qcow2Snapshots } from './snapshots.ts'
+import { abandonPieces, linkPiece, type Piece, placeRequest } from './write-request.ts'
+import { Qcow2Writer } from './writer.ts'
+
+/** Up to this many bytes, a piece and what is copied around it go out in one write. */
+const oneWriteBytes = 256 * 1024
+
+/** A guest range whose clusters are being replaced; others wait for it. */
+interface Busy {
+  from: number
+  to: number
+  done: Promise<void>
+}
+
+/** A qcow2 image opened for writing. Calls that overlap in range are ordered by the caller; all others may run at the same time. */
+export class WritableQcow2Disk extends Qcow2Disk implements WritableDisk {
+  readonly kind: ByteStore['kind']
+  readonly writer: Qcow2Writer
+  readonly snapshots: SnapshotStore
+  readonly packedUnit: number | undefined
+  readonly #packed: PackedWriter
+  readonly #bitmaps: BitmapTracker
+  /** Held while a request decides where its bytes go, so that requests allocate in the order of their calls. */
+  readonly #order = new Mutex()
+  /** Held while metadata changes. */
+  readonly #metadata = new Mutex()
+  readonly #busy = new Set<Busy>()
+  #closed = false
+
+  private constructor(image: Qcow2Image, parent: Disk | undefined, writer: Qcow2Writer) {
+    super(image, parent)
+    this.kind = writer.store.kind
+    this.writer = writer
+    this.packedUnit = hasDataFile(image) ? undefined : image.geometry.clusterSize
+    this.#packed = new PackedWriter(writer)
+    this.#bitmaps = new BitmapTracker(writer)
+    this.snapshots = new Qcow2Snapshots(this)
+  }
+
+  /** Opens for writing; features that no longer hold once it is written are cleared by the first change. */
+  static async openForWriting(
+    image: Qcow2Image,
+    store: ByteStore,
+    parent: Disk | undefined,
+  ): Promise<WritableQcow2Disk> {
+    return new WritableQcow2Disk(image, parent, await Qcow2Writer.open(image, store))
+  }
+
+  /** The store that holds guest clusters. */
+  get #data(): ByteStore {
+    return this.image.data as ByteStore
+  }
+
+  override read(offset: number, into: Uint8Array, signal?: AbortSignal): Promise<void> {
+    if (this.#busy.size > 0) {
+      const busy = this.#overlapping(offset, into.length)
+      if (busy !== undefined) return busy.done.then(() => this.read(offset, into, signal))
+    }
+    return super.read(offset, into, signal)
+  }
+
+  protected override async beforePacked(host: number, length: number): Promise<void> {
+    if (this.#packed.holds(host, length)) await this.exclusive(() => this.#packed.flush())
+  }
+
+  write(offset: number, from: Uint8Array, signal?: AbortSignal): Promise<void> {
+    if (offset < 0 || offset + from.length > this.size) return Promise.reject(this.outside(offset, from.length))
+    if (from.length === 0) return Promise.resolve()
+    if (this.#bitmaps.quiet && (this.#busy.size === 0 || this.#overlapping(offset, from.length) === undefined)) {
+      try {
+        const run = this.map.resolve(offset, from.length)
+        if (!(run instanceof Promise) && run.kind === 'data' && run.copied && run.length === from.length) {
+          return this.#data.write(run.host, from, signal)
+        }
+      } catch (error) {
+        return Promise.reject(error)
+      }
+    }
+    return this.#writePlaced(offset, from, signal)
+  }
+
+  async #writePlaced(offset: number, from: Uint8Array, signal?: AbortSignal): Promise<void> {
+    const { clusterSize } = this.image.geometry
+    let finish = () => {}
+    const busy: Busy = {
+      from: offset - (offset % clusterSize),
+      to: Math.ceil((offset + from.length) / clusterSize) * clusterSize,
+      done: new Promise((resolve) => {
+        finish = resolve
+      }),
+    }
+    const pieces = await this.#order.run(async () => {
+      for (let other = this.#overlapping(busy.from, busy.to - busy.from); other !== undefined; ) {
+        await other.done
+        other = this.#overlapping(busy.from, busy.to - busy.from)
+      }
+      throwIfCancelled(signal, this.name)
+      const placed = await this.exclusive(async () => {
+        await this.#bitmaps.mark(offset, from.length)
+        return placeRequest(this.writer, this.map, offset, from.length)
+      })
+      this.#busy.add(busy)
+      return placed
+    })
+    try {
+      const written = await Promise.allSettled(
+        pieces.map((piece) =>
+          this.#writePiece(piece, from.subarray(piece.guest - offset, piece.guest - offset + piece.length)),
+        ),
+      )
+      const failed = written.find((result) => result.status === 'rejected')
+      await this.exclusive(async () => {
+        if (failed !== undefined) return abandonPieces(this.writer, pieces)
+        for (const piece of pieces) await linkPiece(this.writer, piece)
+      })
+      if (failed !== undefined) throw failed.reason
+    } finally {
+      this.#busy.delete(busy)
+      finish()
+    }
+  }
+
+  #overlapping(offset: number, length: number): Busy | undefined {
+    for (const busy of this.#busy) if (busy.from < offset + length && busy.to > offset) return busy
+    return undefined
+  }
+
+  /** Writes the bytes of a piece, and around them what its clusters showed before. */
+  async #writePiece(piece: Piece, bytes: Uint8Array): Promise<void> {
+    const head = piece.guest - piece.from
+    const tail = piece.to - piece.guest - piece.length
+    const copyHead = head > 0 && !(piece.clean && (await this.readsAsZero(piece.from, head)))
+    const copyTail = tail > 0 && !(piece.clean && (await this.readsAsZero(piece.to - tail, tail)))
+    if (!copyHead && !copyTail) return this.#data.write(piece.host, bytes)
+    const before = copyHead ? head : 0
+    const after = copyTail ? tail : 0
+    if (before + bytes.length + after <= oneWriteBytes) {
+      const whole = new Uint8Array(before + bytes.length + after)
+      await this.readBefore(piece.guest - before, whole.subarray(0, before))
+      whole.set(bytes, before)
+      await this.readBefore(piece.guest + bytes.length, whole.subarray(before + bytes.length))
+      return this.#data.write(piece.host - before, whole)
+    }
+    await this.#data.write(piece.host, bytes)
+    for (const [guest, length] of [
+      [piece.guest - before, before],
+      [piece.guest + bytes.length, after],
+    ] as const) {
+      if (length === 0) continue
+      const old = new Uint8Array(length)
+      await this.readBefore(guest, old)
+      await this.#data.write(piece.host + guest - piece.guest, old)
+    }
+  }
+
+  /** What a range showed before its clusters were replaced. */
+  async readBefore(offset: number, into: Uint8Array): Promise<void> {
+    if (into.length > 0) await this.readAt(offset, into)
+  }
+
+  /** Whether a range is known to read as zeros without reading it. */
+  async readsAsZero(offset: number, length: number): Promise<boolean> {
+    for (let at = offset; at < offset + length; ) {
+      const found = this.map.resolve(at, offset + length - at)
+      const run = found instanceof Promise ? await found : found
+      if (run.kind === 'data' || run.kind === 'packed') return false
+      if (run.kind === 'unallocated' && this.parent !== undefined && at < this.parent.size) return false
+      at += run.length
+    }
+    return true
+  }
+
+  /** Runs a change of metadata when no other runs. */
+  exclusive<T>(work: () => Promise<T>): Promise<T> {
+    return this.#metadata.run(work)
+  }
+
+  /** Runs `work` when no write is under way, and holds new ones back until it is done. */
+  async alone<T>(work: () => Promise<T>): Promise<T> {
+    return this.#order.run(async () => {
+      while (this.#busy.size > 0) await Promise.all([...this.#busy].map(({ done }) => done))
+      return this.exclusive(async () => {
+        await this.#packed.flush()
+        return work()
+      })
+    })
+  }
+
+  async writePacked(offset: number, packed: Uint8Array): Promise<void> {
+    const { clusterSize } = this.image.geometry
+    if (offset % clusterSize !== 0 || offset >= this.size || packed.length >= clusterSize || packed.length === 0) {
+      throw fault(
+        this.image,
+        'invalid',
+        'a compressed cluster must be a whole cluster, and smaller than one',
+        'offset',
+        {
+          value: offset,
+          rule: `a multiple of ${clusterSize}; 1 to ${clusterSize - 1} bytes`,
+        },
+      )
+    }
+    if (hasDataFile(this.image)) {
+      throw fault(this.image, 'unsupported', 'compression is not possible with an external data file', 'data file')
+    }
+    await this.#order.run(() =>
+      this.exclusive(async () => {
+        await this.#bitmaps.mark(offset, Math.min(clusterSize, this.size - offset))
+        await this.#packed.write(offset, packed)
+      }),
+    )
+  }
+
+  zero(offset: number, length: number, mode: ZeroMode, signal?: AbortSignal): Promise<void> {
+    return this.#clear(offset, length, mode === 'unmap' ? 'zero-unmap' : 'zero-keep', signal)
+  }
+
+  discard(offset: number, length: number): Promise<void> {
+    return this.#clear(offset, length, 'discard')
+  }
+
+  async #clear(
+    offset: number,
+    length: number,
+    how: 'zero-unmap' | 'zero-keep' | 'discard',
+    signal?: AbortSignal,
+  ): Promise<void> {
+    if (offset < 0 || offset + length > this.size) throw this.outside(offset, length)
+    if (length === 0) return
+    const rest = await this.alone(async () => {
+      await this.#bitmaps.mark(offset, length)
+      this.forgetUnpacked()
+      return clearRange(this, offset, length, how, signal)
+    })
+    // Parts of clusters cannot be marked; where zeros are promised they are written.
+    for (const { offset: at, length: bytes } of rest) {
+      if (how !== 'discard' && !(await this.readsAsZero(at, bytes))) await this.write(at, new Uint8Array(bytes), signal)
+    }
+  }
+
+  async resize(size: number, preallocation: Preallocation = 'off', shrink = false): Promise<void> {
+    await this.alone(async () => {
+      await this.#bitmaps.resized(size)
+      await resizeImage(this, size, preallocation, shrink)
+    })
+  }
+
+  async flush(): Promise<void> {
+    await this.exclusive(async () => {
+      await this.#packed.flush()
+      await this.writer.writeBack()
+    })
+  }
+
+  /** The whole content was replaced by other means. The caller holds everything. */
+  async contentReplaced(): Promise<void> {
+    this.forgetUnpacked()
+    await this.#bitmaps.markAll()
+  }
+
+  /** Writes everything that is held back, bitmaps too; the image could be closed afterwards. */
+  async finish(): Promise<void> {
+    await this.alone(async () => {
+      await this.writer.writeBack()
+      await this.#bitmaps.store()
+      await this.writer.writeBack()
+    })
+  }
+
+  override async close(): Promise<void> {
+    if (this.#closed) return
+    this.#closed = true
+    try {
+      await this.finish()
+    } finally {
+      await super.close()
+    }
+  }
+}
