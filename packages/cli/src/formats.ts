@@ -1,0 +1,75 @@
+/** Formats by name, and those of QEMU that are recognised only to be refused by name. */
+import { allFormats, type ByteSource, type DiskFormat, findFormat, MoraineError, probeFormats } from '@moraine/engine'
+import type { Persona } from './persona.ts'
+
+/** QEMU's other drivers, as its help lists them. */
+const foreignDrivers = new Set(
+  (
+    'blkdebug blklogwrites blkverify bochs cloop compress copy-before-write copy-on-read dmg file ftp ftps gluster host_cdrom ' +
+    'host_device http https iscsi iser luks nbd nfs null-aio null-co nvme parallels preallocate qcow qed quorum rbd replication ' +
+    'snapshot-access ssh throttle vdi vhdx vmdk vpc vvfat'
+  ).split(' '),
+)
+
+/** What QEMU says of a name that it does not know: of a driver when an image is opened, of a file format when one is made. */
+export type FormatUse = 'driver' | 'file format' | 'backing file format'
+
+/** The format of a name given by the user.
+ *  @throws MoraineError `invalid` when nobody knows it, `unsupported` when QEMU does. */
+export function formatNamed(name: string, use: FormatUse): DiskFormat {
+  const format = findFormat(allFormats, name)
+  if (format !== undefined) return format
+  if (foreignDrivers.has(name)) throw foreign(name)
+  throw new MoraineError('invalid', `Unknown ${use} '${name}'`, {
+    field: 'format',
+    rule: `one of ${allFormats.map((known) => known.name).join(', ')}`,
+  })
+}
+
+/** The format that a source has by its content. Only raw fits what nobody recognises, so an image of a format that QEMU would recognise is
+ *  refused by name rather than taken for raw.
+ *  @throws MoraineError `unsupported`, `not-this-format`. */
+export async function probeFormat(source: ByteSource, persona: Persona): Promise<DiskFormat> {
+  const formats = allFormats.filter(({ name }) => persona.probed.includes(name))
+  const [best] = await probeFormats(source, formats)
+  if (best === undefined) {
+    throw new MoraineError('not-this-format', 'Could not determine image format', { path: source.name })
+  }
+  if (best.verdict.score <= 1) {
+    const name = await recogniseForeign(source)
+    if (name !== undefined) throw foreign(name, source.name)
+  }
+  return best.format
+}
+
+function foreign(name: string, path?: string): MoraineError {
+  const known = allFormats.map((format) => format.name).join(', ')
+  return new MoraineError('unsupported', `Format '${name}' is not supported by moraine`, {
+    path,
+    hint: `moraine knows ${known}${path === undefined ? '' : '; -f raw opens the file as it stands'}`,
+  })
+}
+
+/** Signatures of QEMU's other formats: bytes at an offset, as latin1. Facts: the formats' own specifications, as QEMU 7.2 probes them. */
+const signatures: readonly (readonly [format: string, offset: number, bytes: string])[] = [
+  ['vmdk', 0, 'KDMV'],
+  ['vmdk', 0, 'COWD'],
+  ['vmdk', 0, '# Disk DescriptorFile'],
+  ['vdi', 0x40, '\x7f\x10\xda\xbe'],
+  ['vhdx', 0, 'vhdxfile'],
+  ['vpc', 0, 'conectix'],
+  ['qed', 0, 'QED\0'],
+  ['qcow', 0, 'QFI\xfb\0\0\0\x01'],
+  ['parallels', 0, 'WithoutFreeSpace'],
+  ['parallels', 0, 'WithouFreSpacExt'],
+  ['luks', 0, 'LUKS\xba\xbe\0\x01'],
+  ['bochs', 0, 'Bochs Virtual HD Image'],
+  ['cloop', 0, '#!/bin/sh\n#V2.0 Format\nmodprobe cloop'],
+]
+
+async function recogniseForeign(source: ByteSource): Promise<string | undefined> {
+  const head = new Uint8Array(Math.min(512, source.size))
+  await source.read(0, head)
+  const text = Buffer.from(head).toString('latin1')
+  return signatures.find(([, offset, bytes]) => text.startsWith(bytes, offset))?.[0]
+}

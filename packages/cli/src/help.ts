@@ -1,0 +1,130 @@
+/** Help, written from the verbs' tables: to be read by people as moraine, laid out as QEMU's when called so (programs look for options there). */
+import { allFormats } from '@moraine/engine'
+import { Failure } from './failure.ts'
+import { optionsFor } from './parse.ts'
+import type { Persona } from './persona.ts'
+import type { OptionSpec, Verb } from './verb.ts'
+import { allVerbs, findVerb } from './verbs/index.ts'
+import { versionText } from './version.ts'
+
+/** The help of the command, or of one verb.
+ *  @throws Failure when there is no such verb. */
+export async function helpText(persona: Persona, verbName?: string): Promise<string> {
+  if (!persona.extensions) return qemuHelp(persona, await allVerbs(persona))
+  if (verbName === undefined) return overview(await allVerbs(persona))
+  const verb = await findVerb(verbName, persona)
+  if (verb === undefined) throw new Failure(`Command not found: ${verbName}`, { usage: true })
+  return verbHelp(verb, persona)
+}
+
+const width = 100
+
+function overview(verbs: Verb[]): string {
+  const longest = Math.max(...verbs.map(({ name }) => name.length))
+  return [
+    'Usage: moraine COMMAND [OPTION]... [ARGUMENT]...',
+    'Works on disk images of virtual machines, and serves them.',
+    '',
+    'Commands:',
+    ...verbs.map(({ name, summary }) => `  ${name.padEnd(longest)}  ${summary}`),
+    '',
+    'Options before the command:',
+    '  -h, --help     Print this help.',
+    '  -V, --version  Print the version.',
+    '',
+    `Formats: ${formatNames()}`,
+    "Sizes are bytes, or take a suffix k, M, G, T, P or E (powers of 1024). '-' is standard output where it makes sense.",
+    '',
+    "'moraine COMMAND --help' explains a command. Called by the name qemu-img, the program stands in for qemu-img 7.2.",
+    '',
+  ].join('\n')
+}
+
+function verbHelp(verb: Verb, persona: Persona): string {
+  const shown = optionsFor(verb, persona).filter(([, option]) => option.refused !== true)
+  const refused = optionsFor(verb, persona).filter(([, option]) => option.refused === true)
+  const rows = [
+    ...shown.map(([, option]) => [optionNames(option), option.help] as const),
+    ['-h, --help', 'Print this help.'] as const,
+  ]
+  const lines = [
+    `Usage: moraine ${verb.name} [OPTION]... ${verb.operands}`.trimEnd(),
+    verb.summary,
+    '',
+    ...wrap(verb.about, 0),
+    '',
+    'Options:',
+    ...layOut(rows),
+  ]
+  if (refused.length > 0) {
+    const names = refused.map(([, option]) => optionNames(option).trim())
+    lines.push('', `Known from qemu-img and not supported yet: ${names.join(', ')}`)
+  }
+  if (verb.examples.length > 0) {
+    lines.push('', 'Examples:')
+    for (const [command, what] of verb.examples) lines.push(`  ${command}`, `      ${what}`)
+  }
+  return `${lines.join('\n')}\n`
+}
+
+function optionNames({ short, long, argument }: OptionSpec): string {
+  if (long === undefined) return `-${short}${argument === undefined ? '' : ` ${argument}`}`
+  const name = `--${long}${argument === undefined ? '' : `=${argument}`}`
+  return short === undefined ? `    ${name}` : `-${short}, ${name}`
+}
+
+function layOut(rows: readonly (readonly [names: string, help: string])[]): string[] {
+  const column = Math.min(30, Math.max(...rows.map(([names]) => names.length)) + 4)
+  return rows.flatMap(([names, help]) => {
+    const text = wrap(help, column)
+    const head = `  ${names}`
+    if (head.length + 2 > column) return [head, ...text]
+    const [first = '', ...more] = text
+    return [head.padEnd(column) + first.trimStart(), ...more]
+  })
+}
+
+function wrap(text: string, indent: number): string[] {
+  const lines: string[] = []
+  let line = ''
+  for (const word of text.split(' ')) {
+    if (line !== '' && indent + line.length + 1 + word.length > width) {
+      lines.push(' '.repeat(indent) + line)
+      line = word
+    } else line = line === '' ? word : `${line} ${word}`
+  }
+  lines.push(' '.repeat(indent) + line)
+  return lines
+}
+
+function qemuHelp(persona: Persona, verbs: Verb[]): string {
+  const parts = [
+    versionText(persona).trimEnd(),
+    'usage: qemu-img [standard options] command [command options]',
+    'moraine, standing in for the QEMU disk image utility',
+    '',
+    "    '-h', '--help'       display this help and exit",
+    "    '-V', '--version'    output version information and exit",
+    '',
+    'Command syntax:',
+    ...verbs.map(({ name, syntax }) => `  ${name} ${syntax}`),
+  ]
+  for (const verb of verbs) {
+    const shown = optionsFor(verb, persona)
+    parts.push('', `Parameters to ${verb.name} subcommand:`)
+    const rows = shown.map(([, option]) => {
+      const help = option.refused === true ? `${option.help} Not supported by moraine.` : option.help
+      return [optionNames(option), help] as const
+    })
+    parts.push(...layOut(rows))
+  }
+  parts.push('', `Supported formats: ${formatNames()}`, '')
+  return parts.join('\n')
+}
+
+function formatNames(): string {
+  return allFormats
+    .map(({ name }) => name)
+    .sort()
+    .join(' ')
+}

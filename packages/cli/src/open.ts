@@ -1,0 +1,129 @@
+/** Opens images for the verbs: names, locks, cache modes and messages as QEMU has them. */
+import {
+  allFormats,
+  type ByteSource,
+  type Disk,
+  type DiskFormat,
+  isMoraineError,
+  isWritable,
+  MoraineError,
+  openDisk,
+  type WritableDisk,
+} from '@moraine/engine'
+import { fileGate, type ImageLock, imageLocks, lockImage, openFile } from '@moraine/engine/node'
+import type { CacheMode } from './cache.ts'
+import { nodeCodecs } from './codecs.ts'
+import { failureFrom } from './failure.ts'
+import { formatNamed, probeFormat } from './formats.ts'
+import type { Persona } from './persona.ts'
+import type { Context } from './verb.ts'
+
+/** What an image is opened for; QEMU's locks follow from it. */
+type Use = 'info' | 'read' | 'source' | 'check' | 'repair' | 'write' | 'resize'
+
+/** How an image is opened. */
+export interface OpenRequest {
+  use: Use
+  /** `-f`; probed when absent. */
+  format?: string | undefined
+  /** `-U`: take no lock and ask for none. */
+  forceShare?: boolean | undefined
+  cache?: CacheMode | undefined
+}
+
+const locks: Record<Use, { raw: ImageLock | undefined; other: ImageLock }> = {
+  info: { raw: undefined, other: imageLocks.info },
+  read: { raw: imageLocks.rawRead, other: imageLocks.read },
+  check: { raw: imageLocks.rawRead, other: imageLocks.read },
+  source: { raw: imageLocks.read, other: imageLocks.read },
+  write: { raw: imageLocks.rawWrite, other: imageLocks.write },
+  repair: { raw: imageLocks.rawWrite, other: imageLocks.write },
+  resize: { raw: imageLocks.rawResize, other: imageLocks.write },
+}
+
+const purposes: Record<Use, 'use' | 'info' | 'check'> = {
+  info: 'info',
+  read: 'use',
+  source: 'use',
+  check: 'check',
+  repair: 'check',
+  write: 'use',
+  resize: 'use',
+}
+
+/** Opens an image for reading.
+ *  @throws Failure `Could not open 'NAME': …` */
+export async function openImage(context: Context, name: string, request: OpenRequest): Promise<Disk> {
+  try {
+    return await open(context, name, request)
+  } catch (error) {
+    throw failureFrom(error, context.persona, `Could not open '${name}': `)
+  }
+}
+
+/** Opens an image for writing.
+ *  @throws Failure `Could not open 'NAME': …` */
+export async function openForWriting(context: Context, name: string, request: OpenRequest): Promise<WritableDisk> {
+  const disk = await openImage(context, name, request)
+  if (isWritable(disk)) return disk
+  await disk.close()
+  throw failureFrom(
+    new MoraineError('unsupported', `the format '${disk.format}' cannot be written`, { path: name }),
+    context.persona,
+    `Could not open '${name}': `,
+  )
+}
+
+async function open(context: Context, name: string, request: OpenRequest): Promise<Disk> {
+  const writes = request.use === 'write' || request.use === 'resize' || request.use === 'repair'
+  const given = request.format === undefined ? undefined : formatNamed(request.format, 'driver')
+  const sync = request.cache === 'unsafe' ? 'unsafe' : 'always'
+  const source = await openFile(pathOf(name, context.persona), { mode: writes ? 'write' : 'read', sync, name })
+  let format: DiskFormat
+  try {
+    format = given ?? (await probeFormat(source, context.persona))
+    if (writes && given === undefined && format.name === 'raw') warnOfProbedRaw(context, name)
+    if (request.forceShare !== true) takeLock(source, request.use, format)
+  } catch (error) {
+    await source.close()
+    throw error
+  }
+  return openDisk(source, {
+    formats: allFormats,
+    format: format.name,
+    mode: writes ? 'write' : 'read',
+    purpose: purposes[request.use],
+    gate: fileGate({ lock: request.forceShare === true ? 'none' : 'qemu', sync }),
+    codecs: nodeCodecs,
+    warn: (message) => context.warn(message),
+  })
+}
+
+function takeLock(source: ByteSource, use: Use, format: DiskFormat): void {
+  const lock = format.name === 'raw' ? locks[use].raw : locks[use].other
+  if (lock !== undefined) lockImage(source, lock)
+}
+
+/** The path of a name that must be a file.
+ *  @throws MoraineError as `Persona.readName`; `unsupported` for standard input and output. */
+export function pathOf(name: string, persona: Persona): string {
+  const place = persona.readName(name)
+  if (place.kind === 'file') return place.path
+  throw new MoraineError('unsupported', 'standard input and output cannot be used here', {
+    path: name,
+    hint: "a file that is called '-' can be named './-'",
+  })
+}
+
+function warnOfProbedRaw({ err }: Context, name: string): void {
+  err.write(
+    `WARNING: Image format was not specified for '${name}' and probing guessed raw.\n` +
+      '         Automatically detecting the format is dangerous for raw images, write operations on block 0 will be restricted.\n' +
+      "         Specify the 'raw' format explicitly to remove the restrictions.\n",
+  )
+}
+
+/** The words of strerror(3) for an error of the engine, where QEMU prints nothing but these. */
+export function hostWords(error: unknown): string | undefined {
+  return isMoraineError(error, 'io') ? error.reason : undefined
+}

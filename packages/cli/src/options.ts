@@ -1,0 +1,111 @@
+/** `-o`: gathering, splitting, help and the line of a creation, all from the formats' own tables. */
+import {
+  type DiskFormat,
+  type OptionSpec,
+  type OptionValue,
+  type OptionValues,
+  readOptions,
+  splitOptions,
+} from '@moraine/engine'
+import { Failure } from './failure.ts'
+
+/** Options that a plain file takes under every format. Wording and order: `qemu-img create -o help` of 7.2. */
+const fileOptions: readonly OptionSpec[] = [
+  { name: 'size', type: 'size', help: 'Virtual disk size' },
+  {
+    name: 'nocow',
+    type: 'boolean',
+    help: 'Turn off copy-on-write (valid only on btrfs)',
+  },
+  {
+    name: 'preallocation',
+    type: 'enum',
+    values: ['off', 'falloc', 'full'],
+    help: 'Preallocation mode (allowed values: off, falloc, full)',
+  },
+  { name: 'extent_size_hint', type: 'size', help: 'Extent size hint for the image file, 0 to disable' },
+]
+
+/** One `-o` argument, checked so that several can be joined.
+ *  @throws Failure */
+export function readOptionList(text: string): string {
+  const commas = /,*$/.exec(text)?.[0].length ?? 0
+  if (text === '' || text.startsWith(',') || commas % 2 === 1) throw new Failure(`Invalid option list: ${text}`)
+  return text
+}
+
+/** Whether help is asked for in any of the lists. */
+export function asksForHelp(lists: readonly string[]): boolean {
+  return lists.some((list) => list.split(/(?<!,)(?:,,)*,(?!,)/).some((item) => item === 'help' || item === '?'))
+}
+
+/** All pairs of several `-o` lists. */
+export function optionPairs(lists: readonly string[]): [name: string, value: string][] {
+  return lists.length === 0 ? [] : splitOptions(lists.join(','))
+}
+
+/** A format's options and those of the file under it, in QEMU's order. */
+export function creationTable(format: DiskFormat): readonly OptionSpec[] {
+  // QEMU's raw has only a size of its own; what the engine's table adds belongs to the file.
+  const own = format.name === 'raw' ? [] : format.options
+  return [...own, ...fileOptions.filter(({ name }) => own.every((option) => option.name !== name))]
+}
+
+/** Checks pairs as QEMU does before it creates: names, switches and numbers, but not the values of choices.
+ *  @throws MoraineError */
+export function readLoosely(format: DiskFormat, pairs: readonly [string, string][]): Record<string, OptionValue> {
+  const table = creationTable(format).map((option): OptionSpec => {
+    return option.type === 'enum' ? { name: option.name, type: 'string', help: option.help } : option
+  })
+  return readOptions(table, pairs)
+}
+
+/** Checks pairs in full, and takes out what belongs to the file and has no effect here.
+ *  @throws MoraineError; Failure for what only QEMU can do. */
+export function readCreationOptions(
+  format: DiskFormat,
+  pairs: readonly [string, string][],
+): Record<string, OptionValue> {
+  const { nocow, extent_size_hint: hint, ...values } = readOptions(creationTable(format), pairs)
+  if (nocow === true) throw new Failure("Option 'nocow' is not supported by moraine")
+  if (hint !== undefined && hint !== 0n) throw new Failure("Option 'extent_size_hint' is not supported by moraine")
+  return values
+}
+
+/** `-o help`. Without a file name only the format's own options are shown. */
+export function optionHelp(format: DiskFormat, withFile: boolean): string {
+  const own = format.name === 'raw' ? fileOptions.filter(({ name }) => name === 'size') : format.options
+  const table = withFile ? creationTable(format) : own
+  const lines = [...table].sort((a, b) => (a.name < b.name ? -1 : 1)).map(helpLine)
+  if (withFile) return `Supported options:\n${lines.join('')}`
+  return (
+    `Supported ${format.name} options:\n${lines.join('')}\n` +
+    'The protocol level may support further options.\nSpecify the target filename to include those options.\n'
+  )
+}
+
+const typeNames: Record<OptionSpec['type'], string> = {
+  string: 'str',
+  enum: 'str',
+  size: 'size',
+  number: 'num',
+  boolean: 'bool (on/off)',
+}
+
+function helpLine({ name, type, help }: OptionSpec): string {
+  return `  ${`${name}=<${typeNames[type]}>`.padEnd(22)} - ${help}\n`
+}
+
+/** What `create` prints before it creates: every option with a value, given or by default, in QEMU's order. */
+export function formattingLine(filename: string, format: DiskFormat, values: OptionValues): string {
+  const shown = creationTable(format).flatMap((option) => {
+    const value = values[option.name] ?? option.default
+    return value === undefined ? [] : [`${option.name}=${valueText(value)}`]
+  })
+  return `Formatting '${filename}', fmt=${format.name} ${shown.join(' ')}\n`
+}
+
+function valueText(value: OptionValue): string {
+  if (typeof value === 'boolean') return value ? 'on' : 'off'
+  return String(value).replaceAll(',', ',,')
+}

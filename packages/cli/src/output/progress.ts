@@ -1,0 +1,159 @@
+/** Progress of a long verb: QEMU's percentage, a bar, JSON lines, or only an answer to SIGUSR1. All are fed by the engine's progress events. */
+import type { Progress } from '@moraine/engine'
+import { onProgressRequest } from '../signals.ts'
+import type { Context } from '../verb.ts'
+import type { TextOutput } from './streams.ts'
+
+/** Shows how far a verb is. */
+export interface ProgressDisplay {
+  /** Takes the engine's events. Absent when nobody wants them, so that the engine need not count. */
+  readonly onProgress: ((progress: Progress) => void) | undefined
+  /** The work is done. */
+  finish(): void
+  /** Ends the display; must be called, whatever happened. */
+  end(): void
+}
+
+/** What `--progress` takes. */
+export const progressModes = ['auto', 'bar', 'percent', 'json', 'none'] as const
+export type ProgressMode = (typeof progressModes)[number]
+
+/** How progress shall be shown. */
+export interface ProgressRequest {
+  /** `-p` */
+  percent: boolean
+  /** `-q` */
+  quiet: boolean
+  /** `--progress` */
+  mode?: ProgressMode | undefined
+  /** Percent that must have passed before QEMU prints again. */
+  step: number
+  /** What is done, for JSON lines and the bar. */
+  operation: string
+  /** Standard output carries the result, so a percentage goes to standard error. */
+  outputTaken?: boolean
+}
+
+/** Chooses and starts a display. Loads the bar only when it is shown. */
+export async function showProgress(context: Context, request: ProgressRequest): Promise<ProgressDisplay> {
+  switch (chooseMode(context, request)) {
+    case 'percent':
+      return new PercentDisplay(request.step, request.outputTaken === true ? context.err : context.out)
+    case 'json':
+      return new JsonDisplay(context, request.operation)
+    case 'bar': {
+      const { BarDisplay } = await import('./bar.ts')
+      return new BarDisplay(request.operation)
+    }
+    default:
+      return new AskedDisplay(context)
+  }
+}
+
+function chooseMode({ persona }: Context, request: ProgressRequest): ProgressMode {
+  if (request.quiet) return 'none'
+  if (request.mode !== undefined && request.mode !== 'auto') return request.mode
+  if (request.mode === undefined && !request.percent) return 'none'
+  if (persona.progress === 'percent') return 'percent'
+  return process.stderr.isTTY ? 'bar' : 'percent'
+}
+
+/** How far, in percent. */
+export function percentOf({ done, total }: Progress): number {
+  return total === 0 ? 0 : (done / total) * 100
+}
+
+/** Prints a percentage whenever enough has passed, as QEMU does (Source: measured; QEMU's `util/qemu-progress.c`). */
+class PercentDisplay implements ProgressDisplay {
+  private printed = 0
+  private readonly step: number
+  private readonly output: TextOutput
+  readonly onProgress: (progress: Progress) => void
+
+  constructor(step: number, output: TextOutput) {
+    this.step = step
+    this.output = output
+    this.onProgress = (progress) => this.show(percentOf(progress))
+  }
+
+  finish(): void {
+    this.show(100)
+  }
+
+  end(): void {
+    this.output.write('\n')
+  }
+
+  private show(percent: number): void {
+    if (percent <= this.printed + this.step && percent !== 100 && percent !== 0) return
+    this.printed = percent
+    this.output.write(`${percentText(percent)}\r`)
+    this.output.flush()
+  }
+}
+
+function percentText(percent: number): string {
+  return `    (${Math.fround(percent).toFixed(2)}/100%)`
+}
+
+/** Says nothing until somebody sends SIGUSR1, then one line on standard error. */
+class AskedDisplay implements ProgressDisplay {
+  private current = 0
+  private readonly stop: () => void
+  readonly onProgress: (progress: Progress) => void
+
+  constructor(context: Context) {
+    this.onProgress = (progress) => {
+      this.current = percentOf(progress)
+    }
+    this.stop = onProgressRequest(() => {
+      context.err.write(`${percentText(this.current)}\n`)
+      context.err.flush()
+    })
+  }
+
+  finish(): void {
+    this.current = 100
+  }
+
+  end(): void {
+    this.stop()
+  }
+}
+
+const jsonPause = 200
+
+/** One JSON object a line on standard error: `{"operation","done","total","percent"}`, bytes; at most five a second, and one at the end. */
+class JsonDisplay implements ProgressDisplay {
+  private readonly context: Context
+  private readonly operation: string
+  private last: Progress = { done: 0, total: 0 }
+  private lineAt = Number.NEGATIVE_INFINITY
+
+  constructor(context: Context, operation: string) {
+    this.context = context
+    this.operation = operation
+    this.onProgress = this.onProgress.bind(this)
+  }
+
+  onProgress(progress: Progress): void {
+    this.last = progress
+    const now = performance.now()
+    if (now - this.lineAt < jsonPause) return
+    this.lineAt = now
+    this.line()
+  }
+
+  finish(): void {
+    this.last = { done: this.last.total, total: this.last.total }
+    this.line(true)
+  }
+
+  end(): void {}
+
+  private line(finished = false): void {
+    const percent = finished ? 100 : Math.round(percentOf(this.last) * 100) / 100
+    this.context.err.write(`${JSON.stringify({ operation: this.operation, ...this.last, percent })}\n`)
+    this.context.err.flush()
+  }
+}

@@ -1,0 +1,85 @@
+/** Reads a verb's arguments by its table. */
+import { Failure, unsupported, usageFailure } from './failure.ts'
+import { Getopt, type GetoptOption } from './getopt.ts'
+import type { Persona } from './persona.ts'
+import type { OptionSpec, Values, Verb } from './verb.ts'
+
+/** What was asked for. `complaint`: getopt's own message, for a verb that leaves it at that. */
+export type Request =
+  | { kind: 'run'; values: Values<Record<string, OptionSpec>>; operands: string[] }
+  | { kind: 'help'; complaint?: string }
+
+/** `help` is an option of every verb. */
+const helpOption: GetoptOption = { key: 'help', short: 'h', long: 'help', argument: false }
+
+/** The options of a verb that this persona takes. */
+export function optionsFor(verb: Verb, persona: Persona): [key: string, option: OptionSpec][] {
+  return Object.entries(verb.options).filter(([, option]) => persona.extensions || option.extension !== true)
+}
+
+/** Reads what stands after the verb. Errors come in the order in which the arguments stand, as with getopt.
+ *  @throws Failure */
+export function readArguments(verb: Verb, persona: Persona, args: readonly string[]): Request {
+  const rest = [...args]
+  const trailing = takeTrailing(verb, persona, rest)
+  const options = optionsFor(verb, persona)
+  const getopt = new Getopt(
+    [verb.name, ...rest],
+    [
+      helpOption,
+      ...options.map(([key, { short, long, argument }]) => ({ key, short, long, argument: argument !== undefined })),
+    ],
+  )
+  const values: Record<string, unknown> = {}
+  for (const [key, option] of options) values[key] = initialValue(option)
+  const seen = new Set<string>()
+  for (let step = getopt.next(); step.kind !== 'end'; step = getopt.next()) {
+    if (step.kind !== 'option') {
+      if (verb.lenient === true && !persona.extensions) {
+        return { kind: 'help', complaint: `${verb.name}: ${step.message}` }
+      }
+      throw usageFailure(wrongOption(step.kind, getopt.argv[getopt.optind - 1] ?? ''))
+    }
+    if (step.key === 'help') return { kind: 'help' }
+    const option = verb.options[step.key]
+    if (option === undefined) throw new Failure(`the option table of ${verb.name} lacks ${step.key}`)
+    if (option.refused === true) throw unsupported(`option '${spelling(option)}'`)
+    verb.each?.(step.key, seen)
+    seen.add(step.key)
+    values[step.key] = readValue(option, values[step.key], step.value)
+  }
+  return {
+    kind: 'run',
+    values: values as Values<Record<string, OptionSpec>>,
+    operands: [...getopt.argv.slice(getopt.optind), ...trailing],
+  }
+}
+
+function takeTrailing({ trailing }: Verb, persona: Persona, rest: string[]): string[] {
+  if (trailing === undefined) return []
+  const last = rest.at(-1)
+  if (persona.extensions && (last === '--help' || last === '-h')) return []
+  if (rest.length < trailing.least) throw usageFailure(trailing.message)
+  return rest.splice(-trailing.count)
+}
+
+function initialValue(option: OptionSpec): unknown {
+  if (option.collect === true) return []
+  return option.argument === undefined ? false : undefined
+}
+
+function readValue(option: OptionSpec, before: unknown, text: string | undefined): unknown {
+  if (text === undefined) return true
+  const value = option.parse === undefined ? text : option.parse(text)
+  return option.collect === true && Array.isArray(before) ? [...before, value] : value
+}
+
+/** QEMU names the element that getopt stands behind, which within a bundle of short options is not always the wrong one. */
+function wrongOption(kind: 'unknown' | 'missing', element: string): string {
+  return kind === 'missing' ? `missing argument for option '${element}'` : `unrecognized option '${element}'`
+}
+
+/** How an option is called in messages. */
+export function spelling(option: OptionSpec): string {
+  return option.long === undefined ? `-${option.short}` : `--${option.long}`
+}

@@ -1,0 +1,73 @@
+/** The two names this command answers to. All that differs between them stands here; nothing else asks who it is. */
+import { MoraineError } from '@moraine/engine'
+
+/** Where an image is, as its name on the command line says. */
+export type ImagePlace = { kind: 'file'; path: string } | { kind: 'stdio' }
+
+export interface Persona {
+  /** Stands before every message. */
+  readonly name: 'moraine' | 'qemu-img'
+  /** Formats that are probed for, by name, where none is given. */
+  readonly probed: readonly string[]
+  /** Errors say all that is known and how to go on; otherwise QEMU's words alone. */
+  readonly details: boolean
+  /** How progress is shown when nothing more is said than `-p`. */
+  readonly progress: 'percent' | 'auto'
+  /** Verbs and options that QEMU does not have. */
+  readonly extensions: boolean
+  /** A wrong use of one verb points to: */
+  usageHint(verb: string | undefined): string
+  /** @throws MoraineError `unsupported` or `invalid`: a name of something that cannot be opened. */
+  readName(name: string): ImagePlace
+}
+
+/** Protocols of QEMU that are known by name and not built. */
+const foreignProtocols = new Set(
+  (
+    'blkdebug blklogwrites blkverify fat ftp ftps gluster gluster+rdma gluster+tcp gluster+unix host_cdrom host_device http https ' +
+    'iscsi iser json nbd nbd+tcp nbd+unix nfs null-aio null-co nvme rbd ssh vvfat'
+  ).split(' '),
+)
+
+/** Reads a name as QEMU does: what stands before a colon that comes before any slash is a protocol. */
+function readQemuName(name: string): ImagePlace {
+  const at = name.search(/[:/]/)
+  if (at < 0 || name[at] === '/') return { kind: 'file', path: name }
+  const protocol = name.slice(0, at)
+  if (protocol === 'file') return { kind: 'file', path: name.slice(at + 1) }
+  if (foreignProtocols.has(protocol)) {
+    throw new MoraineError('unsupported', `Protocol '${protocol}' is not supported by moraine`, {
+      path: name,
+      hint: `a file whose name begins so can be named './${name}'`,
+    })
+  }
+  throw new MoraineError('invalid', `Unknown protocol '${protocol}'`, {
+    path: name,
+    hint: `a file whose name begins so can be named './${name}'`,
+  })
+}
+
+const qemuImg: Persona = {
+  name: 'qemu-img',
+  probed: ['qcow2', 'raw'],
+  details: false,
+  progress: 'percent',
+  extensions: false,
+  usageHint: () => "Try 'qemu-img --help' for more information",
+  readName: readQemuName,
+}
+
+const moraine: Persona = {
+  name: 'moraine',
+  probed: ['qcow2', 'raw'],
+  details: true,
+  progress: 'auto',
+  extensions: true,
+  usageHint: (verb) => `Try 'moraine ${verb === undefined ? '' : `${verb} `}--help' for more information`,
+  readName: (name) => (name === '-' ? { kind: 'stdio' } : readQemuName(name)),
+}
+
+/** The persona for the name by which the program was called. */
+export function personaFor(calledAs: string): Persona {
+  return calledAs === 'qemu-img' ? qemuImg : moraine
+}

@@ -1,0 +1,123 @@
+/** From an argument list to an exit code. */
+import { isMoraineError } from '@moraine/engine'
+import { Failure, failureFrom, unsupported, usageFailure } from './failure.ts'
+import { Getopt } from './getopt.ts'
+import { ClosedPipe, TextOutput } from './output/streams.ts'
+import { readArguments } from './parse.ts'
+import { type Persona, personaFor } from './persona.ts'
+import { endBySignal, stoppedBy, stopSignal } from './signals.ts'
+import type { Context } from './verb.ts'
+import { findVerb, isForeignVerb } from './verbs/index.ts'
+import { versionText } from './version.ts'
+
+/** Runs the command and ends the process. */
+export async function runCommand(calledAs: string, args: readonly string[]): Promise<void> {
+  const persona = personaFor(calledAs)
+  const out = new TextOutput(1)
+  const err = new TextOutput(2)
+  const context: Context = {
+    persona,
+    out,
+    err,
+    signal: stopSignal,
+    report: (message) => err.write(`${persona.name}: ${message}\n`),
+    warn: (message) => err.write(`${persona.name}: warning: ${message}\n`),
+  }
+  const progress = { verb: undefined as string | undefined }
+  let code: number
+  try {
+    code = await dispatch(context, args, progress)
+    out.flush()
+    err.flush()
+  } catch (error) {
+    code = fail(error, context, progress.verb)
+    const signal = stoppedBy()
+    if (signal !== undefined) endBySignal(signal)
+  }
+  process.exit(code)
+}
+
+async function dispatch(
+  context: Context,
+  args: readonly string[],
+  progress: { verb: string | undefined },
+): Promise<number> {
+  const { persona, out } = context
+  if (args.length === 0) throw usageFailure('Not enough arguments')
+  const rest = readGlobalOptions(persona, args)
+  if (rest === 'help') return printHelp(context)
+  if (rest === 'version') {
+    out.write(versionText(persona))
+    return 0
+  }
+  const [name, ...verbArgs] = rest
+  if (name === undefined) return 0
+  if (persona.extensions && name === 'help') return printHelp(context, verbArgs[0])
+  const verb = await findVerb(name, persona)
+  if (verb === undefined) {
+    if (isForeignVerb(name)) throw unsupported(`command '${name}'`)
+    throw usageFailure(`Command not found: ${name}`)
+  }
+  progress.verb = name
+  const request = readArguments(verb, persona, verbArgs)
+  if (request.kind === 'run') return await verb.run(request.values, request.operands, context)
+  if (request.complaint !== undefined) context.err.write(`${request.complaint}\n`)
+  return printHelp(context, name)
+}
+
+/** Options before the verb. */
+function readGlobalOptions(persona: Persona, args: readonly string[]): 'help' | 'version' | string[] {
+  const getopt = new Getopt(
+    [persona.name, ...args],
+    [
+      { key: 'help', short: 'h', long: 'help', argument: false },
+      { key: 'version', short: 'V', long: 'version', argument: false },
+      { key: 'trace', short: 'T', long: 'trace', argument: true },
+    ],
+    true,
+  )
+  const step = getopt.next()
+  const element = getopt.argv[getopt.optind - 1]
+  switch (step.kind) {
+    case 'end':
+      return getopt.argv.slice(getopt.optind)
+    case 'missing':
+      throw usageFailure(`missing argument for option '${element}'`)
+    case 'unknown':
+      throw usageFailure(`unrecognized option '${element}'`)
+    case 'option':
+      if (step.key === 'trace') throw unsupported("option '--trace'")
+      return step.key === 'help' ? 'help' : 'version'
+  }
+}
+
+async function printHelp(context: Context, verb?: string): Promise<number> {
+  const { helpText } = await import('./help.ts')
+  context.out.write(await helpText(context.persona, verb))
+  return 0
+}
+
+/** Says what went wrong; the exit code. Nothing is said when the user stopped the command or our reader went away. */
+function fail(error: unknown, context: Context, verb: string | undefined): number {
+  if (error instanceof ClosedPipe) return 0
+  try {
+    context.out.flush()
+    if (!(isMoraineError(error, 'cancelled') && stoppedBy() !== undefined)) say(error, context, verb)
+    context.err.flush()
+  } catch (second) {
+    if (!(second instanceof ClosedPipe)) throw second
+  }
+  return error instanceof Failure ? error.exitCode : 1
+}
+
+function say(error: unknown, context: Context, verb: string | undefined): void {
+  const failure = failureFrom(error, context.persona)
+  if (failure instanceof Failure) {
+    for (const message of failure.messages) context.report(message)
+    if (failure.hint !== undefined) context.err.write(failure.hint + (failure.unterminated ? '' : '\n'))
+    if (failure.usage) context.err.write(`${context.persona.usageHint(verb)}\n`)
+    return
+  }
+  const text = error instanceof Error ? (error.stack ?? error.message) : String(error)
+  context.report(`internal error, please report it: ${text}`)
+}

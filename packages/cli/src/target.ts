@@ -1,0 +1,178 @@
+/** A new image: written beside its name with all files that belong to it, given its name when it is whole, removed when it is not. */
+import { statSync } from 'node:fs'
+import {
+  allFormats,
+  type ByteStore,
+  createImage,
+  type Disk,
+  type DiskFormat,
+  type Gate,
+  isWritable,
+  MoraineError,
+  type OptionValues,
+  openDisk,
+  type WritableDisk,
+} from '@moraine/engine'
+import { fileGate, imageLocks, localPath, type NewFile, newFile, openFile } from '@moraine/engine/node'
+import type { CacheMode } from './cache.ts'
+import { nodeCodecs } from './codecs.ts'
+import { pathOf } from './open.ts'
+import type { Context } from './verb.ts'
+
+/** What a new image shall be. */
+export interface NewImageRequest {
+  name: string
+  format: DiskFormat
+  /** Bytes. */
+  size: bigint
+  options: OptionValues
+  backing?: { name: string; format?: string | undefined; disk?: Disk | undefined } | undefined
+  cache: CacheMode
+  /** What is read while this is written: a target that is one of them is refused. */
+  sources?: readonly Disk[]
+}
+
+/** A new image that is being made. */
+export class NewImage {
+  private readonly context: Context
+  private readonly request: NewImageRequest
+  private readonly files: NewFile[] = []
+  private readonly sync: 'always' | 'unsafe'
+  private removal: (() => void) | undefined
+
+  private constructor(context: Context, request: NewImageRequest) {
+    this.context = context
+    this.request = request
+    this.sync = request.cache === 'unsafe' ? 'unsafe' : 'always'
+  }
+
+  /** Writes an empty image. It stands under its name only after `publish`.
+   *  @throws MoraineError */
+  static async create(context: Context, request: NewImageRequest): Promise<NewImage> {
+    const image = new NewImage(context, request)
+    image.removal = () => image.abandonNow()
+    process.once('exit', image.removal)
+    try {
+      await image.write()
+      return image
+    } catch (error) {
+      await image.abandon()
+      throw error
+    }
+  }
+
+  /** The target was there before and is overwritten where it lies. */
+  get inPlace(): boolean {
+    return this.files[0]?.inPlace === true
+  }
+
+  /** Opens the new image for writing. The disk is the caller's to close, before `publish`.
+   *  @throws MoraineError */
+  async open(): Promise<WritableDisk> {
+    const { name, format } = this.request
+    const [first] = this.files
+    if (first === undefined) throw new MoraineError('io', 'the new image has no file', { path: name })
+    const store = await openFile(first.writtenPath, {
+      mode: 'write',
+      sync: this.sync,
+      name,
+      lock: first.inPlace ? (format.name === 'raw' ? imageLocks.rawWrite : imageLocks.write) : 'none',
+    })
+    const disk = await openDisk(store, {
+      formats: allFormats,
+      format: format.name,
+      mode: 'write',
+      gate: this.gate(),
+      codecs: nodeCodecs,
+      warn: (message) => this.context.warn(message),
+    })
+    if (isWritable(disk)) return disk
+    await disk.close()
+    throw new MoraineError('unsupported', `the format '${format.name}' cannot be written`, { path: name })
+  }
+
+  /** Gives every file its name.
+   *  @throws MoraineError `io` */
+  async publish(): Promise<void> {
+    // The image itself comes last: it must not name a file that is not there.
+    for (const file of this.files.toReversed()) await file.publish()
+    this.forget()
+  }
+
+  /** Removes what was made, except what was overwritten in place. */
+  async abandon(): Promise<void> {
+    for (const file of this.files) await file.abandon()
+    this.forget()
+  }
+
+  private abandonNow(): void {
+    for (const file of this.files) file.abandonNow()
+  }
+
+  private forget(): void {
+    if (this.removal !== undefined) process.removeListener('exit', this.removal)
+  }
+
+  private async write(): Promise<void> {
+    const { name, format, size, options, backing } = this.request
+    const stores: ByteStore[] = []
+    try {
+      const store = await this.add(pathOf(name, this.context.persona), name)
+      stores.push(store)
+      await createImage(
+        {
+          store,
+          sibling: async (sibling) => {
+            const full = fileGate().resolve({ from: name, name: sibling })
+            const further = await this.add(localPath(full), full)
+            stores.push(further)
+            return further
+          },
+        },
+        format,
+        { size, options, backing, signal: this.context.signal },
+      )
+    } finally {
+      for (const store of stores) await store.close()
+    }
+  }
+
+  private async add(path: string, name: string): Promise<ByteStore> {
+    const there = statSync(path, { throwIfNoEntry: false, bigint: true })
+    if (there !== undefined) this.refuseSource(`${there.dev}:${there.ino}`, name)
+    const file = await newFile(path, { sync: this.sync, lock: there === undefined ? 'none' : imageLocks.create })
+    this.files.push(file)
+    return file.store
+  }
+
+  /** QEMU's locks would refuse this too; but there are systems without, and -U takes none. */
+  private refuseSource(identity: string, name: string): void {
+    for (const source of this.request.sources ?? []) {
+      for (let disk: Disk | undefined = source; disk !== undefined; disk = disk.parent) {
+        if (disk.file.identity !== identity) continue
+        throw new MoraineError('locked', 'Failed to get "write" lock', {
+          path: name,
+          hint: `Is another process using the image [${name}]?\nIt is what this command reads from.`,
+        })
+      }
+    }
+  }
+
+  /** Opens what the new image names; its own further files are still under their hidden names. */
+  private gate(): Gate {
+    const gate = fileGate({ lock: 'qemu', sync: this.sync })
+    return {
+      resolve: (request) => gate.resolve(request),
+      open: async (request) => {
+        const full = gate.resolve(request)
+        const own = this.files.find((file) => file.path === localPathOrSame(full))
+        if (own === undefined || own.inPlace) return gate.open(request)
+        return openFile(own.writtenPath, { mode: request.mode, sync: this.sync, name: full })
+      },
+    }
+  }
+}
+
+function localPathOrSame(name: string): string {
+  return name.startsWith('file:') ? name.slice('file:'.length) : name
+}

@@ -1,0 +1,77 @@
+/** What a verb is: declared once, and from that come parsing, `--help` and what is refused. */
+
+import type { TextOutput } from './output/streams.ts'
+import type { Persona } from './persona.ts'
+
+/** What a verb may use while it runs. */
+export interface Context {
+  readonly persona: Persona
+  readonly out: TextOutput
+  readonly err: TextOutput
+  /** Fires when the user stops the command. */
+  readonly signal: AbortSignal
+  /** Says an error on standard error, after the program's name. */
+  report(message: string): void
+  /** Says a warning on standard error. */
+  warn(message: string): void
+}
+
+/** One option of a verb. */
+export interface OptionSpec {
+  /** One letter. */
+  readonly short?: string
+  /** Without dashes. */
+  readonly long?: string
+  /** Name of its argument in help; without one it is a switch. */
+  readonly argument?: string
+  /** One or more sentences for people. */
+  readonly help: string
+  /** It may be given several times, and all values are kept. Otherwise the last one counts. */
+  readonly collect?: true
+  /** Checks and converts the argument as soon as it is met. */
+  readonly parse?: (text: string) => unknown
+  /** QEMU has it and it is refused by name. */
+  readonly refused?: true
+  /** QEMU does not have it; only moraine takes it. */
+  readonly extension?: true
+}
+
+type Single<Option extends OptionSpec> = Option extends { parse: (text: string) => infer Result } ? Result : string
+
+type Value<Option extends OptionSpec> = Option extends { collect: true }
+  ? Single<Option>[]
+  : Option extends { argument: string }
+    ? Single<Option> | undefined
+    : boolean
+
+/** The options of a call, by the names of the table. */
+export type Values<Options extends Record<string, OptionSpec>> = { [Key in keyof Options]: Value<Options[Key]> }
+
+/** One verb. */
+export interface Verb<Options extends Record<string, OptionSpec> = Record<string, OptionSpec>> {
+  readonly name: string
+  /** One line, for the list of verbs. */
+  readonly summary: string
+  /** The operands, for the usage line, as in `FILE [SIZE]`. */
+  readonly operands: string
+  /** The verb's line in QEMU's own help, without its name. */
+  readonly syntax: string
+  /** A paragraph or two for people. */
+  readonly about: string
+  readonly examples: readonly (readonly [command: string, what: string])[]
+  readonly options: Options
+  /** Looks at each option when it is met, before its argument is read; `seen` holds the keys met before. */
+  readonly each?: (key: string, seen: ReadonlySet<string>) => void
+  /** QEMU leaves wrong options of this verb to getopt's own messages and then prints its help. */
+  readonly lenient?: true
+  /** Arguments taken off the end before options are looked at, so that they may begin with a dash; `least` is how many there must be in all. */
+  readonly trailing?: { readonly count: number; readonly least: number; readonly message: string }
+  /** @returns the exit code */
+  run(values: Values<Options>, operands: string[], context: Context): Promise<number> | number
+}
+
+/** Lets the compiler know the types of a verb's options. */
+export function defineVerb<const Options extends Record<string, OptionSpec>>(verb: Verb<Options>): Verb {
+  // The table and the values that are read by it always belong together.
+  return verb as unknown as Verb
+}

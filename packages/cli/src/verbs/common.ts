@@ -1,0 +1,73 @@
+/** Options that several verbs share, declared once. */
+import { Failure, usageFailure } from '../failure.ts'
+import { type ProgressMode, progressModes } from '../output/progress.ts'
+import type { OptionSpec } from '../verb.ts'
+
+export const object = {
+  long: 'object',
+  argument: 'OBJDEF',
+  help: 'Define a QEMU object, such as a secret.',
+  refused: true,
+} as const satisfies OptionSpec
+
+export const imageOpts = {
+  long: 'image-opts',
+  help: 'Take file names as QEMU option strings.',
+  refused: true,
+} as const satisfies OptionSpec
+
+export const format = {
+  short: 'f',
+  argument: 'FMT',
+  help: 'Format of the image; found out when not given.',
+} as const satisfies OptionSpec
+
+export const forceShare = {
+  short: 'U',
+  long: 'force-share',
+  help: 'Open the image even while somebody else writes to it, and take no lock.',
+} as const satisfies OptionSpec
+
+export const quiet = { short: 'q', help: 'Print nothing but errors.' } as const satisfies OptionSpec
+
+export const showProgress = { short: 'p', help: 'Show progress.' } as const satisfies OptionSpec
+
+export const progressMode = {
+  long: 'progress',
+  argument: 'MODE',
+  extension: true,
+  help: 'How to show progress: auto, bar, percent, json (JSON lines on standard error) or none.',
+  parse(text: string): ProgressMode {
+    const mode = progressModes.find((known) => known === text)
+    if (mode === undefined) throw new Failure(`--progress must be used with one of ${progressModes.join(', ')}`)
+    return mode
+  },
+} as const satisfies OptionSpec
+
+export const outputFormat = {
+  long: 'output',
+  argument: 'OFMT',
+  help: 'Print for people (human, the default) or for programs (json).',
+} as const satisfies OptionSpec
+
+export const sourceCache = {
+  short: 'T',
+  argument: 'CACHE',
+  help: 'Cache mode for reading: none, writeback, writethrough, directsync or unsafe.',
+} as const satisfies OptionSpec
+
+/** Reads `--output`, after all options were read, as QEMU does.
+ *  @throws Failure */
+export function wantsJson(output: string | undefined): boolean {
+  if (output === undefined || output === 'human') return false
+  if (output === 'json') return true
+  throw new Failure('--output must be used with human or json as argument.')
+}
+
+/** The one operand of a verb that takes one.
+ *  @throws Failure */
+export function oneImage(operands: readonly string[]): string {
+  const [name] = operands
+  if (name === undefined || operands.length > 1) throw usageFailure('Expecting one image file name')
+  return name
+}

@@ -1,0 +1,90 @@
+/** What `convert` shall make: format, options and backing file, checked in QEMU's order. */
+import type { Disk, DiskFormat, OptionValues } from '@moraine/engine'
+import { Failure, failureFrom } from '../failure.ts'
+import { formatNamed } from '../formats.ts'
+import { creationTable, optionPairs, readCreationOptions, readLoosely } from '../options.ts'
+import type { Context } from '../verb.ts'
+import type { ConvertValues } from './convert-options.ts'
+
+/** A target before it is made. */
+export interface TargetOptions {
+  format: DiskFormat
+  /** Creation options without size and backing file. */
+  options: OptionValues
+  backing: { name: string; format: string | undefined } | undefined
+}
+
+/** Reads what is to be made.
+ *  @throws Failure */
+export function readTarget(
+  context: Context,
+  values: ConvertValues,
+  { formatName, name }: { formatName: string; name: string },
+): TargetOptions {
+  try {
+    const format = formatNamed(formatName, values.noCreate ? 'driver' : 'file format')
+    if (values.noCreate) {
+      const { backing, backingFormat } = values
+      return {
+        format,
+        options: {},
+        backing: backing === undefined ? undefined : { name: backing, format: backingFormat },
+      }
+    }
+    context.persona.readName(name)
+    const pairs = optionPairs(values.options)
+    readLoosely(format, pairs)
+    const table = creationTable(format)
+    const has = (option: string): boolean => table.some((known) => known.name === option)
+    if (values.backing !== undefined) {
+      if (!has('backing_file')) throw new Failure(`Backing file not supported for file format '${format.name}'`)
+      pairs.push(['backing_file', values.backing])
+    }
+    if (values.backingFormat !== undefined) {
+      if (!has('backing_fmt')) throw new Failure(`Backing file format not supported for file format '${format.name}'`)
+      pairs.push(['backing_fmt', values.backingFormat])
+    }
+    return resolveTarget(format, pairs)
+  } catch (error) {
+    throw failureFrom(error, context.persona)
+  }
+}
+
+function resolveTarget(format: DiskFormat, pairs: [string, string][]): TargetOptions {
+  const { size: _size, backing_file: file, backing_fmt: fileFormat, ...options } = readCreationOptions(format, pairs)
+  if (typeof file !== 'string') return { format, options, backing: undefined }
+  return { format, options, backing: { name: file, format: typeof fileFormat === 'string' ? fileFormat : undefined } }
+}
+
+/** Checks the target against the sources and the request; whether there are bitmaps to copy.
+ *  @throws Failure */
+export function checkTarget(values: ConvertValues, sources: readonly Disk[], target: TargetOptions): boolean {
+  const { backing, format, options } = target
+  if (values.targetIsZero && backing !== undefined) {
+    throw new Failure('Cannot use --target-is-zero when the destination image has a backing file')
+  }
+  if (sources.length > 1 && backing !== undefined) {
+    throw new Failure('Having a backing file for the target makes no sense when concatenating multiple input images')
+  }
+  if (!values.noCreate && backing !== undefined && backing.format === undefined) {
+    throw new Failure('Use of backing file requires explicit backing format')
+  }
+  if (values.compress) {
+    if (!format.can.compress) throw new Failure('Compression not supported for this file format')
+    if (options.preallocation !== undefined && options.preallocation !== 'off') {
+      throw new Failure('Compression and preallocation not supported at the same time')
+    }
+  }
+  return values.bitmaps && checkBitmaps(sources)
+}
+
+function checkBitmaps(sources: readonly Disk[]): boolean {
+  const [source] = sources
+  if (source === undefined || sources.length > 1) {
+    throw new Failure('Copying bitmaps only possible with single source')
+  }
+  const details = source.info().details
+  if (details?.type !== 'qcow2' || details.data.compat === '0.10') throw new Failure('Source lacks bitmap support')
+  const { bitmaps } = details.data
+  return Array.isArray(bitmaps) && bitmaps.length > 0
+}

@@ -1,0 +1,253 @@
+/** `convert`: what one or more images hold, as another image. */
+import { type ConversionPlan, type Disk, planConversion, type WritableDisk } from '@moraine/engine'
+import { type CacheMode, readCacheMode } from '../cache.ts'
+import { ConcatDisk } from '../concat.ts'
+import { conversionFailure } from '../convert-failure.ts'
+import { Failure, failureFrom } from '../failure.ts'
+import { formatNamed } from '../formats.ts'
+import { openForWriting, openImage } from '../open.ts'
+import { asksForHelp, optionHelp } from '../options.ts'
+import { type ProgressDisplay, showProgress } from '../output/progress.ts'
+import { openNamedSnapshot } from '../snapshot-name.ts'
+import { NewImage } from '../target.ts'
+import { type Context, defineVerb } from '../verb.ts'
+import { type ConvertValues, checkCombinations, convertOptions, splitOperands } from './convert-options.ts'
+import { checkTarget, readTarget, type TargetOptions } from './convert-target.ts'
+
+export const verb = defineVerb({
+  name: 'convert',
+  summary: 'Copy what images hold into an image of another format',
+  operands: 'SOURCE... TARGET',
+  syntax:
+    '[--object objectdef] [--image-opts] [--target-image-opts] [--target-is-zero] [--bitmaps] [-U] [-C] [-c] [-p] [-q] [-n] [-f fmt] ' +
+    '[-t cache] [-T src_cache] [-O output_fmt] [-B backing_file [-F backing_fmt]] [-o options] [-l snapshot_param] [-S sparse_size] ' +
+    '[-r rate_limit] [-m num_coroutines] [-W] [--salvage] filename [filename2 [...]] output_filename',
+  about:
+    'Several sources are put one after the other. A backing chain is copied whole, unless -B names a backing file for the target. ' +
+    'A new target appears under its name when it is complete; an existing one is overwritten where it lies. ' +
+    "With '-' as the target the image is written to standard output, front to back.",
+  examples: [
+    ['moraine convert -p -O qcow2 disk.raw disk.qcow2', 'raw to qcow2'],
+    ['moraine convert -c -O qcow2 -o compression_type=zstd disk.raw small.qcow2', 'compressed'],
+    ['moraine convert -n disk.qcow2 /dev/vg/volume', 'onto a device'],
+    ['moraine convert -O qcow2 disk.raw - | ssh host "cat > disk.qcow2"', 'through a pipe'],
+  ],
+  options: convertOptions,
+  async run(values, operands, context) {
+    checkCombinations(values)
+    const formatName = values.targetFormat ?? 'raw'
+    if (asksForHelp(values.options)) {
+      const filename = operands.length > 1 ? operands.at(-1) : undefined
+      context.out.write(optionHelp(formatNamed(formatName, 'file format'), filename !== undefined))
+      return 0
+    }
+    const { sources, target } = splitOperands(operands)
+    const sourceCache = readCacheMode('source cache', values.sourceCache ?? 'writeback')
+    const opened: Disk[] = []
+    const display = await showProgress(context, {
+      percent: values.percent,
+      quiet: values.quiet,
+      mode: values.progress,
+      step: 1,
+      operation: 'convert',
+      outputTaken: context.persona.readName(target).kind === 'stdio',
+    })
+    try {
+      display.onProgress?.({ done: 0, total: 0 })
+      const source = await openSources(context, values, sources, sourceCache, opened)
+      await convert(context, values, { source, opened, name: target, formatName, display })
+      display.finish()
+      return 0
+    } finally {
+      display.end()
+      for (const disk of opened) await disk.close()
+    }
+  },
+})
+
+/** One conversion. */
+interface Job {
+  source: Disk
+  /** The disks that are read, for the check that the target is none of them. */
+  opened: Disk[]
+  name: string
+  formatName: string
+  display: ProgressDisplay
+}
+
+async function openSources(
+  context: Context,
+  values: ConvertValues,
+  names: string[],
+  cache: CacheMode,
+  opened: Disk[],
+): Promise<Disk> {
+  for (const name of names) {
+    const request = { use: 'source', format: values.format, forceShare: values.forceShare, cache } as const
+    opened.push(await openImage(context, name, request))
+  }
+  const [first] = opened
+  if (first === undefined) throw new Failure('Must specify image file name')
+  if (values.snapshot === undefined) return opened.length === 1 ? first : new ConcatDisk(opened)
+  if ('either' in values.snapshot && opened.length > 1) {
+    throw new Failure('No support for concatenating multiple snapshot')
+  }
+  const snapshot = await openNamedSnapshot(first, values.snapshot, context)
+  return opened.length === 1 ? snapshot : new ConcatDisk([snapshot, ...opened.slice(1)])
+}
+
+async function convert(context: Context, values: ConvertValues, job: Job): Promise<void> {
+  const target = readTarget(context, values, job)
+  const bitmaps = checkTarget(values, job.opened, target)
+  if (context.persona.readName(job.name).kind === 'stdio') {
+    return await writeToPipe(context, values, job, target)
+  }
+  const cache = readCacheMode('cache', values.cache ?? 'unsafe')
+  if (values.noCreate) return await convertInto(context, values, job, { ...target, bitmaps, cache })
+  const image = await createTarget(context, job, target, cache)
+  try {
+    const disk = await attempt(context, `Could not open '${job.name}': `, () => image.open())
+    try {
+      checkOpenTarget(values, disk)
+      await run(context, values, job, { ...target, bitmaps }, disk)
+    } finally {
+      await close(context, job, disk)
+    }
+    await image.publish()
+  } catch (error) {
+    await image.abandon()
+    if (image.inPlace) throw damaged(error, job.name, context)
+    throw error
+  }
+}
+
+async function createTarget(context: Context, job: Job, target: TargetOptions, cache: CacheMode): Promise<NewImage> {
+  return await attempt(context, `${job.name}: error while converting ${job.formatName}: `, () =>
+    NewImage.create(context, {
+      name: job.name,
+      format: target.format,
+      size: BigInt(job.source.size),
+      options: target.options,
+      backing: target.backing,
+      cache,
+      sources: job.opened,
+    }),
+  )
+}
+
+/** `-n`: into an image or a device that is there. */
+async function convertInto(
+  context: Context,
+  values: ConvertValues,
+  job: Job,
+  target: TargetOptions & { bitmaps: boolean; cache: CacheMode },
+): Promise<void> {
+  const disk = await openForWriting(context, job.name, { use: 'write', format: job.formatName, cache: target.cache })
+  try {
+    checkOpenTarget(values, disk)
+    if (disk.size < job.source.size) throw new Failure('output file is smaller than input file')
+    try {
+      await run(context, values, job, target, disk)
+    } catch (error) {
+      throw damaged(error, job.name, context)
+    }
+  } finally {
+    await close(context, job, disk)
+  }
+}
+
+function checkOpenTarget(values: ConvertValues, disk: WritableDisk): void {
+  if (values.bitmaps && disk.info().details?.type !== 'qcow2') {
+    throw new Failure(`Format driver '${disk.format}' does not support bitmaps`)
+  }
+  if (values.compress && disk.packedUnit === undefined) {
+    throw new Failure('Compression not supported for this file format')
+  }
+}
+
+async function run(
+  context: Context,
+  values: ConvertValues,
+  job: Job,
+  target: TargetOptions & { bitmaps: boolean },
+  disk: WritableDisk,
+): Promise<void> {
+  const plan = await attempt(context, '', () => plans(context, values, job, target, disk.parent))
+  if (!values.quiet) sayLosses(context, plan)
+  try {
+    await plan.run(disk, { signal: context.signal, onProgress: job.display.onProgress })
+  } catch (error) {
+    throw conversionFailure(error, job.name, context.persona)
+  }
+}
+
+function plans(
+  context: Context,
+  values: ConvertValues,
+  job: Job,
+  target: TargetOptions & { bitmaps: boolean },
+  parent?: Disk,
+): Promise<ConversionPlan> {
+  return planConversion(job.source, {
+    format: target.format,
+    options: target.options,
+    compress: values.compress,
+    sparseBytes: values.sparse,
+    backing: target.backing === undefined ? undefined : { ...target.backing, disk: parent },
+    targetIsZero: values.noCreate ? values.targetIsZero : undefined,
+    requests: values.requests,
+    outOfOrder: values.outOfOrder,
+    salvage: values.salvage,
+    rate: values.rate === 0 ? undefined : values.rate,
+    copyOffload: values.copyOffload,
+    bitmaps: target.bitmaps,
+    warn: (message) => {
+      if (!values.quiet) context.warn(message)
+    },
+  })
+}
+
+/** `-`: front to back, to standard output. */
+async function writeToPipe(context: Context, values: ConvertValues, job: Job, target: TargetOptions): Promise<void> {
+  if (values.noCreate) throw new Failure('-n cannot be used with standard output')
+  const { writeStream } = await import('../output/pipe.ts')
+  await attempt(context, '', async () => {
+    const plan = await plans(context, values, job, { ...target, bitmaps: false })
+    const stream = await plan.stream()
+    if (!values.quiet) sayLosses(context, plan)
+    await writeStream(stream, { signal: context.signal, onProgress: job.display.onProgress })
+  })
+}
+
+/** What the target will not have; QEMU does not say. */
+function sayLosses(context: Context, plan: ConversionPlan): void {
+  if (!context.persona.details) return
+  for (const { reason } of plan.losses) context.err.write(`${context.persona.name}: note: ${reason}\n`)
+}
+
+async function close(context: Context, job: Job, disk: WritableDisk): Promise<void> {
+  try {
+    await disk.close()
+  } catch (error) {
+    throw conversionFailure(error, job.name, context.persona)
+  }
+}
+
+function damaged(error: unknown, name: string, context: Context): unknown {
+  if (!context.persona.details) return error
+  const failure = failureFrom(error, context.persona)
+  if (!(failure instanceof Failure)) return failure
+  const note = `'${name}' was there before and is incomplete now.`
+  return new Failure(failure.messages, {
+    exitCode: failure.exitCode,
+    hint: failure.hint === undefined ? note : `${failure.hint}\n${note}`,
+  })
+}
+
+async function attempt<Result>(context: Context, prefix: string, work: () => Promise<Result>): Promise<Result> {
+  try {
+    return await work()
+  } catch (error) {
+    throw failureFrom(error, context.persona, prefix)
+  }
+}

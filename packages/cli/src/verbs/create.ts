@@ -1,0 +1,190 @@
+/** `create`: a new, empty image. */
+import { allFormats, type Disk, type DiskFormat, isMoraineError, openDisk } from '@moraine/engine'
+import { fileGate, localPath, openFile } from '@moraine/engine/node'
+import { nodeCodecs } from '../codecs.ts'
+import { explain, Failure, failureFrom, usageFailure } from '../failure.ts'
+import { formatNamed, probeFormat } from '../formats.ts'
+import { readSize } from '../numbers.ts'
+import { pathOf } from '../open.ts'
+import {
+  asksForHelp,
+  creationTable,
+  formattingLine,
+  optionHelp,
+  optionPairs,
+  readCreationOptions,
+  readLoosely,
+  readOptionList,
+} from '../options.ts'
+import { NewImage } from '../target.ts'
+import { type Context, defineVerb } from '../verb.ts'
+import { object, quiet } from './common.ts'
+
+export const verb = defineVerb({
+  name: 'create',
+  summary: 'Make a new, empty image, or an overlay over another one',
+  operands: 'FILE [SIZE]',
+  syntax: '[--object objectdef] [-q] [-f fmt] [-b backing_file [-F backing_fmt]] [-u] [-o options] filename [size]',
+  about:
+    'The size is needed unless there is a backing file, whose size is taken then. An existing file is overwritten, unless it is in use. ' +
+    "A backing file's name is recorded as given and read relative to the new image's folder.",
+  examples: [
+    ['moraine create -f qcow2 disk.qcow2 20G', 'an empty disk of 20 GiB'],
+    [
+      'moraine create -f qcow2 -o preallocation=metadata disk.qcow2 20G',
+      'with all metadata in place, for speed near raw',
+    ],
+    ['moraine create -f qcow2 -b base.qcow2 -F qcow2 overlay.qcow2', 'an overlay: writes go to the new file'],
+    ['moraine create -f qcow2 -o help', 'the options of a format'],
+  ],
+  options: {
+    object,
+    quiet,
+    format: { short: 'f', argument: 'FMT', help: 'Format of the new image; raw by default.' },
+    backing: { short: 'b', argument: 'FILE', help: 'Backing file: what is not written yet is read from there.' },
+    backingFormat: { short: 'F', argument: 'FMT', help: 'Format of the backing file; it must be given.' },
+    unsafe: { short: 'u', help: 'Do not open the backing file, which then need not be there.' },
+    options: {
+      short: 'o',
+      argument: 'OPTIONS',
+      collect: true,
+      help: 'Options of the format, as NAME=VALUE,…; "-o help" lists them.',
+      parse: readOptionList,
+    },
+  },
+  async run(values, operands, context) {
+    const [filename, sizeText, surplus] = operands
+    const formatName = values.format ?? 'raw'
+    if (asksForHelp(values.options)) return printOptions(context, formatName, filename)
+    if (filename === undefined) throw usageFailure('Expecting image file name')
+    const size = sizeText === undefined ? undefined : readSize('image size', sizeText)
+    if (surplus !== undefined) throw usageFailure(`Unexpected argument: ${surplus}`)
+    try {
+      await create(context, { ...values, filename, formatName, size })
+    } catch (error) {
+      throw prefixed(error, filename, context)
+    }
+    return 0
+  },
+})
+
+interface CreateArguments {
+  filename: string
+  formatName: string
+  size: bigint | undefined
+  backing: string | undefined
+  backingFormat: string | undefined
+  unsafe: boolean
+  options: string[]
+  quiet: boolean
+}
+
+function printOptions(context: Context, formatName: string, filename: string | undefined): number {
+  const format = formatNamed(formatName, 'file format')
+  if (filename !== undefined) context.persona.readName(filename)
+  context.out.write(optionHelp(format, filename !== undefined))
+  return 0
+}
+
+async function create(context: Context, args: CreateArguments): Promise<void> {
+  const { filename } = args
+  const format = formatNamed(args.formatName, 'file format')
+  pathOf(filename, context.persona)
+  const pairs = gatherPairs(format, args)
+  const values = readLoosely(format, pairs)
+  const backing = backingOf(filename, values)
+  const opened = backing === undefined || args.unsafe ? undefined : await openBacking(context, filename, backing)
+  try {
+    if (backing !== undefined && backing.format === undefined) throw missingBackingFormat(opened, context)
+    const size = (values.size as bigint | undefined) ?? (opened === undefined ? undefined : BigInt(opened.size))
+    if (size === undefined) throw new Failure('Image creation needs a size parameter')
+    if (!args.quiet) context.out.write(formattingLine(filename, format, { ...values, size }))
+    if (backing === undefined && values.backing_fmt !== undefined) {
+      throw new Failure('Backing format cannot be used without backing file')
+    }
+    const { size: _size, backing_file: _file, backing_fmt: _format, ...options } = readCreationOptions(format, pairs)
+    const image = await NewImage.create(context, {
+      name: filename,
+      format,
+      size,
+      options,
+      backing: backing === undefined ? undefined : { ...backing, disk: opened },
+      cache: 'unsafe',
+      sources: opened === undefined ? [] : [opened],
+    })
+    await image.publish()
+  } finally {
+    await opened?.close()
+  }
+}
+
+/** All options as pairs: those of -o, then the size, -b and -F, which are old spellings of options. */
+function gatherPairs(format: DiskFormat, args: CreateArguments): [string, string][] {
+  const pairs = optionPairs(args.options)
+  const table = creationTable(format)
+  if (args.size !== undefined) {
+    // A wrong option is said before a size given twice.
+    readLoosely(format, pairs)
+    if (pairs.some(([name]) => name === 'size')) throw new Failure('The image size must be specified only once')
+    pairs.push(['size', String(args.size)])
+  }
+  const has = (name: string): boolean => table.some((option) => option.name === name)
+  if (args.backing !== undefined) {
+    if (!has('backing_file')) throw new Failure(`Backing file not supported for file format '${format.name}'`)
+    pairs.push(['backing_file', args.backing])
+  }
+  if (args.backingFormat !== undefined) {
+    if (!has('backing_fmt')) throw new Failure(`Backing file format not supported for file format '${format.name}'`)
+    pairs.push(['backing_fmt', args.backingFormat])
+  }
+  return pairs
+}
+
+interface Backing {
+  name: string
+  format: string | undefined
+}
+
+function backingOf(filename: string, values: Record<string, unknown>): Backing | undefined {
+  const { backing_file: name, backing_fmt: format } = values
+  if (typeof name !== 'string') return undefined
+  if (name === '') throw new Failure('Expected backing file name, got empty string')
+  if (name === filename) {
+    throw new Failure('Error: Trying to create an image with the same filename as the backing file')
+  }
+  return { name, format: typeof format === 'string' ? format : undefined }
+}
+
+/** Opens the backing file without a lock, as QEMU does here. */
+async function openBacking(context: Context, filename: string, backing: Backing): Promise<Disk> {
+  try {
+    const full = fileGate().resolve({ from: filename, name: backing.name })
+    const given = backing.format === undefined ? undefined : formatNamed(backing.format, 'driver')
+    const source = await openFile(localPath(full), { name: full })
+    let format = given
+    try {
+      format ??= await probeFormat(source, context.persona)
+    } catch (error) {
+      await source.close()
+      throw error
+    }
+    return await openDisk(source, { formats: allFormats, format: format.name, gate: fileGate(), codecs: nodeCodecs })
+  } catch (error) {
+    if (!isMoraineError(error) || error.kind === 'cancelled') throw error
+    const hint = context.persona.details && error.hint !== undefined ? `\n${error.hint}` : ''
+    throw new Failure(explain(error, context.persona), { hint: `Could not open backing image.${hint}` })
+  }
+}
+
+function missingBackingFormat(opened: Disk | undefined, context: Context): Failure {
+  if (opened === undefined) return new Failure('Backing file specified without backing format')
+  return new Failure('Backing file specified without backing format', {
+    hint: `Detected format of ${opened.format}.`,
+    unterminated: !context.persona.details,
+  })
+}
+
+function prefixed(error: unknown, filename: string, context: Context): unknown {
+  if (error instanceof Failure) return error.usage ? error : error.withPrefix(`${filename}: `)
+  return failureFrom(error, context.persona, `${filename}: `)
+}

@@ -1,0 +1,42 @@
+/** The verbs, each loaded when it is asked for. */
+import type { Persona } from '../persona.ts'
+import type { Verb } from '../verb.ts'
+
+/** In the order of QEMU's help; `serve` is not QEMU's. */
+const loaders: Record<string, { extension?: true; load(): Promise<{ verb: Verb }> }> = {
+  check: { load: () => import('./check.ts') },
+  compare: { load: () => import('./compare.ts') },
+  convert: { load: () => import('./convert.ts') },
+  create: { load: () => import('./create.ts') },
+  info: { load: () => import('./info.ts') },
+  map: { load: () => import('./map.ts') },
+  measure: { load: () => import('./measure.ts') },
+  snapshot: { load: () => import('./snapshot.ts') },
+  resize: { load: () => import('./resize.ts') },
+  serve: { extension: true, load: () => import('./serve.ts') },
+}
+
+const foreignVerbs = new Set(['amend', 'bench', 'bitmap', 'commit', 'dd', 'rebase'])
+
+/** Whether QEMU has a verb of this name that moraine has not. */
+export function isForeignVerb(name: string): boolean {
+  return foreignVerbs.has(name)
+}
+
+/** The verb of a name, as far as the persona has it. */
+export async function findVerb(name: string, persona: Persona): Promise<Verb | undefined> {
+  if (!Object.hasOwn(loaders, name)) return undefined
+  const entry = loaders[name]
+  if (entry === undefined || (entry.extension === true && !persona.extensions)) return undefined
+  return (await entry.load()).verb
+}
+
+/** All verbs of a persona. */
+export async function allVerbs(persona: Persona): Promise<Verb[]> {
+  const verbs: Verb[] = []
+  for (const name of Object.keys(loaders)) {
+    const verb = await findVerb(name, persona)
+    if (verb !== undefined) verbs.push(verb)
+  }
+  return verbs
+}

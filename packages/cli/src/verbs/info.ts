@@ -1,0 +1,151 @@
+/** `info`: what an image is. */
+import { type Disk, type DiskInfo, isMoraineError } from '@moraine/engine'
+import { fileGate } from '@moraine/engine/node'
+import { Failure } from '../failure.ts'
+import { openImage } from '../open.ts'
+import { type JsonValue, toPrettyJson } from '../output/json.ts'
+import { sizeText } from '../output/size.ts'
+import { detailLines, snapshotHead, snapshotLine } from '../output/table.ts'
+import { type Context, defineVerb } from '../verb.ts'
+import { forceShare, format, imageOpts, object, oneImage, outputFormat, wantsJson } from './common.ts'
+
+/** The facts of one image of a chain. */
+interface ImageFacts {
+  filename: string
+  /** Bytes on the host. */
+  actualSize: number | undefined
+  /** Where the backing file is, as the image names it. */
+  fullBackingName: string | undefined
+  info: DiskInfo
+}
+
+export const verb = defineVerb({
+  name: 'info',
+  summary: 'Show what an image is: format, sizes, backing file, snapshots',
+  operands: 'FILE',
+  syntax: '[--object objectdef] [--image-opts] [-f fmt] [--output=ofmt] [--backing-chain] [-U] filename',
+  about:
+    'Prints the facts of an image. Only its metadata is read, and no other file is opened: a backing file is named, not followed, ' +
+    'unless --backing-chain is given.',
+  examples: [
+    ['moraine info disk.qcow2', 'one image, for people'],
+    ['moraine info --output=json --backing-chain top.qcow2', 'the whole chain, for programs'],
+  ],
+  options: {
+    object,
+    imageOpts,
+    format: { ...format, long: 'format' },
+    output: outputFormat,
+    chain: { long: 'backing-chain', help: 'Show the backing files too, down to the last.' },
+    forceShare,
+  },
+  async run(values, operands, context) {
+    const filename = oneImage(operands)
+    const json = wantsJson(values.output)
+    const chain = await readChain(context, filename, values.format, values.chain, values.forceShare)
+    if (!json) context.out.write(chain.map(humanText).join('\n'))
+    else if (values.chain) context.out.write(`${toPrettyJson(chain.map(jsonOf))}\n`)
+    else context.out.write(`${toPrettyJson(chain.map(jsonOf)[0] ?? {})}\n`)
+    return 0
+  },
+})
+
+async function readChain(
+  context: Context,
+  filename: string,
+  formatName: string | undefined,
+  whole: boolean,
+  share: boolean,
+): Promise<ImageFacts[]> {
+  const chain: ImageFacts[] = []
+  let next: { name: string; format: string | undefined } | undefined = { name: filename, format: formatName }
+  while (next !== undefined) {
+    const { name } = next
+    if (chain.some((facts) => facts.filename === name)) {
+      throw new Failure(`Backing file '${name}' creates an infinite loop.`)
+    }
+    const disk = await openImage(context, name, { use: 'info', format: next.format, forceShare: share })
+    let facts: ImageFacts
+    try {
+      facts = await readFacts(disk, name)
+    } finally {
+      await disk.close()
+    }
+    chain.push(facts)
+    const { fullBackingName: backing, info } = facts
+    next = whole && backing !== undefined ? { name: backing, format: info.backing?.format } : undefined
+  }
+  return chain
+}
+
+async function readFacts(disk: Disk, filename: string): Promise<ImageFacts> {
+  const info = disk.info()
+  const named = info.backing?.name
+  return {
+    filename,
+    actualSize: await actualSize(disk),
+    fullBackingName: named === undefined ? undefined : fileGate().resolve({ from: filename, name: named }),
+    info,
+  }
+}
+
+async function actualSize(disk: Disk): Promise<number | undefined> {
+  try {
+    return await disk.file.allocatedSize?.()
+  } catch (error) {
+    if (isMoraineError(error)) return undefined
+    throw error
+  }
+}
+
+/** The members in the order of QEMU's `ImageInfo`. */
+function jsonOf({ filename, actualSize: actual, fullBackingName, info }: ImageFacts): JsonValue {
+  return {
+    filename,
+    format: info.format,
+    'dirty-flag': info.dirty ?? false,
+    'actual-size': actual,
+    'virtual-size': info.virtualSize,
+    'cluster-size': info.clusterSize,
+    encrypted: info.encrypted,
+    compressed: info.compressed,
+    'backing-filename': info.backing?.name,
+    'full-backing-filename': fullBackingName,
+    'backing-filename-format': info.backing?.format,
+    snapshots:
+      info.snapshots.length === 0
+        ? undefined
+        : info.snapshots.map((snapshot) => ({
+            id: snapshot.id,
+            name: snapshot.name,
+            'vm-state-size': snapshot.vmStateSize,
+            'date-sec': snapshot.dateSeconds,
+            'date-nsec': snapshot.dateNanoseconds,
+            'vm-clock-sec': snapshot.vmClockNanoseconds / 1_000_000_000n,
+            'vm-clock-nsec': snapshot.vmClockNanoseconds % 1_000_000_000n,
+            icount: snapshot.icount,
+          })),
+    'format-specific': info.details,
+  }
+}
+
+function humanText({ filename, actualSize: actual, fullBackingName, info }: ImageFacts): string {
+  const lines = [
+    `image: ${filename}`,
+    `file format: ${info.format}`,
+    `virtual size: ${sizeText(info.virtualSize)} (${info.virtualSize} bytes)`,
+    `disk size: ${actual === undefined ? 'unavailable' : sizeText(actual)}`,
+  ]
+  if (info.encrypted === true) lines.push('encrypted: yes')
+  if (info.clusterSize !== undefined) lines.push(`cluster_size: ${info.clusterSize}`)
+  if (info.dirty === true) lines.push('cleanly shut down: no')
+  if (info.backing !== undefined) {
+    const { name, format: backingFormat } = info.backing
+    lines.push(`backing file: ${name}${fullBackingName === name ? '' : ` (actual path: ${fullBackingName})`}`)
+    if (backingFormat !== undefined) lines.push(`backing file format: ${backingFormat}`)
+  }
+  if (info.snapshots.length > 0) lines.push('Snapshot list:', snapshotHead, ...info.snapshots.map(snapshotLine))
+  if (info.details !== undefined) lines.push('Format specific information:')
+  const text = `${lines.join('\n')}\n`
+  return info.details === undefined ? text : text + detailLines(info.details.data, 1)
+}

@@ -1,0 +1,135 @@
+/** `measure`: how large a file an image would need. */
+import {
+  type Disk,
+  type DiskFormat,
+  defaultLimits,
+  isMoraineError,
+  MoraineError,
+  measureImage,
+  type OptionValues,
+} from '@moraine/engine'
+import { explain, Failure } from '../failure.ts'
+import { formatNamed } from '../formats.ts'
+import { readSize } from '../numbers.ts'
+import { openImage } from '../open.ts'
+import { optionPairs, readCreationOptions, readLoosely, readOptionList } from '../options.ts'
+import { toPrettyJson } from '../output/json.ts'
+import { openNamedSnapshot, readSnapshot } from '../snapshot-name.ts'
+import { type Context, defineVerb } from '../verb.ts'
+import { forceShare, format, imageOpts, object, outputFormat } from './common.ts'
+
+export const verb = defineVerb({
+  name: 'measure',
+  summary: 'Tell how large a file an image would need',
+  operands: '[--size SIZE | FILE]',
+  syntax:
+    '[--output=ofmt] [-O output_fmt] [-o options] [--size N | [--object objectdef] [--image-opts] [-f fmt] [-l snapshot_param] filename]',
+  about:
+    'Prints the bytes needed for what an image holds now (required size) and for all it may hold (fully allocated size), ' +
+    'as an image of the given format and options.',
+  examples: [
+    ['moraine measure -O qcow2 disk.raw', 'before a conversion'],
+    ['moraine measure -O qcow2 -o cluster_size=4k --size 1T', 'for an empty disk'],
+  ],
+  lenient: true,
+  options: {
+    output: { ...outputFormat, parse: readOutput },
+    targetFormat: { short: 'O', argument: 'FMT', help: 'Format of the image to be made; raw by default.' },
+    options: {
+      short: 'o',
+      argument: 'OPTIONS',
+      collect: true,
+      help: 'Creation options of that image, as NAME=VALUE,…',
+      parse: readOptionList,
+    },
+    size: {
+      long: 'size',
+      argument: 'SIZE',
+      help: 'Measure an empty disk of this size.',
+      parse: (text: string) => readSize('image size', text),
+    },
+    object,
+    imageOpts,
+    format,
+    snapshot: {
+      short: 'l',
+      argument: 'SNAPSHOT',
+      help: 'Measure an internal snapshot, by its id or name, or as snapshot.id=ID,snapshot.name=NAME.',
+      parse: readSnapshot,
+    },
+    forceShare,
+  },
+  async run(values, operands, context) {
+    const [filename] = operands
+    if (operands.length > 1) throw new Failure('At most one filename argument is allowed.')
+    if (filename === undefined && (values.format !== undefined || values.snapshot !== undefined)) {
+      throw new Failure('--image-opts, -f, and -l require a filename argument.')
+    }
+    if (filename !== undefined && values.size !== undefined) {
+      throw new Failure('--size N cannot be used together with a filename.')
+    }
+    if (filename === undefined && values.size === undefined) {
+      throw new Failure('Either --size N or one filename must be specified.')
+    }
+    if (filename === undefined) {
+      context.out.write(await measure(context, values, undefined))
+      return 0
+    }
+    const disk = await openImage(context, filename, {
+      use: 'read',
+      format: values.format,
+      forceShare: values.forceShare,
+    })
+    try {
+      const { snapshot } = values
+      const source = snapshot === undefined ? disk : await openNamedSnapshot(disk, snapshot, context)
+      context.out.write(await measure(context, values, source))
+      return 0
+    } finally {
+      await disk.close()
+    }
+  },
+})
+
+interface MeasureValues {
+  output: 'human' | 'json' | undefined
+  targetFormat: string | undefined
+  options: string[]
+  size: bigint | undefined
+}
+
+function readOutput(text: string): 'human' | 'json' {
+  if (text === 'human' || text === 'json') return text
+  throw new Failure('--output must be used with human or json as argument.')
+}
+
+async function measure(context: Context, values: MeasureValues, source: Disk | undefined): Promise<string> {
+  const target = formatNamed(values.targetFormat ?? 'raw', 'file format')
+  const options = readTargetOptions(context, target, values.options)
+  const size = values.size ?? (typeof options.size === 'bigint' ? options.size : 0n)
+  if (size > BigInt(defaultLimits.virtualSize)) {
+    throw new MoraineError('limit', 'The image size is too large (try using a larger cluster size)', {
+      field: 'size',
+      value: size,
+      rule: `at most ${defaultLimits.virtualSize} bytes`,
+    })
+  }
+  const found = await measureImage(target, { size: Number(size), source, options, signal: context.signal })
+  if (values.output === 'json') {
+    const { required, fullyAllocated, bitmaps } = found
+    return `${toPrettyJson({ required, 'fully-allocated': fullyAllocated, bitmaps })}\n`
+  }
+  const bitmaps = found.bitmaps === undefined ? '' : `bitmaps size: ${found.bitmaps}\n`
+  return `required size: ${found.required}\nfully allocated size: ${found.fullyAllocated}\n${bitmaps}`
+}
+
+function readTargetOptions(context: Context, target: DiskFormat, lists: string[]): OptionValues {
+  const pairs = optionPairs(lists)
+  try {
+    readLoosely(target, pairs)
+  } catch (error) {
+    if (!isMoraineError(error)) throw error
+    throw new Failure([explain(error, context.persona), `Invalid options for file format '${target.name}'`])
+  }
+  return readCreationOptions(target, pairs)
+}

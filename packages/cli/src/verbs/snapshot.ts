@@ -1,0 +1,111 @@
+/** `snapshot`: list, create, apply and delete internal snapshots. */
+import { isMoraineError, type SnapshotStore, type WritableDisk } from '@moraine/engine'
+import { Failure, failureFrom, usageFailure } from '../failure.ts'
+import { openForWriting, openImage } from '../open.ts'
+import { snapshotHead, snapshotLine } from '../output/table.ts'
+import { type Context, defineVerb } from '../verb.ts'
+import { forceShare, imageOpts, object, oneImage, quiet } from './common.ts'
+
+const actions = new Set(['list', 'apply', 'create', 'delete'])
+
+export const verb = defineVerb({
+  name: 'snapshot',
+  summary: 'List, create, apply or delete internal snapshots',
+  operands: 'FILE',
+  syntax: '[--object objectdef] [--image-opts] [-U] [-q] [-l | -a snapshot | -c snapshot | -d snapshot] filename',
+  about:
+    'An internal snapshot keeps the disk as it was, inside the same file. A snapshot is named by its id or its name. ' +
+    'The image must not be in use.',
+  examples: [
+    ['moraine snapshot -c before-upgrade disk.qcow2', 'keep the disk as it is now'],
+    ['moraine snapshot -a before-upgrade disk.qcow2', 'go back to it'],
+    ['moraine convert -l before-upgrade -O qcow2 disk.qcow2 old.qcow2', 'copy it into an image of its own'],
+  ],
+  options: {
+    object,
+    imageOpts,
+    forceShare,
+    quiet,
+    list: { short: 'l', help: 'List the snapshots.' },
+    apply: { short: 'a', argument: 'SNAPSHOT', help: 'Make the disk what it was then.' },
+    create: { short: 'c', argument: 'NAME', help: 'Make a snapshot of the disk as it is.' },
+    delete: { short: 'd', argument: 'SNAPSHOT', help: 'Delete a snapshot.' },
+  },
+  each(key, seen) {
+    if (!actions.has(key)) return
+    for (const before of seen) if (actions.has(before)) throw usageFailure("Cannot mix '-l', '-a', '-c', '-d'")
+  },
+  async run(values, operands, context) {
+    const filename = oneImage(operands)
+    if (values.list) return list(context, filename, values.forceShare)
+    const disk = await openForWriting(context, filename, { use: 'write', forceShare: values.forceShare })
+    try {
+      const { create, apply, delete: remove } = values
+      if (create !== undefined) await createSnapshot(context, disk, create)
+      if (apply !== undefined) await applySnapshot(context, disk, apply)
+      if (remove !== undefined) await deleteSnapshot(context, disk, remove)
+    } finally {
+      await disk.close()
+    }
+    return 0
+  },
+})
+
+async function list(context: Context, filename: string, share: boolean): Promise<number> {
+  const disk = await openImage(context, filename, { use: 'read', forceShare: share })
+  try {
+    const { snapshots } = disk.info()
+    if (snapshots.length > 0) {
+      context.out.write(`Snapshot list:\n${snapshotHead}\n${snapshots.map((one) => `${snapshotLine(one)}\n`).join('')}`)
+    }
+    return 0
+  } finally {
+    await disk.close()
+  }
+}
+
+async function createSnapshot(context: Context, disk: WritableDisk, name: string): Promise<void> {
+  const { snapshots } = disk
+  const what = `Could not create snapshot '${name}': `
+  if (snapshots === undefined) {
+    throw new Failure(context.persona.details ? `${what}${lacking(disk)}` : `${what}-95 (Operation not supported)`)
+  }
+  const now = Date.now()
+  const when = { seconds: Math.floor(now / 1000), nanoseconds: (now % 1000) * 1_000_000 }
+  await attempt(context, what, () => snapshots.create(name, when))
+}
+
+async function applySnapshot(context: Context, disk: WritableDisk, name: string): Promise<void> {
+  const what = `Could not apply snapshot '${name}': `
+  const { snapshots } = disk
+  if (snapshots === undefined) throw new Failure(what + lacking(disk))
+  try {
+    await snapshots.apply(name)
+  } catch (error) {
+    if (isMoraineError(error, 'missing') && !context.persona.details) {
+      throw new Failure(`${what}Failed to load snapshot: No such file or directory`)
+    }
+    throw failureFrom(error, context.persona, what)
+  }
+}
+
+async function deleteSnapshot(context: Context, disk: WritableDisk, name: string): Promise<void> {
+  const what = `Could not delete snapshot '${name}': `
+  const known = disk.info().snapshots
+  const found = known.find((one) => one.id === name) ?? known.find((one) => one.name === name)
+  if (found === undefined || disk.snapshots === undefined) throw new Failure(`${what}snapshot not found`)
+  const store: SnapshotStore = disk.snapshots
+  await attempt(context, what, () => store.delete(found.id))
+}
+
+async function attempt(context: Context, what: string, action: () => Promise<void>): Promise<void> {
+  try {
+    await action()
+  } catch (error) {
+    throw failureFrom(error, context.persona, what)
+  }
+}
+
+function lacking({ format }: WritableDisk): string {
+  return format === 'raw' ? 'Block driver does not support snapshots' : `the format '${format}' has no snapshots`
+}
