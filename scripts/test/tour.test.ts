@@ -1,0 +1,47 @@
+/** The README's tour prints what the README says. */
+import { readFileSync } from 'node:fs'
+import { join } from 'node:path'
+import { expect, test } from 'vitest'
+import { describeWith } from '../../packages/engine/test/support/process.ts'
+import { root } from '../build/workspace.ts'
+import { differences, plain, readTour, writeTour } from '../tour/page.ts'
+import { runTour } from '../tour/run.ts'
+
+const readme = readFileSync(join(root, 'README.md'), 'utf8')
+
+const text = '# x\n```console\n$ a \\\n  b\nout 1\n$ c\n```\ntext\n```\n$ d\n```\n```console\n$ e\nout 2\n```\n'
+
+test('commands and their output are read from console blocks, and written back', () => {
+  const steps = readTour(text)
+  expect(steps).toEqual([
+    { command: 'a \\\n  b', output: 'out 1\n' },
+    { command: 'c', output: '' },
+    { command: 'e', output: 'out 2\n' },
+  ])
+  expect(writeTour(text, ['out 1\n', '', 'out 2\n'])).toBe(text)
+  expect(writeTour(text, ['out 1\n', 'new\n', 'out 2\n'])).toBe(text.replace('$ c\n', '$ c\nnew\n'))
+})
+
+test('another output is a difference, another identifier is not', () => {
+  const steps = [{ command: 'a', output: 'x\n' }]
+  expect(differences(steps, ['x\n'])).toEqual([])
+  expect(differences(steps, ['y\n'])).toHaveLength(1)
+  expect(differences(steps, [])).toHaveLength(1)
+  expect(plain('id 01234567-89ab-cdef-0123-456789abcdef at 2026-01-02T03:04:05Z')).toBe('id <uuid> at <time>')
+})
+
+test('a step that fails is an error with its output', async () => {
+  const steps = [
+    { command: 'echo one', output: '' },
+    { command: 'echo two; false', output: '' },
+  ]
+  await expect(runTour(root, steps)).rejects.toThrow(/`echo two; false` ended with 1:\ntwo/)
+})
+
+describeWith(['openstack', 'curl', 'mke2fs'], "the README's tour", () => {
+  test('prints what the README says', async () => {
+    const steps = readTour(readme)
+    expect(steps.length).toBeGreaterThan(10)
+    expect(differences(steps, await runTour(root, steps))).toEqual([])
+  })
+})

@@ -1,0 +1,59 @@
+/** The tour in the README: fenced blocks marked `console`, in which a line that starts with `$ ` is a command (continued while lines
+ *  end in a backslash) and what follows is what it prints. */
+
+/** A command and what the README says that it prints. */
+export interface Step {
+  command: string
+  output: string
+}
+
+/** The port that the README's service listens on. */
+export const readmePort = 9292
+
+const blocks = /^```console\n([\s\S]*?)^```$/gm
+
+/** The steps of all blocks, in order. */
+export function readTour(readme: string): Step[] {
+  return [...readme.matchAll(blocks)].flatMap(([, body = '']) => readBlock(body))
+}
+
+function readBlock(body: string): Step[] {
+  const steps: Step[] = []
+  let open = false
+  for (const line of body.trimEnd().split('\n')) {
+    const step = steps.at(-1)
+    if (line.startsWith('$ ')) steps.push({ command: line.slice(2), output: '' })
+    else if (step === undefined) throw new Error(`a console block begins without a command: ${line}`)
+    else if (open) step.command += `\n${line}`
+    else step.output += `${line}\n`
+    open = (line.startsWith('$ ') || open) && line.endsWith('\\')
+  }
+  return steps
+}
+
+/** The README with each command's output replaced; `outputs` are in the order of `readTour`. */
+export function writeTour(readme: string, outputs: readonly string[]): string {
+  let next = 0
+  return readme.replace(blocks, (_, body: string) => {
+    const lines = readBlock(body).map(({ command }) => `$ ${command}\n${outputs[next++] ?? ''}`)
+    return `\`\`\`console\n${lines.join('')}\`\`\``
+  })
+}
+
+/** What differs from run to run, made the same: identifiers, times, sizes that the host's file system decides. */
+export function plain(text: string): string {
+  return text
+    .replace(/\b[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}\b/g, '<uuid>')
+    .replace(/\b\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ/g, '<time>')
+    .replace(/^(disk size: ).*$/gm, '$1<size>')
+    .replace(/ +$/gm, '')
+}
+
+/** One text for each step whose output is not what the README says. */
+export function differences(steps: readonly Step[], outputs: readonly string[]): string[] {
+  return steps.flatMap(({ command, output }, at) => {
+    const printed = outputs[at] ?? ''
+    if (plain(printed) === plain(output)) return []
+    return [`$ ${command}\nthe README says:\n${output}it printed:\n${printed}`]
+  })
+}
