@@ -1,0 +1,116 @@
+/** The stored image in another format, converted while it is sent. Glance has nothing like it; `/file` stays what Glance's is. */
+import { Readable } from 'node:stream'
+import {
+  allFormats,
+  closedGate,
+  type Disk,
+  type DiskFormat,
+  findFormat,
+  isMoraineError,
+  openDisk,
+  planConversion,
+  readOptions,
+  type StreamPlan,
+} from '@moraine/engine'
+import type { Image } from '../catalog/image.ts'
+import type { Service } from '../service.ts'
+import { HttpError } from './http-error.ts'
+import { checkDownload } from './image-data.ts'
+import { findImage, imageParams, type Routes, refuseBody, refuseOtherMethods } from './routes.ts'
+
+const url = '/v2/images/:image_id/export'
+/** Formats that can be written front to back. */
+const targets = allFormats.filter((format) => format.stream !== undefined)
+
+export function addExport(routes: Routes, service: Service): void {
+  routes.get(url, { schema: { params: imageParams }, onRequest: refuseBody }, async (request, reply) => {
+    const image = await findImage(service, request.params.image_id)
+    checkDownload(image)
+    const parameters = new URLSearchParams(request.url.split('?')[1] ?? '')
+    const format = targetFormat(parameters.get('format'))
+    const options = attempt(() =>
+      readOptions(
+        format.options,
+        [...parameters].filter(([name]) => name !== 'format'),
+      ),
+    )
+    const disk = await openStored(service, image)
+    const cancel = new AbortController()
+    let stream: StreamPlan
+    let losses: string[]
+    try {
+      const plan = await planConversion(disk, { format, options })
+      losses = plan.losses.map(({ what }) => what)
+      stream = await plan.stream()
+    } catch (error) {
+      await disk.close()
+      throw explain(error)
+    }
+    // The answer may end before the disk does: the client may go away at any time.
+    const chunks = async function* () {
+      try {
+        yield* stream.chunks(cancel.signal)
+      } finally {
+        await disk.close()
+      }
+    }
+    const body = Readable.from(chunks(), { objectMode: false })
+    body.on('close', () => cancel.abort())
+    reply.header('content-type', 'application/octet-stream')
+    reply.header('content-disposition', disposition(image, format))
+    if (stream.length !== undefined) reply.header('content-length', stream.length)
+    if (losses.length > 0) reply.header('x-moraine-losses', losses.join(', '))
+    return reply.send(body)
+  })
+  refuseOtherMethods(routes, url, 'GET')
+}
+
+function targetFormat(name: string | null): DiskFormat {
+  const format = name === null ? undefined : findFormat(targets, name)
+  if (format !== undefined) return format
+  throw new HttpError(400, `format must be one of the following: ${targets.map((target) => target.name).join(', ')}`)
+}
+
+/** @throws HttpError 409 for an image without data, 400 for one that the engine does not read. */
+async function openStored(service: Service, image: Image): Promise<Disk> {
+  if (image.dataKey === null) throw new HttpError(409, `Image ${image.id} has no data yet.`)
+  const format = image.containerFormat === 'bare' ? findFormat(allFormats, image.diskFormat ?? '') : undefined
+  if (format === undefined) {
+    throw new HttpError(
+      400,
+      `Images of container format ${image.containerFormat} and disk format ${image.diskFormat} cannot be converted.`,
+    )
+  }
+  const source = await service.store.open(image.dataKey)
+  try {
+    return await openDisk(source, {
+      formats: allFormats,
+      format: format.name,
+      gate: closedGate,
+    })
+  } catch (error) {
+    throw explain(error)
+  }
+}
+
+/** What the engine says about the image or the request goes to the client; what the host says does not. */
+function explain(error: unknown): unknown {
+  if (!isMoraineError(error) || error.kind === 'io' || error.kind === 'cancelled') return error
+  return new HttpError(400, `The image cannot be converted: ${error.reason}`)
+}
+
+function attempt<Result>(work: () => Result): Result {
+  try {
+    return work()
+  } catch (error) {
+    throw explain(error)
+  }
+}
+
+/** A file name for browsers and for `curl -OJ`: the image's name, as far as it is plain. */
+function disposition(image: Image, format: DiskFormat): string {
+  const plain = (image.name ?? '').replace(/[^\w.+-]+/g, '-').replace(/^[.-]+|-+$/g, '')
+  const extension = format.name === 'raw' ? 'img' : format.name
+  const base = plain.replace(new RegExp(`\\.(${extension}|img|raw|qcow2)$`, 'i'), '')
+  return `attachment; filename="${base === '' ? image.id : base}.${extension}"`
+}

@@ -1,0 +1,90 @@
+/** Image data: upload and download. */
+import type { FastifyReply, FastifyRequest } from 'fastify'
+import type { Image } from '../catalog/image.ts'
+import type { Service } from '../service.ts'
+import { HttpError } from './http-error.ts'
+import { answerAndDrain, letContinue } from './linger.ts'
+import { readRange } from './range.ts'
+import { Disconnected, receive } from './receive.ts'
+import { findImage, imageParams, type Routes, refuseBody, refuseOtherMethods } from './routes.ts'
+
+const url = '/v2/images/:image_id/file'
+const binary = 'application/octet-stream'
+
+export function addImageData(routes: Routes, service: Service): void {
+  const params = { schema: { params: imageParams } }
+
+  // Here the body stays a stream, whatever it is called.
+  routes.register(async (data) => {
+    data.removeAllContentTypeParsers()
+    data.addContentTypeParser('*', (_request, _payload, done) => done(null, undefined))
+    const uploads = data as unknown as Routes
+    uploads.put(url, params, async (request, reply) => {
+      try {
+        await upload(service, request.params.image_id, request, reply)
+      } catch (error) {
+        return refuseUpload(service, request, reply, error)
+      }
+      return reply.code(204).send()
+    })
+  })
+
+  routes.get(url, { ...params, onRequest: refuseBody }, async (request, reply) => {
+    const image = await findImage(service, request.params.image_id)
+    return download(service, image, request, reply)
+  })
+  refuseOtherMethods(routes, url, 'GET, PUT')
+}
+
+async function upload(service: Service, id: string, request: FastifyRequest, reply: FastifyReply): Promise<void> {
+  const type = request.headers['content-type']?.split(';')[0]?.trim().toLowerCase()
+  if (type !== binary) {
+    throw new HttpError(415, `The request media type ${type ?? ''} is not supported by this server.`)
+  }
+  await service.uploads.run(
+    receive({ service, id, message: request.raw, log: request.log, onReady: () => letContinue(request, reply) }),
+  )
+}
+
+async function refuseUpload(
+  service: Service,
+  request: FastifyRequest,
+  reply: FastifyReply,
+  error: unknown,
+): Promise<FastifyReply> {
+  if (error instanceof Disconnected) {
+    request.log.info({ reason: error.message }, 'upload given up')
+    reply.hijack()
+    reply.raw.destroy()
+    return reply
+  }
+  const isPlain = error instanceof HttpError
+  if (!isPlain) request.log.error({ err: error }, 'upload failed')
+  if (request.raw.complete) throw error
+  await answerAndDrain(request, reply, isPlain ? error : new HttpError(500), service.config.drainBytes)
+  return reply
+}
+
+async function download(
+  service: Service,
+  image: Image,
+  request: FastifyRequest,
+  reply: FastifyReply,
+): Promise<FastifyReply> {
+  checkDownload(image)
+  if (image.dataKey === null) return reply.code(204).send()
+  const size = image.size ?? 0
+  const range = readRange(request.headers, size)
+  const { start, end } = range ?? { start: 0, end: size }
+  const body = start === end ? '' : await service.store.stream(image.dataKey, start, end)
+  reply.headers({ 'content-type': binary, 'content-length': end - start, 'accept-ranges': 'bytes' })
+  if (image.checksum !== null) reply.header('content-md5', image.checksum)
+  if (range !== undefined) reply.code(206).header('content-range', `bytes ${start}-${end - 1}/${size}`)
+  return reply.send(body)
+}
+
+/** @throws HttpError 403 for a deactivated image. */
+export function checkDownload(image: Image): void {
+  if (image.status !== 'deactivated') return
+  throw new HttpError(403, 'The requested image has been deactivated. Image data download is forbidden.')
+}

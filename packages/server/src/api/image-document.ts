@@ -1,0 +1,39 @@
+/** An image as the API shows it. */
+import type { Image } from '../catalog/image.ts'
+
+/** Seconds since 1970 as `YYYY-MM-DDTHH:MM:SSZ`. */
+export function isoTime(seconds: number): string {
+  return new Date(seconds * 1000).toISOString().replace(/\.\d+Z$/, 'Z')
+}
+
+/** Additional properties stand beside the attributes; attributes win. */
+export function imageDocument(image: Image): Record<string, unknown> {
+  // No prototype: a property may have any name, `__proto__` too.
+  const document: Record<string, unknown> = Object.create(null)
+  for (const [name, value] of image.properties) document[name] = value
+  const path = `/v2/images/${image.id}`
+  return Object.assign(document, {
+    name: image.name,
+    disk_format: image.diskFormat,
+    container_format: image.containerFormat,
+    visibility: image.visibility,
+    size: image.size,
+    virtual_size: image.virtualSize,
+    status: image.status,
+    checksum: image.checksum,
+    protected: image.protected,
+    min_ram: image.minRam,
+    min_disk: image.minDisk,
+    owner: image.owner,
+    os_hidden: image.hidden,
+    os_hash_algo: image.hashAlgorithm,
+    os_hash_value: image.hashValue,
+    id: image.id,
+    created_at: isoTime(image.createdAt),
+    updated_at: isoTime(image.updatedAt),
+    tags: image.tags,
+    self: path,
+    file: `${path}/file`,
+    schema: '/v2/schemas/image',
+  })
+}

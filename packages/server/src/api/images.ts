@@ -1,0 +1,159 @@
+/** Images: create, list, show, update, delete; tags; deactivate and reactivate. */
+import type { Image, ImageStatus } from '../catalog/image.ts'
+import type { Service } from '../service.ts'
+import { checkAgainstSchema, checkQuotas } from './attributes.ts'
+import { readNewImage } from './create.ts'
+import { HttpError } from './http-error.ts'
+import { imageDocument } from './image-document.ts'
+import { readListQuery } from './list-query.ts'
+import { applyPatch, patchTypes, readPatch } from './patch.ts'
+import {
+  baseUrl,
+  findImage,
+  imageParams,
+  noImage,
+  type Routes,
+  refuseBody,
+  refuseOtherMethods,
+  sendJson,
+  tagParams,
+} from './routes.ts'
+
+export function addImages(routes: Routes, service: Service): void {
+  const { catalog, config } = service
+
+  routes.post('/v2/images', async (request, reply) => {
+    const image = await catalog.create(readNewImage(readBody(request.body), config))
+    const document = imageDocument(image)
+    return sendJson(reply.header('location', `${baseUrl(service, request)}${document.self}`), document, 201)
+  })
+
+  routes.get('/v2/images', { onRequest: refuseBody }, async (request, reply) => {
+    const at = request.url.indexOf('?')
+    const parameters = new URLSearchParams(at < 0 ? '' : request.url.slice(at + 1))
+    const { images, more } = await catalog.list(readListQuery(parameters, config))
+    parameters.delete('marker')
+    const link = () => (parameters.size === 0 ? '/v2/images' : `/v2/images?${parameters}`)
+    const document: Record<string, unknown> = {
+      images: images.map(imageDocument),
+      first: link(),
+      schema: '/v2/schemas/images',
+    }
+    const last = images.at(-1)
+    if (more && last !== undefined) {
+      parameters.append('marker', last.id)
+      document.next = link()
+    }
+    return sendJson(reply, document)
+  })
+  refuseOtherMethods(routes, '/v2/images', 'GET, POST')
+
+  const params = { schema: { params: imageParams } }
+  routes.get('/v2/images/:image_id', { ...params, onRequest: refuseBody }, async (request, reply) =>
+    sendJson(reply, imageDocument(await findImage(service, request.params.image_id))),
+  )
+
+  routes.patch('/v2/images/:image_id', params, async (request, reply) => {
+    const id = request.params.image_id
+    const type = mediaType(request.headers['content-type'])
+    const draft = patchTypes[type]
+    if (draft === undefined) {
+      throw new HttpError(415, `The request media type ${type} is not supported by this server.`, {
+        headers: { 'Accept-Patch': Object.keys(patchTypes).join(', ') },
+      })
+    }
+    const changes = readPatch(readBody(request.body), draft)
+    const image = await catalog.update(id, (before) => {
+      if (changes.length === 0) return undefined
+      const after = applyPatch(before, changes)
+      checkQuotas(after, config)
+      return after
+    })
+    if (image === undefined) throw noImage(id)
+    return sendJson(reply, imageDocument(image))
+  })
+
+  routes.delete('/v2/images/:image_id', { ...params, onRequest: refuseBody }, async (request, reply) => {
+    const id = request.params.image_id
+    const image = await catalog.remove(id, ({ protected: isProtected }) => {
+      if (isProtected) throw new HttpError(403, `Image ${id} is protected and cannot be deleted.`)
+    })
+    if (image === undefined) throw new HttpError(404, `Failed to find image ${id} to delete`)
+    // From here on the image is gone; data that cannot be removed now is swept away at the next start.
+    if (image.dataKey !== null) {
+      await service.store.remove(image.dataKey)
+      service.budget.give(image.size ?? 0)
+    }
+    return reply.code(204).send()
+  })
+  refuseOtherMethods(routes, '/v2/images/:image_id', 'GET, PATCH, DELETE')
+
+  addTags(routes, service)
+  addActions(routes, service)
+}
+
+function addTags(routes: Routes, { catalog, config }: Service): void {
+  const options = { schema: { params: tagParams }, onRequest: refuseBody }
+  const url = '/v2/images/:image_id/tags/:tag_value'
+  const notFound = (id: string) => new HttpError(404, `Image ${id} not found.`)
+
+  routes.put(url, options, async (request, reply) => {
+    const { image_id: id, tag_value: tag } = request.params
+    checkAgainstSchema({ tags: [tag] })
+    const image = await catalog.update(id, (before) => {
+      if (before.tags.includes(tag)) return undefined
+      const after: Image = { ...before, tags: [...before.tags, tag] }
+      checkQuotas(after, config)
+      return after
+    })
+    if (image === undefined) throw notFound(id)
+    return reply.code(204).send()
+  })
+
+  routes.delete(url, options, async (request, reply) => {
+    const { image_id: id, tag_value: tag } = request.params
+    const image = await catalog.update(id, (before) => {
+      if (!before.tags.includes(tag)) throw new HttpError(404)
+      return { ...before, tags: before.tags.filter((other) => other !== tag) }
+    })
+    if (image === undefined) throw notFound(id)
+    return reply.code(204).send()
+  })
+  refuseOtherMethods(routes, url, 'PUT, DELETE')
+}
+
+function addActions(routes: Routes, { catalog }: Service): void {
+  const action = (verb: 'deactivate' | 'reactivate', from: ImageStatus, to: ImageStatus) => {
+    const url = `/v2/images/:image_id/actions/${verb}`
+    routes.post(url, { schema: { params: imageParams }, onRequest: refuseBody }, async (request, reply) => {
+      const id = request.params.image_id
+      const image = await catalog.update(id, (before) => {
+        if (before.status === to) return undefined
+        if (before.status === from) return { ...before, status: to }
+        throw new HttpError(403, `Not allowed to ${verb} image in status '${before.status}'`)
+      })
+      if (image === undefined) throw noImage(id)
+      return reply.code(204).send()
+    })
+    refuseOtherMethods(routes, url, 'POST')
+  }
+  action('deactivate', 'active', 'deactivated')
+  action('reactivate', 'deactivated', 'active')
+}
+
+/** The body, which every media type brings as text. @throws HttpError 400 when it is no JSON document. */
+function readBody(body: unknown): unknown {
+  if (typeof body !== 'string' || body === '') throw new HttpError(400, 'Body expected in request.')
+  let document: unknown
+  try {
+    document = JSON.parse(body)
+  } catch {
+    throw new HttpError(400, 'Malformed JSON in request body.')
+  }
+  if (typeof document === 'object' && document !== null) return document
+  throw new HttpError(400, 'Unexpected body type. Expected list/dict.')
+}
+
+function mediaType(header: string | undefined): string {
+  return (header ?? '').split(';')[0]?.trim().toLowerCase() ?? ''
+}

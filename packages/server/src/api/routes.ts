@@ -1,0 +1,76 @@
+/** What all routes share: types, answers, and the refusal of other methods. */
+import type { TypeBoxTypeProvider } from '@fastify/type-provider-typebox'
+import { Type } from '@fastify/type-provider-typebox'
+import type {
+  FastifyBaseLogger,
+  FastifyInstance,
+  FastifyReply,
+  FastifyRequest,
+  RawReplyDefaultExpression,
+  RawRequestDefaultExpression,
+  RawServerDefault,
+} from 'fastify'
+import type { Image } from '../catalog/image.ts'
+import type { Service } from '../service.ts'
+import { HttpError } from './http-error.ts'
+
+export type Routes = FastifyInstance<
+  RawServerDefault,
+  RawRequestDefaultExpression,
+  RawReplyDefaultExpression,
+  FastifyBaseLogger,
+  TypeBoxTypeProvider
+>
+
+export const imageParams = Type.Object({ image_id: Type.String() })
+export const tagParams = Type.Object({ image_id: Type.String(), tag_value: Type.String() })
+
+const methods = ['GET', 'HEAD', 'POST', 'PUT', 'PATCH', 'DELETE', 'OPTIONS', 'TRACE'] as const
+
+/** Answers every method that a path does not have with 405. @param allowed Its methods as `Allow` lists them. */
+export function refuseOtherMethods(routes: Routes, url: string, allowed: string): void {
+  const known = allowed.split(', ')
+  routes.route({
+    method: methods.filter((method) => !known.includes(method)),
+    url,
+    handler: (request) => {
+      throw new HttpError(405, `The method ${request.method} is not allowed for this resource.`, {
+        headers: { Allow: allowed },
+      })
+    },
+  })
+}
+
+/** For requests that have no business with a body. @throws HttpError 400. */
+export async function refuseBody(request: FastifyRequest): Promise<void> {
+  const length = request.headers['content-length']
+  const isChunked = request.headers['transfer-encoding'] !== undefined
+  if (isChunked || (length !== undefined && Number(length) > 0)) {
+    throw new HttpError(400, 'A body is not expected with this request.')
+  }
+}
+
+/** Sends a JSON document. As bytes, because fastify adds a charset to JSON text, and Glance names none. */
+export function sendJson(reply: FastifyReply, document: unknown, status = 200): FastifyReply {
+  return reply
+    .code(status)
+    .header('content-type', 'application/json')
+    .send(Buffer.from(JSON.stringify(document)))
+}
+
+/** @throws HttpError 404. */
+export async function findImage(service: Service, id: string): Promise<Image> {
+  const image = await service.catalog.get(id)
+  if (image === undefined) throw noImage(id)
+  return image
+}
+
+export function noImage(id: string): HttpError {
+  return new HttpError(404, `No image found with ID ${id}`)
+}
+
+/** The URL under which the client reached the service, without a slash at the end. */
+export function baseUrl(service: Service, request: FastifyRequest): string {
+  const { publicUrl } = service.config
+  return publicUrl === '' ? `${request.protocol}://${request.host}` : publicUrl.replace(/\/+$/, '')
+}

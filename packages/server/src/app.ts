@@ -1,0 +1,86 @@
+/** Puts the HTTP side together: routes, errors, request ids, logs. */
+import { randomUUID } from 'node:crypto'
+import type { TypeBoxTypeProvider } from '@fastify/type-provider-typebox'
+import fastify, { type FastifyBaseLogger, type FastifyError, type FastifyReply } from 'fastify'
+import { addExport } from './api/export.ts'
+import { guardAgainstBrowsers } from './api/guard.ts'
+import { HttpError, renderError } from './api/http-error.ts'
+import { addImageData } from './api/image-data.ts'
+import { addImages } from './api/images.ts'
+import { addInfo } from './api/info.ts'
+import { letContinue, markWaiting } from './api/linger.ts'
+import { type Routes, sendJson } from './api/routes.ts'
+import { addVersions, versionsDocument, withoutMinorVersion } from './api/versions.ts'
+import { CatalogError } from './catalog/catalog.ts'
+import type { Service } from './service.ts'
+
+/** The application, ready to listen or to be asked directly. It closes nothing of `service`. */
+export function createApp(service: Service, logger: FastifyBaseLogger): Routes {
+  const app: Routes = fastify({
+    loggerInstance: logger,
+    // One line for each request is enough: see onResponse below.
+    logController: new fastify.LogController({ disableRequestLogging: true }),
+    genReqId: () => `req-${randomUUID()}`,
+    rewriteUrl: ({ url }) => withoutMinorVersion(url ?? '/'),
+    exposeHeadRoutes: false,
+    forceCloseConnections: 'idle',
+    // Uploads may take hours; they have their own clock.
+    requestTimeout: 0,
+    // Tags are parts of paths, 255 characters of four bytes, percent-encoded.
+    routerOptions: { maxParamLength: 255 * 12 },
+    frameworkErrors: (error, request, reply) => {
+      const answer: FastifyReply = reply as never
+      const { type, body } = renderError(toHttpError(error), request.headers.accept)
+      answer
+        .code(error.statusCode ?? 400)
+        .header('content-type', type)
+        .send(body)
+    },
+  }).withTypeProvider<TypeBoxTypeProvider>()
+
+  // Bodies are read as text, whatever they are called; each route knows what it takes.
+  app.removeAllContentTypeParsers()
+  app.addContentTypeParser('*', { parseAs: 'string' }, (_request, body, done) => done(null, body))
+  app.addHook('onRequest', async (request, reply) => {
+    reply.header('x-openstack-request-id', request.id)
+  })
+  app.addHook('onRequest', guardAgainstBrowsers(service.config))
+  app.addHook('preParsing', async (request, reply) => {
+    if (request.routeOptions.url !== '/v2/images/:image_id/file') letContinue(request, reply)
+  })
+  app.addHook('onResponse', async (request, reply) => {
+    const { method, url, ip } = request
+    const milliseconds = Math.round(reply.elapsedTime)
+    request.log.info({ method, url, status: reply.raw.statusCode, milliseconds, ip }, 'answered')
+  })
+  app.server.on('checkContinue', (message, answer) => {
+    markWaiting(message)
+    app.server.emit('request', message, answer)
+  })
+
+  app.setErrorHandler((error: FastifyError, request, reply) => {
+    const shown = toHttpError(error)
+    if (shown.status >= 500 && !(error instanceof HttpError)) request.log.error({ err: error }, 'request failed')
+    const { type, body } = renderError(shown, request.headers.accept)
+    return reply.code(shown.status).headers(shown.headers).header('content-type', type).send(body)
+  })
+  app.setNotFoundHandler((request, reply) => {
+    const path = request.url.split('?')[0] ?? ''
+    if (path === '/v2' || path.startsWith('/v2/')) throw new HttpError(404)
+    return sendJson(reply, versionsDocument(service, request), 300)
+  })
+
+  addVersions(app, service)
+  addInfo(app, service)
+  addImages(app, service)
+  addImageData(app, service)
+  addExport(app, service)
+  return app
+}
+
+function toHttpError(error: unknown): HttpError {
+  if (error instanceof HttpError) return error
+  if (error instanceof CatalogError) return new HttpError(error.kind === 'taken' ? 409 : 400, error.message)
+  const { statusCode, message } = error as Partial<FastifyError>
+  return statusCode !== undefined && statusCode < 500 ? new HttpError(statusCode, message) : new HttpError(500)
+}

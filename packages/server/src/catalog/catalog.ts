@@ -1,0 +1,89 @@
+/** What the service asks of its database. SQLite is behind it today; another database is another value of this type. */
+import type { Image, NewImage } from './image.ts'
+
+/** Keys that images can be sorted by. */
+export const sortKeys = [
+  'name',
+  'status',
+  'container_format',
+  'disk_format',
+  'size',
+  'id',
+  'created_at',
+  'updated_at',
+] as const
+export type SortKey = (typeof sortKeys)[number]
+
+/** Columns of text that filters compare. */
+export type TextColumn =
+  | 'id'
+  | 'name'
+  | 'status'
+  | 'visibility'
+  | 'owner'
+  | 'container_format'
+  | 'disk_format'
+  | 'checksum'
+  | 'os_hash_algo'
+  | 'os_hash_value'
+
+/** Columns of numbers that filters compare; times are seconds since 1970. */
+export type NumberColumn = 'size' | 'virtual_size' | 'min_ram' | 'min_disk' | 'created_at' | 'updated_at'
+
+export type Comparison = 'eq' | 'neq' | 'gt' | 'gte' | 'lt' | 'lte'
+
+/** One condition on the images of a list; all of them must hold. */
+export type Filter =
+  | { on: 'text'; column: TextColumn; values: readonly string[] }
+  | { on: 'not'; column: TextColumn; value: string }
+  | { on: 'number'; column: NumberColumn; compare: Comparison; value: number }
+  | { on: 'flag'; column: 'protected' | 'os_hidden'; value: boolean }
+  | { on: 'tag'; value: string }
+  | { on: 'property'; name: string; value: string }
+  | { on: 'nothing' }
+
+export interface ListQuery {
+  filters: readonly Filter[]
+  /** Most significant first. `id` is always added as the last, so that the order is total. */
+  sort: readonly { key: SortKey; descending: boolean }[]
+  limit: number
+  /** The image after which the page begins. */
+  marker?: string | undefined
+}
+
+export interface Page {
+  images: Image[]
+  /** Whether more images follow. */
+  more: boolean
+}
+
+/** Why the catalog refuses: the id is (or was) taken, or the marker of a list is no image. */
+export class CatalogError extends Error {
+  readonly kind: 'taken' | 'unknown-marker'
+
+  constructor(kind: CatalogError['kind'], message: string) {
+    super(message)
+    this.name = 'CatalogError'
+    this.kind = kind
+  }
+}
+
+export interface Catalog {
+  /** @throws CatalogError `taken`, also for the id of a deleted image. */
+  create(image: NewImage): Promise<Image>
+  get(id: string): Promise<Image | undefined>
+  /** @throws CatalogError `unknown-marker`. */
+  list(query: ListQuery): Promise<Page>
+  /** Reads an image, changes it and writes it, with nobody in between. What `change` throws leaves everything as it was and reaches the caller;
+   *  `undefined` from it means that there is nothing to write. Resolves to the image as it is then; undefined when there is none. */
+  update(id: string, change: (image: Image) => Image | undefined): Promise<Image | undefined>
+  /** Takes an image out of every list; its id stays taken. `allowed` may throw to forbid it. Resolves to the image as it was. */
+  remove(id: string, allowed: (image: Image) => void): Promise<Image | undefined>
+  /** Bytes of all image data. */
+  totalSize(): Promise<number>
+  /** Puts images whose upload was cut off by the end of a process back to `queued`. Resolves to how many there were. */
+  resetInterrupted(): Promise<number>
+  /** Which of these names of image data belong to an image. */
+  knownData(keys: readonly string[]): Promise<Set<string>>
+  close(): Promise<void>
+}

@@ -1,0 +1,84 @@
+/** Builds the query of one page of images: filters, a total order, and "after this image" by comparing keys instead of counting rows. */
+import { type Expression, type ExpressionBuilder, type RawBuilder, type SqlBool, sql } from 'kysely'
+import type { Filter, ListQuery, SortKey } from './catalog.ts'
+import type { ImageTable, Tables } from './tables.ts'
+
+type Builder = ExpressionBuilder<Tables, 'images'>
+
+const operators = { eq: '=', neq: '!=', gt: '>', gte: '>=', lt: '<', lte: '<=' } as const
+
+/** One filter as a condition. */
+export function condition(builder: Builder, filter: Filter): Expression<SqlBool> {
+  switch (filter.on) {
+    case 'text':
+      return builder(`images.${filter.column}`, 'in', [...filter.values])
+    case 'not':
+      return builder(`images.${filter.column}`, '!=', filter.value)
+    case 'number':
+      return builder(`images.${filter.column}`, operators[filter.compare], filter.value)
+    case 'flag':
+      return builder(`images.${filter.column}`, '=', filter.value ? 1 : 0)
+    case 'tag':
+      return builder.exists(
+        builder
+          .selectFrom('image_tags')
+          .select('image_tags.value')
+          .whereRef('image_tags.image_id', '=', 'images.id')
+          .where('image_tags.value', '=', filter.value),
+      )
+    case 'property':
+      return builder.exists(
+        builder
+          .selectFrom('image_properties')
+          .select('image_properties.value')
+          .whereRef('image_properties.image_id', '=', 'images.id')
+          .where('image_properties.name', '=', filter.name)
+          .where('image_properties.value', '=', filter.value),
+      )
+    case 'nothing':
+      return sql<SqlBool>`1 = 0`
+  }
+}
+
+/** The sort keys of a query with `id` as the last, which makes the order total. */
+export function totalOrder(sort: ListQuery['sort']): ListQuery['sort'] {
+  const kept = sort.filter(({ key }, index) => sort.findIndex((other) => other.key === key) === index)
+  if (kept.some(({ key }) => key === 'id')) return kept
+  return [...kept, { key: 'id', descending: sort.at(-1)?.descending ?? true }]
+}
+
+/** A key as it is compared: what is not set comes before everything else. */
+export function sortExpression(key: SortKey): RawBuilder<string | number> {
+  const column = sql.ref(`images.${key}`)
+  switch (key) {
+    case 'name':
+    case 'container_format':
+    case 'disk_format':
+      return sql`coalesce(${column}, '')`
+    case 'size':
+      return sql`coalesce(${column}, -1)`
+    default:
+      return sql`${column}`
+  }
+}
+
+function sortValue(row: ImageTable, key: SortKey): string | number {
+  return row[key] ?? (key === 'size' ? -1 : '')
+}
+
+/** "Comes after `marker`": for keys a, b, c it is a > A, or a = A and b > B, or a = A and b = B and c > C. The bound on the first key alone is
+ *  implied, and lets the database begin in the middle of an index. */
+export function afterMarker(builder: Builder, order: ListQuery['sort'], marker: ImageTable): Expression<SqlBool> {
+  const beyond = ({ key, descending }: ListQuery['sort'][number], orEqual = false) => {
+    const operator = sql.raw(`${descending ? '<' : '>'}${orEqual ? '=' : ''}`)
+    return sql<SqlBool>`${sortExpression(key)} ${operator} ${sortValue(marker, key)}`
+  }
+  const cases = order.map((entry, index) =>
+    builder.and([
+      ...order.slice(0, index).map(({ key }) => sql<SqlBool>`${sortExpression(key)} = ${sortValue(marker, key)}`),
+      beyond(entry),
+    ]),
+  )
+  const [leading] = order
+  return leading === undefined ? builder.or(cases) : builder.and([beyond(leading, true), builder.or(cases)])
+}

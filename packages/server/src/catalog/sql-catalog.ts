@@ -1,0 +1,232 @@
+/** The catalog in an SQL database, through Kysely. */
+import { type Dialect, Kysely, type Transaction } from 'kysely'
+import { Migrator } from 'kysely/migration'
+import { type Catalog, CatalogError, type ListQuery, type Page } from './catalog.ts'
+import { emptied, type Image, type ImageStatus, type NewImage, queuedImage, type Visibility } from './image.ts'
+import { afterMarker, condition, sortExpression, totalOrder } from './list.ts'
+import { type ImageTable, migrations, type Tables } from './tables.ts'
+
+/** Opens the catalog and brings its tables up to date. */
+export async function openSqlCatalog(
+  dialect: Dialect,
+  now: () => number = () => Math.floor(Date.now() / 1000),
+): Promise<Catalog> {
+  const db = new Kysely<Tables>({ dialect })
+  try {
+    const migrator = new Migrator({ db, provider: { getMigrations: () => Promise.resolve({ ...migrations }) } })
+    const { error } = await migrator.migrateToLatest()
+    if (error !== undefined) throw error
+    return new SqlCatalog(db, now)
+  } catch (error) {
+    await db.destroy()
+    throw error
+  }
+}
+
+type Queries = Kysely<Tables> | Transaction<Tables>
+
+class SqlCatalog implements Catalog {
+  readonly #db: Kysely<Tables>
+  readonly #now: () => number
+
+  constructor(db: Kysely<Tables>, now: () => number) {
+    this.#db = db
+    this.#now = now
+  }
+
+  async create(given: NewImage): Promise<Image> {
+    const image = queuedImage(given, this.#now())
+    await this.#db.transaction().execute(async (db) => {
+      const taken = await db.selectFrom('images').select('id').where('id', '=', image.id).executeTakeFirst()
+      if (taken !== undefined) throw new CatalogError('taken', `Image ID ${image.id} already exists!`)
+      await db.insertInto('images').values(rowOf(image)).execute()
+      await writeProperties(db, image)
+      await writeTags(db, image)
+    })
+    return image
+  }
+
+  async get(id: string): Promise<Image | undefined> {
+    const row = await selectLive(this.#db, id)
+    return row === undefined ? undefined : (await complete(this.#db, [row]))[0]
+  }
+
+  async list({ filters, sort, limit, marker }: ListQuery): Promise<Page> {
+    const order = totalOrder(sort)
+    let query = this.#db.selectFrom('images').selectAll().where('deleted_at', 'is', null)
+    for (const filter of filters) query = query.where((builder) => condition(builder, filter))
+    if (marker !== undefined) {
+      const row = await selectLive(this.#db, marker)
+      if (row === undefined) throw new CatalogError('unknown-marker', `No image found with ID ${marker}`)
+      query = query.where((builder) => afterMarker(builder, order, row))
+    }
+    for (const { key, descending } of order) query = query.orderBy(sortExpression(key), descending ? 'desc' : 'asc')
+    if (limit === 0) return { images: [], more: false }
+    const rows = await query.limit(limit + 1).execute()
+    return { images: await complete(this.#db, rows.slice(0, limit)), more: rows.length > limit }
+  }
+
+  async update(id: string, change: (image: Image) => Image | undefined): Promise<Image | undefined> {
+    return this.#db.transaction().execute(async (db) => {
+      const row = await selectLive(db, id)
+      if (row === undefined) return undefined
+      const [before] = await complete(db, [row])
+      if (before === undefined) return undefined
+      const changed = change(before)
+      if (changed === undefined) return before
+      const after: Image = { ...changed, updatedAt: this.#now() }
+      await db.updateTable('images').set(rowOf(after)).where('id', '=', id).execute()
+      if (after.properties !== before.properties) {
+        await db.deleteFrom('image_properties').where('image_id', '=', id).execute()
+        await writeProperties(db, after)
+      }
+      if (after.tags !== before.tags) {
+        await db.deleteFrom('image_tags').where('image_id', '=', id).execute()
+        await writeTags(db, after)
+      }
+      return after
+    })
+  }
+
+  async remove(id: string, allowed: (image: Image) => void): Promise<Image | undefined> {
+    return this.#db.transaction().execute(async (db) => {
+      const row = await selectLive(db, id)
+      const [image] = row === undefined ? [] : await complete(db, [row])
+      if (image === undefined) return undefined
+      allowed(image)
+      await db.updateTable('images').set({ deleted_at: this.#now(), data_key: null }).where('id', '=', id).execute()
+      await db.deleteFrom('image_properties').where('image_id', '=', id).execute()
+      await db.deleteFrom('image_tags').where('image_id', '=', id).execute()
+      return image
+    })
+  }
+
+  async totalSize(): Promise<number> {
+    const row = await this.#db
+      .selectFrom('images')
+      .select(({ fn }) => fn.sum<number | null>('size').as('total'))
+      .where('deleted_at', 'is', null)
+      .executeTakeFirst()
+    return Number(row?.total ?? 0)
+  }
+
+  async resetInterrupted(): Promise<number> {
+    const rows = await this.#db
+      .selectFrom('images')
+      .select('id')
+      .where('status', '=', 'saving')
+      .where('deleted_at', 'is', null)
+      .execute()
+    for (const { id } of rows)
+      await this.update(id, (image) => (image.status === 'saving' ? emptied(image) : undefined))
+    return rows.length
+  }
+
+  async knownData(keys: readonly string[]): Promise<Set<string>> {
+    if (keys.length === 0) return new Set()
+    const rows = await this.#db.selectFrom('images').select('data_key').where('data_key', 'in', keys).execute()
+    return new Set(rows.flatMap(({ data_key }) => data_key ?? []))
+  }
+
+  async close(): Promise<void> {
+    await this.#db.destroy()
+  }
+}
+
+function selectLive(db: Queries, id: string): Promise<ImageTable | undefined> {
+  return db.selectFrom('images').selectAll().where('id', '=', id).where('deleted_at', 'is', null).executeTakeFirst()
+}
+
+/** Adds what stands in the other tables. */
+async function complete(db: Queries, rows: readonly ImageTable[]): Promise<Image[]> {
+  if (rows.length === 0) return []
+  const ids = rows.map(({ id }) => id)
+  const properties = new Map<string, Map<string, string>>()
+  const tags = new Map<string, string[]>()
+  const propertyRows = await db
+    .selectFrom('image_properties')
+    .selectAll()
+    .where('image_id', 'in', ids)
+    .orderBy('name')
+    .execute()
+  for (const { image_id, name, value } of propertyRows) {
+    const known = properties.get(image_id)
+    if (known === undefined) properties.set(image_id, new Map([[name, value]]))
+    else known.set(name, value)
+  }
+  const tagRows = await db
+    .selectFrom('image_tags')
+    .selectAll()
+    .where('image_id', 'in', ids)
+    .orderBy('position')
+    .execute()
+  for (const { image_id, value } of tagRows) {
+    const known = tags.get(image_id)
+    if (known === undefined) tags.set(image_id, [value])
+    else known.push(value)
+  }
+  return rows.map((row) => imageOf(row, properties.get(row.id) ?? new Map(), tags.get(row.id) ?? []))
+}
+
+async function writeProperties(db: Queries, image: Image): Promise<void> {
+  if (image.properties.size === 0) return
+  const rows = [...image.properties].map(([name, value]) => ({ image_id: image.id, name, value }))
+  await db.insertInto('image_properties').values(rows).execute()
+}
+
+async function writeTags(db: Queries, image: Image): Promise<void> {
+  if (image.tags.length === 0) return
+  const rows = image.tags.map((value, position) => ({ image_id: image.id, position, value }))
+  await db.insertInto('image_tags').values(rows).execute()
+}
+
+function rowOf(image: Image): ImageTable {
+  return {
+    id: image.id,
+    name: image.name,
+    status: image.status,
+    visibility: image.visibility,
+    owner: image.owner,
+    disk_format: image.diskFormat,
+    container_format: image.containerFormat,
+    size: image.size,
+    virtual_size: image.virtualSize,
+    checksum: image.checksum,
+    os_hash_algo: image.hashAlgorithm,
+    os_hash_value: image.hashValue,
+    protected: image.protected ? 1 : 0,
+    os_hidden: image.hidden ? 1 : 0,
+    min_ram: image.minRam,
+    min_disk: image.minDisk,
+    created_at: image.createdAt,
+    updated_at: image.updatedAt,
+    deleted_at: null,
+    data_key: image.dataKey,
+  }
+}
+
+function imageOf(row: ImageTable, properties: Map<string, string>, tags: string[]): Image {
+  return {
+    id: row.id,
+    name: row.name,
+    status: row.status as ImageStatus,
+    visibility: row.visibility as Visibility,
+    owner: row.owner,
+    diskFormat: row.disk_format,
+    containerFormat: row.container_format,
+    size: row.size,
+    virtualSize: row.virtual_size,
+    checksum: row.checksum,
+    hashAlgorithm: row.os_hash_algo,
+    hashValue: row.os_hash_value,
+    protected: row.protected !== 0,
+    hidden: row.os_hidden !== 0,
+    minRam: row.min_ram,
+    minDisk: row.min_disk,
+    createdAt: row.created_at,
+    updatedAt: row.updated_at,
+    properties,
+    tags,
+    dataKey: row.data_key,
+  }
+}

@@ -1,0 +1,146 @@
+/** The settings of the service, declared once: options of `serve`, environment variables, checks and the reference in the docs come from this table. */
+import { homedir } from 'node:os'
+import { join, resolve } from 'node:path'
+import { parseSize } from '@moraine/engine'
+
+interface Setting<Value> {
+  readonly kind: 'text' | 'number' | 'size' | 'flag' | 'choice'
+  readonly initial: Value
+  readonly help: string
+  /** For `choice`. */
+  readonly choices?: readonly string[]
+  /** For `number` and `size`. */
+  readonly least?: number
+  readonly most?: number
+}
+
+const text = (initial: string, help: string): Setting<string> => ({ kind: 'text', initial, help })
+const flag = (initial: boolean, help: string): Setting<boolean> => ({ kind: 'flag', initial, help })
+const size = (initial: number, help: string): Setting<number> => ({ kind: 'size', initial, help, least: 0 })
+const number = (initial: number, help: string, least = 0, most = 2 ** 31 - 1): Setting<number> => ({
+  kind: 'number',
+  initial,
+  help,
+  least,
+  most,
+})
+
+const KiB = 1024
+const MiB = 1024 * KiB
+const TiB = 1024 * 1024 * MiB
+
+/** Every setting. The environment variable of `imageSizeCap` is `MORAINE_IMAGE_SIZE_CAP`, and so on. */
+export const settings = {
+  host: text('127.0.0.1', 'address to listen on'),
+  port: number(9292, 'TCP port to listen on; 0 takes a free one', 0, 65535),
+  data: text('', 'folder of catalog and image data; empty: moraine in $XDG_STATE_HOME, or in ~/.local/state'),
+  allowRemote: flag(false, 'listen on an address other than loopback, although nobody has to say who they are'),
+  logLevel: {
+    kind: 'choice',
+    initial: 'info',
+    choices: ['trace', 'debug', 'info', 'warn', 'error', 'fatal', 'silent'],
+    help: 'least severe log line that is written, to standard error, as JSON',
+  } as Setting<string>,
+  publicUrl: text('', 'URL under which clients reach the service, when it is not the one that they send in Host'),
+  imageSizeCap: size(TiB, 'largest image data that is taken, in bytes'),
+  storageQuota: size(0, 'most bytes that all image data together may take; 0: no bound but the disk'),
+  tagQuota: number(128, 'most tags of one image'),
+  propertyQuota: number(128, 'most additional properties of one image'),
+  listLimit: number(25, 'images on a page when the client names no limit', 1),
+  listLimitMax: number(1000, 'most images on a page', 1),
+  requireFormatMatch: flag(true, 'refuse image data that is not what disk_format says'),
+  drainBytes: size(64 * MiB, 'bytes of a refused upload that are still read, so that the client sees the answer'),
+  uploadIdleSeconds: number(600, 'seconds without a byte after which an upload is given up', 1),
+  shutdownSeconds: number(10, 'seconds that running requests get to finish when the service stops'),
+} as const
+
+/** The settings in force. */
+export type Config = { -readonly [Name in keyof typeof settings]: (typeof settings)[Name]['initial'] }
+
+/** Settings as a caller gives them; what is absent comes from the environment, then from the table. */
+export type ConfigInput = { [Name in keyof Config]?: Config[Name] | undefined }
+
+/** A setting that cannot be used; the message says which, and why. */
+export class ConfigError extends Error {
+  readonly setting: string
+
+  constructor(setting: string, message: string) {
+    super(message)
+    this.name = 'ConfigError'
+    this.setting = setting
+  }
+}
+
+/** The environment variable of a setting. */
+export function variableOf(name: string): string {
+  return `MORAINE_${name.replace(/[A-Z]/g, (letter) => `_${letter}`).toUpperCase()}`
+}
+
+/** Puts together what the caller, the environment and the table say, and checks it.
+ *  @throws ConfigError for a value outside its kind, and for an address other than loopback without `allowRemote`. */
+export function readConfig(input: ConfigInput, environment: Readonly<Record<string, string | undefined>>): Config {
+  const values: Record<string, string | number | boolean> = {}
+  for (const [name, setting] of Object.entries<Setting<string | number | boolean>>(settings)) {
+    const given = input[name as keyof Config]
+    const written = environment[variableOf(name)]
+    const value = given ?? (written === undefined || written === '' ? setting.initial : parse(name, setting, written))
+    check(name, setting, value)
+    values[name] = value
+  }
+  const config = values as unknown as Config
+  config.data = resolve(config.data === '' ? defaultDataFolder(environment) : config.data)
+  if (!config.allowRemote && !isLoopback(config.host)) {
+    throw new ConfigError(
+      'host',
+      `refusing to listen on ${config.host}: nobody has to say who they are, so the service listens on loopback only ` +
+        '(127.0.0.1, ::1, localhost); allow it with --allow-remote where the network itself is trusted',
+    )
+  }
+  return config
+}
+
+function defaultDataFolder(environment: Readonly<Record<string, string | undefined>>): string {
+  const state = environment.XDG_STATE_HOME
+  return join(state === undefined || state === '' ? join(homedir(), '.local', 'state') : state, 'moraine')
+}
+
+/** Whether an address is reached from this machine only. */
+export function isLoopback(host: string): boolean {
+  const bare = host.replace(/^\[(.*)\]$/, '$1').toLowerCase()
+  return bare === 'localhost' || bare === '::1' || /^(::ffff:)?127\.\d{1,3}\.\d{1,3}\.\d{1,3}$/.test(bare)
+}
+
+function parse(name: string, setting: Setting<unknown>, written: string): string | number | boolean {
+  switch (setting.kind) {
+    case 'text':
+    case 'choice':
+      return written
+    case 'flag':
+      if (/^(1|true|yes|on)$/i.test(written)) return true
+      if (/^(0|false|no|off)$/i.test(written)) return false
+      throw new ConfigError(name, `${variableOf(name)}: '${written}' is neither true nor false`)
+    case 'number':
+    case 'size': {
+      const parsed = setting.kind === 'size' ? parseSize(written) : /^\d+$/.test(written) ? BigInt(written) : undefined
+      if (parsed === undefined || parsed > BigInt(Number.MAX_SAFE_INTEGER)) {
+        throw new ConfigError(name, `${variableOf(name)}: '${written}' is not a ${setting.kind}`)
+      }
+      return Number(parsed)
+    }
+  }
+}
+
+function check(name: string, setting: Setting<unknown>, value: string | number | boolean): void {
+  if (typeof value !== typeof setting.initial) {
+    throw new ConfigError(name, `${name}: ${JSON.stringify(value)} is not a ${setting.kind}`)
+  }
+  if (setting.choices !== undefined && !setting.choices.includes(String(value))) {
+    throw new ConfigError(name, `${name}: '${value}' is not one of ${setting.choices.join(', ')}`)
+  }
+  if (typeof value !== 'number') return
+  const least = setting.least ?? 0
+  const most = setting.most ?? Number.MAX_SAFE_INTEGER
+  if (!Number.isSafeInteger(value) || value < least || value > most) {
+    throw new ConfigError(name, `${name}: ${value} is not a whole number from ${least} to ${most}`)
+  }
+}

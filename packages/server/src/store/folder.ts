@@ -1,0 +1,200 @@
+/** Image data in a folder: `images/ID` is whole and known to the catalog, `uploads/` holds what is not finished. */
+import { randomUUID } from 'node:crypto'
+import { constants, createReadStream } from 'node:fs'
+import { type FileHandle, mkdir, open, readdir, rename, rm, statfs } from 'node:fs/promises'
+import { join } from 'node:path'
+import type { Readable } from 'node:stream'
+import type { ByteSource } from '@moraine/engine'
+import { openFile } from '@moraine/engine/node'
+import { type ImageStore, StoreError, type StoreUpload } from './store.ts'
+
+/** Runs of zeros of this many bytes, aligned, become holes. */
+const holeBytes = 64 * 1024
+/** So many bytes are given to the disk at a time, so that the last flush of a large upload does not take minutes. */
+const flushBytes = 128 * 1024 * 1024
+const readBytes = 1024 * 1024
+const sweepBatch = 500
+
+const zeros = Buffer.alloc(holeBytes)
+/** The names that this store gives: nothing else in the folder is touched. */
+const keyPattern = /^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/i
+
+/** @param folder It is made when it is not there. */
+export async function openFolderStore(folder: string): Promise<ImageStore> {
+  const images = join(folder, 'images')
+  const uploads = join(folder, 'uploads')
+  await mkdir(images, { recursive: true, mode: 0o700 })
+  await mkdir(uploads, { recursive: true, mode: 0o700 })
+  await syncFolder(folder)
+  return new FolderStore(images, uploads)
+}
+
+class FolderStore implements ImageStore {
+  readonly #images: string
+  readonly #uploads: string
+
+  constructor(images: string, uploads: string) {
+    this.#images = images
+    this.#uploads = uploads
+  }
+
+  get description(): string {
+    return `folder ${this.#images}`
+  }
+
+  async begin(key: string, expected = 0): Promise<StoreUpload> {
+    const { bavail, bsize } = await statfs(this.#uploads)
+    if (expected > bavail * bsize) {
+      throw new StoreError('full', `${expected} bytes are expected, and the disk has room for ${bavail * bsize}`)
+    }
+    const temporary = join(this.#uploads, `${key}.${randomUUID()}`)
+    const flags = constants.O_RDWR | constants.O_CREAT | constants.O_EXCL
+    const file = await open(temporary, flags, 0o600).catch(explain)
+    return new FolderUpload(file, temporary, this.#path(key), [this.#uploads, this.#images])
+  }
+
+  async stream(key: string, start: number, end: number): Promise<Readable> {
+    const file = await open(this.#path(key), 'r').catch(explain)
+    const { size } = await file.stat()
+    if (end > size) {
+      await file.close()
+      throw new StoreError('missing', `the data of ${key} is cut: ${size} bytes are left`)
+    }
+    return createReadStream('', { fd: file, start, end: end - 1, highWaterMark: readBytes })
+  }
+
+  async open(key: string): Promise<ByteSource> {
+    return openFile(this.#path(key))
+  }
+
+  async remove(key: string): Promise<void> {
+    await rm(this.#path(key), { force: true })
+  }
+
+  async sweep(isKnown: (keys: readonly string[]) => Promise<ReadonlySet<string>>): Promise<string[]> {
+    const removed: string[] = []
+    for (const name of await readdir(this.#uploads)) {
+      await rm(join(this.#uploads, name), { force: true })
+      removed.push(name)
+    }
+    const keys = (await readdir(this.#images)).filter((name) => keyPattern.test(name))
+    for (let at = 0; at < keys.length; at += sweepBatch) {
+      const batch = keys.slice(at, at + sweepBatch)
+      const known = await isKnown(batch)
+      for (const key of batch) {
+        if (known.has(key)) continue
+        await this.remove(key)
+        removed.push(key)
+      }
+    }
+    return removed
+  }
+
+  #path(key: string): string {
+    if (!keyPattern.test(key)) throw new Error(`'${key}' is no name of image data`)
+    return join(this.#images, key)
+  }
+}
+
+class FolderUpload implements StoreUpload {
+  readonly #file: FileHandle
+  readonly #temporary: string
+  readonly #final: string
+  readonly #folders: readonly string[]
+  #size = 0
+  #flushedTo = 0
+  #flushing: Promise<unknown> | undefined
+  #done = false
+
+  constructor(file: FileHandle, temporary: string, final: string, folders: readonly string[]) {
+    this.#file = file
+    this.#temporary = temporary
+    this.#final = final
+    this.#folders = folders
+  }
+
+  async write(bytes: Uint8Array): Promise<void> {
+    try {
+      for (const [from, to] of dataRuns(bytes)) await this.#writeAll(bytes.subarray(from, to), this.#size + from)
+    } catch (error) {
+      explain(error)
+    }
+    this.#size += bytes.length
+    if (this.#size - this.#flushedTo >= flushBytes && this.#flushing === undefined) {
+      this.#flushedTo = this.#size
+      // Runs beside the upload. An error is not lost: `commit` flushes again, and the kernel reports it there at the latest.
+      this.#flushing = this.#file
+        .datasync()
+        .catch(() => {})
+        .finally(() => {
+          this.#flushing = undefined
+        })
+    }
+  }
+
+  read(): Promise<ByteSource> {
+    return this.#file.truncate(this.#size).then(() => openFile(this.#temporary))
+  }
+
+  async commit(): Promise<void> {
+    try {
+      await this.#file.truncate(this.#size)
+      await this.#flushing
+      await this.#file.sync()
+      await this.#file.close()
+      await rename(this.#temporary, this.#final)
+      this.#done = true
+      for (const folder of this.#folders) await syncFolder(folder)
+    } catch (error) {
+      explain(error)
+    }
+  }
+
+  async abort(): Promise<void> {
+    if (this.#done) return
+    this.#done = true
+    await this.#flushing
+    await this.#file.close().catch(() => {})
+    await rm(this.#temporary, { force: true })
+  }
+
+  async #writeAll(bytes: Uint8Array, offset: number): Promise<void> {
+    let written = 0
+    while (written < bytes.length) {
+      const { bytesWritten } = await this.#file.write(bytes, written, bytes.length - written, offset + written)
+      written += bytesWritten
+    }
+  }
+}
+
+/** The parts of `bytes` that are not blocks of zeros, as pairs of start and end. */
+function* dataRuns(bytes: Uint8Array): Generator<[number, number]> {
+  const view = Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength)
+  let start = -1
+  for (let at = 0; at < view.length; at += holeBytes) {
+    const end = Math.min(at + holeBytes, view.length)
+    const isZero = view[at] === 0 && view.compare(zeros, 0, end - at, at, end) === 0
+    if (isZero && start >= 0) yield [start, at]
+    if (isZero) start = -1
+    else if (start < 0) start = at
+  }
+  if (start >= 0) yield [start, view.length]
+}
+
+/** A rename is on the disk once the folder is. */
+async function syncFolder(folder: string): Promise<void> {
+  const handle = await open(folder, 'r')
+  try {
+    await handle.sync()
+  } finally {
+    await handle.close()
+  }
+}
+
+function explain(error: unknown): never {
+  const { code, message } = error as NodeJS.ErrnoException
+  if (code === 'ENOSPC' || code === 'EDQUOT' || code === 'EFBIG') throw new StoreError('full', message, error)
+  if (code === 'EACCES' || code === 'EPERM' || code === 'EROFS') throw new StoreError('denied', message, error)
+  if (code === 'ENOENT') throw new StoreError('missing', message, error)
+  throw error
+}

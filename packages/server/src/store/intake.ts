@@ -1,0 +1,137 @@
+/** One pass over an upload: the bytes go into the store and through the hashes while they arrive, in a fixed amount of memory. */
+import type { Readable } from 'node:stream'
+import type { HashAlgorithm } from './hash-protocol.ts'
+import type { HashThreads, StreamHash } from './hashing.ts'
+import type { StoreUpload } from './store.ts'
+
+/** Bytes of one buffer; it is what the disk and the hashes are given at a time. */
+const bufferBytes = 1024 * 1024
+/** Buffers of one upload: one that fills, and some on their way through hashes and disk. */
+const bufferCount = 4
+
+export interface IntakeOptions {
+  hashes: HashThreads
+  algorithms: readonly HashAlgorithm[]
+  /** Called once with the first bytes, up to `headBytes` of them (fewer when the data is shorter), as soon as they are there. May throw to refuse. */
+  onHead(head: Uint8Array): Promise<void>
+  headBytes: number
+  /** Called with each piece's length before it is taken. May throw to refuse. */
+  onBytes(length: number): void
+}
+
+export interface Intake {
+  size: number
+  digests: Record<HashAlgorithm, string>
+}
+
+/** Takes in a whole body. On failure the body is left as it is, neither read to its end nor destroyed; `target` is for the caller to abort. */
+export async function takeIn(body: Readable, target: StoreUpload, options: IntakeOptions): Promise<Intake> {
+  const pipeline = new Pipeline(target, options)
+  try {
+    for await (const chunk of body.iterator({ destroyOnReturn: false })) {
+      const bytes = chunk as Uint8Array
+      options.onBytes(bytes.length)
+      await pipeline.take(bytes)
+    }
+    return await pipeline.finish()
+  } catch (error) {
+    await pipeline.stop()
+    throw error
+  }
+}
+
+class Pipeline {
+  readonly #target: StoreUpload
+  readonly #options: IntakeOptions
+  readonly #hashes: Map<HashAlgorithm, StreamHash>
+  readonly #free: SharedArrayBuffer[] = []
+  #made = 0
+  #filling: Uint8Array | undefined
+  #filled = 0
+  #size = 0
+  #headSeen = false
+  /** The last buffer's way through the store; the next one's begins after it. */
+  #written: Promise<void> = Promise.resolve()
+  readonly #inFlight = new Set<Promise<void>>()
+  #failure: { error: unknown } | undefined
+
+  constructor(target: StoreUpload, options: IntakeOptions) {
+    this.#target = target
+    this.#options = options
+    this.#hashes = new Map(options.algorithms.map((name) => [name, options.hashes.start(name)]))
+  }
+
+  async take(bytes: Uint8Array): Promise<void> {
+    let at = 0
+    while (at < bytes.length) {
+      this.#filling ??= new Uint8Array(await this.#buffer())
+      const count = Math.min(bytes.length - at, bufferBytes - this.#filled)
+      this.#filling.set(bytes.subarray(at, at + count), this.#filled)
+      this.#filled += count
+      at += count
+      if (this.#size === 0 && this.#filled >= this.#options.headBytes) await this.#showHead()
+      if (this.#filled === bufferBytes) this.#send()
+    }
+  }
+
+  async finish(): Promise<Intake> {
+    if (!this.#headSeen) await this.#showHead()
+    if (this.#filled > 0) this.#send()
+    await Promise.all(this.#inFlight)
+    if (this.#failure !== undefined) throw this.#failure.error
+    const digests: Partial<Record<HashAlgorithm, string>> = {}
+    for (const [name, hash] of this.#hashes) digests[name] = await hash.digest()
+    return { size: this.#size, digests: digests as Record<HashAlgorithm, string> }
+  }
+
+  /** Waits until nothing touches the target any more. */
+  async stop(): Promise<void> {
+    await Promise.allSettled(this.#inFlight)
+    for (const hash of this.#hashes.values()) hash.drop()
+  }
+
+  async #showHead(): Promise<void> {
+    if (this.#headSeen) return
+    this.#headSeen = true
+    const head = this.#filling?.subarray(0, Math.min(this.#filled, this.#options.headBytes))
+    await this.#options.onHead(head === undefined ? new Uint8Array(0) : Uint8Array.from(head))
+  }
+
+  async #buffer(): Promise<SharedArrayBuffer> {
+    while (this.#failure === undefined && this.#free.length === 0 && this.#made >= bufferCount) {
+      await Promise.race(this.#inFlight)
+    }
+    if (this.#failure !== undefined) throw this.#failure.error
+    const free = this.#free.pop()
+    if (free !== undefined) return free
+    this.#made++
+    return new SharedArrayBuffer(bufferBytes)
+  }
+
+  #send(): void {
+    const full = this.#filling
+    if (full === undefined) return
+    const length = this.#filled
+    this.#filling = undefined
+    this.#filled = 0
+    this.#size += length
+    const memory = full.buffer as unknown as SharedArrayBuffer
+    const before = this.#written
+    this.#written = before.then(() =>
+      this.#failure === undefined ? this.#target.write(full.subarray(0, length)) : undefined,
+    )
+    const ways = [this.#written, ...[...this.#hashes.values()].map((hash) => hash.update(memory, length))]
+    const whole = Promise.all(ways)
+      .then(() => {
+        this.#free.push(memory)
+      })
+      .catch((error: unknown) => {
+        this.#failure ??= { error }
+      })
+      .then(() => Promise.allSettled(ways))
+      .then(() => {
+        this.#inFlight.delete(whole)
+      })
+    this.#inFlight.add(whole)
+  }
+}

@@ -1,0 +1,43 @@
+/** Where image data lies. A folder is behind it today; an object store is another value of this type. */
+import type { Readable } from 'node:stream'
+import type { ByteSource } from '@moraine/engine'
+
+/** Image data on its way in: nobody sees it before `commit`, and nothing is left of it after `abort`. */
+export interface StoreUpload {
+  /** Appends. The caller waits before it calls again, and may reuse `bytes` afterwards.
+   *  @throws StoreError `full`, or the host's own error. */
+  write(bytes: Uint8Array): Promise<void>
+  /** What was written so far, for reading. The caller closes it. */
+  read(): Promise<ByteSource>
+  /** Puts the data under its name. When this returns, it is on stable storage, whole. */
+  commit(): Promise<void>
+  /** Takes everything back; harmless after `commit` and when called twice. */
+  abort(): Promise<void>
+}
+
+export interface ImageStore {
+  /** For the log: what and where it is. */
+  readonly description: string
+  /** @param expected Bytes that will come, where that is known; a store without room for them says so at once.
+   *  @throws StoreError `full`. */
+  begin(key: string, expected?: number): Promise<StoreUpload>
+  /** The bytes from `start` up to and without `end`. @throws StoreError `missing`. */
+  stream(key: string, start: number, end: number): Promise<Readable>
+  /** For reading at any offset. The caller closes it. @throws StoreError `missing`. */
+  open(key: string): Promise<ByteSource>
+  /** Nothing happens when it is not there. */
+  remove(key: string): Promise<void>
+  /** Removes what uploads of an earlier process left, and all data whose name `isKnown` does not return. Resolves to the names removed. */
+  sweep(isKnown: (keys: readonly string[]) => Promise<ReadonlySet<string>>): Promise<string[]>
+}
+
+/** Why a store could not do it, where the service can say something better than "internal error". */
+export class StoreError extends Error {
+  readonly kind: 'full' | 'denied' | 'missing'
+
+  constructor(kind: StoreError['kind'], message: string, cause?: unknown) {
+    super(message, cause === undefined ? undefined : { cause })
+    this.name = 'StoreError'
+    this.kind = kind
+  }
+}
