@@ -94,25 +94,28 @@ describeWith(['losetup'], 'a loop device', () => {
       await refused(store.resize(4 * MiB, 'full'), 'unsupported')
     })
 
-    it('is zeroed by the kernel, giving space back only when allowed', async () => {
-      store = await openFile(path, { mode: 'write' })
-      const backing = execFileSync(losetup(), ['--noheadings', '--output', 'BACK-FILE', path], { encoding: 'utf8' })
-      const blocks = () => fs.statSync(backing.trim()).blocks * 512
-      await store.write(0, new Uint8Array(4 * MiB).fill(0xcc))
-      await store.flush()
-      const full = blocks()
-      await store.zero(1000, MiB, 'allocate')
-      await store.flush()
-      expect(blocks()).toBeGreaterThanOrEqual(full)
-      await store.zero(2 * MiB + 1000, MiB, 'unmap')
-      await store.flush()
-      expect(blocks()).toBeLessThanOrEqual(full - MiB + 65536)
-      const bytes = new Uint8Array(4 * MiB)
-      await store.read(0, bytes)
-      const expected = new Uint8Array(4 * MiB).fill(0xcc)
-      expected.fill(0, 1000, 1000 + MiB).fill(0, 2 * MiB + 1000, 3 * MiB + 1000)
-      expectSameBytes(bytes, expected)
-    })
+    it.skipIf(process.env.MORAINE_NATIVE === 'off')(
+      'is zeroed by the kernel, giving space back only when allowed',
+      async () => {
+        store = await openFile(path, { mode: 'write' })
+        const backing = execFileSync(losetup(), ['--noheadings', '--output', 'BACK-FILE', path], { encoding: 'utf8' })
+        const blocks = () => fs.statSync(backing.trim()).blocks * 512
+        await store.write(0, new Uint8Array(4 * MiB).fill(0xcc))
+        await store.flush()
+        const full = blocks()
+        await store.zero(1000, MiB, 'allocate')
+        await store.flush()
+        expect(blocks()).toBeGreaterThanOrEqual(full)
+        await store.zero(2 * MiB + 1000, MiB, 'unmap')
+        await store.flush()
+        expect(blocks()).toBeLessThanOrEqual(full - MiB + 65536)
+        const bytes = new Uint8Array(4 * MiB)
+        await store.read(0, bytes)
+        const expected = new Uint8Array(4 * MiB).fill(0xcc)
+        expected.fill(0, 1000, 1000 + MiB).fill(0, 2 * MiB + 1000, 3 * MiB + 1000)
+        expectSameBytes(bytes, expected)
+      },
+    )
   })
 
   it('with blocks of 4096 bytes is zeroed at any range', async () => {

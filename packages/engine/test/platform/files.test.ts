@@ -30,7 +30,7 @@ describe('openFile', () => {
 
   it('does not hang at a pipe', async () => {
     const pipe = folder.fresh()
-    execFileSync('mkfifo', [pipe])
+    execFileSync(tool('mkfifo').path ?? '', [pipe])
     expect((await refused(openFile(pipe), 'invalid')).reason).toContain('to be a regular file')
   })
 

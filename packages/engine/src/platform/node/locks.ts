@@ -43,8 +43,6 @@ const denyByte = 200
  *  @throws MoraineError `locked` with QEMU's text; `hint` is QEMU's hint, with a second line when the holder can be named. */
 export function lockImage(source: ByteSource, lock: ImageLock): boolean {
   if (source.descriptor === undefined) return false
-  // `info` only looks, and mostly there is nothing to see: that much is known without the cost of loading koffi.
-  if (lock.hold.length === 0 && nobodyLocks(source.descriptor)) return true
   const calls = native()
   return calls === undefined ? false : lockDescriptor(source.descriptor, source.name, lock, calls)
 }
@@ -114,20 +112,6 @@ function lockedError(descriptor: number, name: string, text: string, byte: numbe
     code,
     hint: `Is another process using the image [${name}]?${who}`,
   })
-}
-
-/** File systems whose inode numbers in /proc/locks are those of stat(2), and whose locks are all of this machine: ext2 to ext4, xfs, btrfs,
- *  tmpfs. Source: linux/magic.h. */
-const plainFileSystems = new Set([0xef53, 0x58465342, 0x9123683e, 0x01021994])
-
-/** Whether /proc/locks says for sure that nobody holds any lock on the file. */
-function nobodyLocks(descriptor: number): boolean {
-  const type = look(() => fs.statfsSync(`/proc/self/fd/${descriptor}`).type)
-  const locks = look(() => fs.readFileSync('/proc/locks', 'latin1'))
-  const file = look(() => fs.fstatSync(descriptor, { bigint: true }))
-  if (type === undefined || locks === undefined || file === undefined) return false
-  // 1: OFDLCK ADVISORY  READ -1 fe:00:12345 201 201. The device is not compared: btrfs shows another one there.
-  return plainFileSystems.has(type) && file.isFile() && !locks.includes(`:${file.ino} `)
 }
 
 const longestSearch = 200
