@@ -1,10 +1,13 @@
 /** Block devices: a fixed size, stale content, zeros and discards by the kernel. Facts: Linux block/ioctl.c, block/fops.c; QEMU 7.2
  *  `block/file-posix.c` for which call is trusted for what. */
 import fs from 'node:fs'
-import { MoraineError, type Preallocation, type ZeroMode } from '../../core/index.ts'
+import { MoraineError, type Preallocation, throwIfCancelled, type ZeroMode } from '../../core/index.ts'
 import { hostError } from './host-error.ts'
 import { HostFile, type HostFileFacts } from './host-file.ts'
 import { fallocKeepSize, fallocPunchHole, type Native } from './native.ts'
+
+/** Bytes: a call of the kernel cannot be cancelled, and a slow device may really write the zeros. */
+const mostAtOnce = 1024 * 1024 * 1024
 
 /** A block device. */
 export class DeviceStore extends HostFile {
@@ -24,8 +27,11 @@ export class DeviceStore extends HostFile {
     const start = Math.min(end, Math.ceil(offset / this.#block) * this.#block)
     const stop = Math.max(start, Math.floor(end / this.#block) * this.#block)
     if (start > offset) await this.writeZeros(offset, start - offset, signal)
-    if (stop > start && !(await this.#zeroBlocks(start, stop - start, mode)))
-      await this.writeZeros(start, stop - start, signal)
+    for (let at = start; at < stop; at += mostAtOnce) {
+      throwIfCancelled(signal, this.name)
+      const part = Math.min(mostAtOnce, stop - at)
+      if (!(await this.#zeroBlocks(at, part, mode))) await this.writeZeros(at, part, signal)
+    }
     if (end > stop) await this.writeZeros(stop, end - stop, signal)
   }
 

@@ -132,7 +132,7 @@ function bind(koffi: Koffi): Native {
   let running = 0
   const waiting: (() => void)[] = []
   async function later(call: ForeignFunction, args: readonly unknown[]): Promise<number> {
-    if (running >= mostAtOnce) await new Promise<void>((resolve) => waiting.push(resolve))
+    while (running >= mostAtOnce) await new Promise<void>((resolve) => waiting.push(resolve))
     running++
     try {
       return await new Promise<number>((resolve, reject) => {

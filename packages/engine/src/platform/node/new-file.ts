@@ -47,7 +47,9 @@ export async function newFile(target: string, options: NewFileOptions = {}): Pro
     }
   }
   const writtenPath = hiddenName(final)
-  const store = await openFile(writtenPath, { ...options, mode: 'write', create: true, exclusive: true, name: target })
+  // No lock: nobody else knows the hidden name.
+  const fresh = { mode: 'write', create: true, exclusive: true, lock: 'none', name: target } as const
+  const store = await openFile(writtenPath, { ...options, ...fresh })
   let there = true
   const remove = () => {
     if (!there) return

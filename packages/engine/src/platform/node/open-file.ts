@@ -17,7 +17,7 @@ export interface OpenFileOptions {
   /** With `create`: the file must not be there yet. */
   exclusive?: boolean | undefined
   /** `qemu`: QEMU's image lock for that mode (`imageLocks.read` or `.write`), taken before an existing file is emptied; or a lock of the
-   *  caller's choice. Default `none`. */
+   *  caller's choice. Default `none`. Where there are no system calls (`nativeAvailable()` says so) nothing is locked. */
   lock?: 'qemu' | 'none' | ImageLock | undefined
   /** `unsafe`: flush() does nothing. Default `always`. */
   sync?: 'always' | 'unsafe' | undefined
