@@ -1,7 +1,7 @@
 /** The settings of the service, declared once: options of `serve`, environment variables, checks and the reference in the docs come from this table. */
 import { homedir } from 'node:os'
 import { join, resolve } from 'node:path'
-import { parseSize } from '@moraine/engine'
+import { type ErrorKind, MoraineError, parseSize } from '@moraine/engine'
 
 interface Setting<Value> {
   readonly kind: 'text' | 'number' | 'size' | 'flag' | 'choice'
@@ -60,15 +60,9 @@ export type Config = { -readonly [Name in keyof typeof settings]: (typeof settin
 /** Settings as a caller gives them; what is absent comes from the environment, then from the table. */
 export type ConfigInput = { [Name in keyof Config]?: Config[Name] | undefined }
 
-/** A setting that cannot be used; the message says which, and why. */
-export class ConfigError extends Error {
-  readonly setting: string
-
-  constructor(setting: string, message: string) {
-    super(message)
-    this.name = 'ConfigError'
-    this.setting = setting
-  }
+/** A setting that cannot be used; the text says which, and why. */
+function unusable(setting: string, reason: string, kind: ErrorKind = 'invalid'): MoraineError {
+  return new MoraineError(kind, reason, { field: setting })
 }
 
 /** The environment variable of a setting. */
@@ -77,7 +71,7 @@ export function variableOf(name: string): string {
 }
 
 /** Puts together what the caller, the environment and the table say, and checks it.
- *  @throws ConfigError for a value outside its kind, and for an address other than loopback without `allowRemote`. */
+ *  @throws MoraineError `invalid` for a value outside its kind, `denied` for an address other than loopback without `allowRemote`. */
 export function readConfig(input: ConfigInput, environment: Readonly<Record<string, string | undefined>>): Config {
   const values: Record<string, string | number | boolean> = {}
   for (const [name, setting] of Object.entries<Setting<string | number | boolean>>(settings)) {
@@ -90,10 +84,11 @@ export function readConfig(input: ConfigInput, environment: Readonly<Record<stri
   const config = values as unknown as Config
   config.data = resolve(config.data === '' ? defaultDataFolder(environment) : config.data)
   if (!config.allowRemote && !isLoopback(config.host)) {
-    throw new ConfigError(
+    throw unusable(
       'host',
       `refusing to listen on ${config.host}: nobody has to say who they are, so the service listens on loopback only ` +
-        '(127.0.0.1, ::1, localhost); allow it with --allow-remote where the network itself is trusted',
+        '(127.0.0.1, ::1, localhost); where the network itself is trusted, allow it: allowRemote, or --insecure-bind on the command line',
+      'denied',
     )
   }
   return config
@@ -118,12 +113,12 @@ function parse(name: string, setting: Setting<unknown>, written: string): string
     case 'flag':
       if (/^(1|true|yes|on)$/i.test(written)) return true
       if (/^(0|false|no|off)$/i.test(written)) return false
-      throw new ConfigError(name, `${variableOf(name)}: '${written}' is neither true nor false`)
+      throw unusable(name, `${variableOf(name)}: '${written}' is neither true nor false`)
     case 'number':
     case 'size': {
       const parsed = setting.kind === 'size' ? parseSize(written) : /^\d+$/.test(written) ? BigInt(written) : undefined
       if (parsed === undefined || parsed > BigInt(Number.MAX_SAFE_INTEGER)) {
-        throw new ConfigError(name, `${variableOf(name)}: '${written}' is not a ${setting.kind}`)
+        throw unusable(name, `${variableOf(name)}: '${written}' is not a ${setting.kind}`)
       }
       return Number(parsed)
     }
@@ -132,15 +127,15 @@ function parse(name: string, setting: Setting<unknown>, written: string): string
 
 function check(name: string, setting: Setting<unknown>, value: string | number | boolean): void {
   if (typeof value !== typeof setting.initial) {
-    throw new ConfigError(name, `${name}: ${JSON.stringify(value)} is not a ${setting.kind}`)
+    throw unusable(name, `${name}: ${JSON.stringify(value)} is not a ${setting.kind}`)
   }
   if (setting.choices !== undefined && !setting.choices.includes(String(value))) {
-    throw new ConfigError(name, `${name}: '${value}' is not one of ${setting.choices.join(', ')}`)
+    throw unusable(name, `${name}: '${value}' is not one of ${setting.choices.join(', ')}`)
   }
   if (typeof value !== 'number') return
   const least = setting.least ?? 0
   const most = setting.most ?? Number.MAX_SAFE_INTEGER
   if (!Number.isSafeInteger(value) || value < least || value > most) {
-    throw new ConfigError(name, `${name}: ${value} is not a whole number from ${least} to ${most}`)
+    throw unusable(name, `${name}: ${value} is not a whole number from ${least} to ${most}`)
   }
 }

@@ -1,6 +1,7 @@
 /** The image service: speaks the OpenStack Image API v2. */
 import { mkdir } from 'node:fs/promises'
 import { join } from 'node:path'
+import { MoraineError } from '@moraine/engine'
 import { destination, type Logger, pino } from 'pino'
 import { createApp } from './app.ts'
 import { openCatalog } from './catalog/open.ts'
@@ -11,7 +12,13 @@ import { StorageBudget } from './store/budget.ts'
 import { openFolderStore } from './store/folder.ts'
 import { HashThreads } from './store/hashing.ts'
 
-export { type Config, ConfigError, type ConfigInput, settings, variableOf } from './config.ts'
+export { type Config, type ConfigInput, settings, variableOf } from './config.ts'
+
+const listenErrors: Readonly<Record<string, string>> = {
+  EADDRINUSE: 'something else listens there already',
+  EACCES: 'permission denied',
+  EADDRNOTAVAIL: 'the address is not of this machine',
+}
 
 /** A running service. */
 export interface RunningService {
@@ -25,8 +32,8 @@ export interface RunningService {
 }
 
 /** Starts the service. What `options` leaves open comes from the environment (`MORAINE_HOST` and so on), then from the table of settings.
- *  @throws ConfigError for a setting that cannot be used, among them an address other than loopback without `allowRemote`; Error when the data folder is
- *  in use or the port is taken. */
+ *  @throws MoraineError `invalid` for a setting that cannot be used, `denied` for an address other than loopback without `allowRemote`, `locked` when
+ *  another process holds the data folder, `io` when the address cannot be listened on. */
 export async function serve(options: ConfigInput = {}): Promise<RunningService> {
   const config = readConfig(options, process.env)
   // Standard error: standard output is for the one line that says where the service is.
@@ -37,7 +44,9 @@ export async function serve(options: ConfigInput = {}): Promise<RunningService> 
     await app.listen({ host: config.host, port: config.port })
   } catch (error) {
     await closeService(service)
-    throw error
+    const { code } = error as NodeJS.ErrnoException
+    const reason = `cannot listen on ${config.host} port ${config.port}: ${listenErrors[code ?? ''] ?? (error as Error).message}`
+    throw new MoraineError('io', reason, { code, cause: error })
   }
   const address = app.server.address()
   const port = typeof address === 'object' && address !== null ? address.port : config.port
