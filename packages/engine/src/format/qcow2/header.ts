@@ -273,13 +273,7 @@ function readBackingName(head: Uint8Array, header: Header, at: Place): void {
     )
   }
   const bytes = head.subarray(header.backingFileOffset, header.backingFileOffset + header.backingFileSize)
-  if (bytes.length < header.backingFileSize) {
-    throw new MoraineError(
-      'invalid',
-      'Could not read backing file name',
-      at('backing_file_offset', header.backingFileOffset),
-    )
-  }
+  // What lies past the end of the file is zeros, and a zero ends the name.
   header.backingFile = text(bytes)
 }
 
@@ -325,6 +319,9 @@ function readExtensions(
     } else if (type === extension.featureNames) {
       if (needNames || v3) readNames(data, header.names)
     } else if (type === extension.crypto) {
+      if (header.cryptMethod !== 2) {
+        throw new MoraineError('invalid', 'CRYPTO header extension only expected with LUKS encryption method', place)
+      }
       if (length !== 16) {
         throw new MoraineError('invalid', `CRYPTO header extension size ${length}, but expected size 16`, place)
       }

@@ -136,9 +136,7 @@ export async function readL1(file: ByteSource, offset: number, entries: number):
 async function openDataFile(image: Qcow2Image): Promise<void> {
   const { header, context } = image
   if ((header.incompatibleFeatures & incompatible.dataFile) === 0n) {
-    if (header.dataFileName !== undefined && context.purpose === 'use') {
-      throw fault(image, 'invalid', "'data-file' can only be set for images with an external data file", 'data file')
-    }
+    // A name without the bit means nothing, as it does for QEMU.
     return
   }
   if (context.purpose === 'info') return

@@ -6,6 +6,7 @@ import type { ByteStore } from '../../core/index.ts'
 import { fault, type Qcow2Image } from './image.ts'
 import { bounds, field } from './layout.ts'
 import type { Page } from './metadata-cache.ts'
+import type { MetadataGuard } from './metadata-guard.ts'
 import { RefcountReader, setCountAt } from './refcount-reader.ts'
 
 /** Where the self-describing refcount structures of a new area lie. */
@@ -46,6 +47,7 @@ export function refcountMetadataSize(
 /** Reference counts that can be changed. Only one caller at a time may do so. */
 export class Refcounts extends RefcountReader {
   readonly #store: ByteStore
+  readonly #guard: MetadataGuard
   readonly #max: number
   /** Host bytes below this may hold what a freed cluster held. */
   freedUpTo = 0
@@ -54,16 +56,18 @@ export class Refcounts extends RefcountReader {
   /** Where the next compressed cluster may begin within a partly used host cluster; 0 for none. */
   #nextByte = 0
 
-  private constructor(image: Qcow2Image, store: ByteStore, table: Float64Array) {
+  private constructor(image: Qcow2Image, store: ByteStore, guard: MetadataGuard, table: Float64Array) {
     super(image, table)
+    this.#guard = guard
+    for (const block of table) if (block > 0) guard.addBlock(block)
     this.#store = store
     const { refcountBits } = image.geometry
     this.#max = refcountBits >= 53 ? Number.MAX_SAFE_INTEGER : 2 ** refcountBits - 1
   }
 
   /** Opens the counts of an image for changing. */
-  static async openForWriting(image: Qcow2Image, store: ByteStore): Promise<Refcounts> {
-    return new Refcounts(image, store, await RefcountReader.readTable(image))
+  static async openForWriting(image: Qcow2Image, store: ByteStore, guard: MetadataGuard): Promise<Refcounts> {
+    return new Refcounts(image, store, guard, await RefcountReader.readTable(image))
   }
 
   /** Allocates `bytes` (rounded up to clusters) in one piece; the counts become 1. Returns the host byte offset. */
@@ -88,6 +92,7 @@ export class Refcounts extends RefcountReader {
         const found = this.get(first + free)
         if ((found instanceof Promise ? await found : found) !== 0) break
       }
+      if (free > 0) this.#guard.check(offset, free * clusterSize)
       if (free === 0 || (await this.update(offset, free * clusterSize, 1))) return free
     }
   }
@@ -182,6 +187,7 @@ export class Refcounts extends RefcountReader {
     if (this.#next * clusterSize > Number.MAX_SAFE_INTEGER) {
       throw fault(this.image, 'limit', 'File too large', 'host offset', { value: offset, rule: 'at most 2^53 − 1' })
     }
+    this.#guard.check(offset, clusters * clusterSize)
     return offset
   }
 
@@ -221,6 +227,7 @@ export class Refcounts extends RefcountReader {
 
   #freshBlock(block: number): void {
     const { clusterSize, pageSize } = this.image.geometry
+    this.#guard.addBlock(block)
     for (let at = 0; at < clusterSize; at += pageSize) this.image.cache.fresh(block + at, 'refcount')
   }
 
@@ -274,6 +281,7 @@ export class Refcounts extends RefcountReader {
     this.table = table
     image.header.refcountTableOffset = tableOffset
     image.header.refcountTableClusters = (entries * 8) / clusterSize
+    this.#guard.moved()
     await this.update(old.offset, old.length, -1)
     return end
   }

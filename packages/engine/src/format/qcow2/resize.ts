@@ -126,6 +126,7 @@ async function shrinkImage(disk: WritableQcow2Disk, size: number): Promise<void>
     const table = image.l1.l2Offset(index)
     if (table === 0) continue
     image.l1.set(index, 0)
+    writer.guard.removeTable(table)
     writer.touchL1(index)
     writer.free(table, clusterSize)
   }

@@ -76,6 +76,7 @@ export class Qcow2Snapshots implements SnapshotStore {
       image.l1.bytes.set(taken.bytes)
       for (let index = 0; index < image.l1.size; index++) writer.touchL1(index)
       await writer.writeBack()
+      writer.guard.switched()
       await countTree(writer, before, -1)
       await countTree(writer, image.l1, 0)
       await this.#disk.contentReplaced()
@@ -143,6 +144,7 @@ export class Qcow2Snapshots implements SnapshotStore {
     header.snapshotCount = snapshots.length
     header.snapshotsOffset = offset
     image.snapshots = snapshots
+    writer.guard.moved()
     if (old.length > 0) await writer.refcounts.update(old.offset, old.length, -1)
   }
 }

@@ -88,6 +88,7 @@ export class WritableQcow2Disk extends Qcow2Disk implements WritableDisk {
       try {
         const run = this.map.resolve(offset, from.length)
         if (!(run instanceof Promise) && run.kind === 'data' && run.copied && run.length === from.length) {
+          if (this.#data === this.writer.store) this.writer.guard.check(run.host, run.length)
           return this.#data.write(run.host, from, signal)
         }
       } catch (error) {

@@ -49,6 +49,7 @@ export async function placeRequest(
       const found = map.resolve(at, end - at)
       const run = found instanceof Promise ? await found : found
       if (run.host >= 0 && run.copied && run.kind !== 'packed') {
+        if (!dataFile) writer.guard.check(run.host, run.length)
         pieces.push(
           placeInOwned(run.kind === 'data' ? 'in-place' : 'fill', at, run.length, run.host, geometry.subclusterSize),
         )

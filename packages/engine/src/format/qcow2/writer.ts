@@ -5,8 +5,9 @@ import { setU64be, viewOf } from '../../bytes/integers.ts'
 import type { ByteStore } from '../../core/index.ts'
 import { encodeHeader } from './header.ts'
 import { fault, hasDataFile, L1Table, type Qcow2Image } from './image.ts'
-import { entry, field, knownAutoclear, readPackedSpan } from './layout.ts'
+import { entry, field, incompatible, knownAutoclear, readPackedSpan } from './layout.ts'
 import type { Page } from './metadata-cache.ts'
+import { MetadataGuard } from './metadata-guard.ts'
 import { Refcounts } from './refcounts.ts'
 
 /** An L2 entry: where it stands in memory. */
@@ -21,6 +22,7 @@ export class Qcow2Writer {
   readonly image: Qcow2Image
   readonly store: ByteStore
   readonly refcounts: Refcounts
+  readonly guard: MetadataGuard
   readonly #dirtyL1 = new Set<number>()
   /** Ranges that nothing points to any more; their counts drop once the pointers are gone from the file. */
   #frees: { offset: number; length: number }[] = []
@@ -29,15 +31,17 @@ export class Qcow2Writer {
   /** The file must be at least this long. */
   #reach = 0
 
-  private constructor(image: Qcow2Image, store: ByteStore, refcounts: Refcounts) {
+  private constructor(image: Qcow2Image, store: ByteStore, guard: MetadataGuard, refcounts: Refcounts) {
     this.image = image
     this.store = store
+    this.guard = guard
     this.refcounts = refcounts
     this.#cleanFrom = store.kind === 'device' ? Number.POSITIVE_INFINITY : store.size
   }
 
   static async open(image: Qcow2Image, store: ByteStore): Promise<Qcow2Writer> {
-    return new Qcow2Writer(image, store, await Refcounts.openForWriting(image, store))
+    const guard = new MetadataGuard(image)
+    return new Qcow2Writer(image, store, guard, await Refcounts.openForWriting(image, store, guard))
   }
 
   /** Whether a host range just allocated is known to read as zeros. The file will reach to the end of its first `used` bytes, whatever is
@@ -72,6 +76,8 @@ export class Qcow2Writer {
       if (source !== undefined) page.bytes.set(source.bytes)
     }
     l1.set(index, offset)
+    this.guard.removeTable(old)
+    this.guard.addTable(offset)
     this.#dirtyL1.add(index)
     if (old !== 0) this.free(old, clusterSize)
   }
@@ -115,6 +121,7 @@ export class Qcow2Writer {
    *  drop. The barriers cost nothing where the store was opened as unsafe. */
   async writeBack(): Promise<void> {
     const { cache, data } = this.image
+    if (this.guard.tripped) await this.#markCorrupt()
     if (this.store.kind === 'file' && this.store.size < this.#reach) await this.store.resize(this.#reach)
     await cache.writeBack('refcount', this.store)
     await this.store.flush()
@@ -129,6 +136,14 @@ export class Qcow2Writer {
     this.#frees = []
     for (const { offset, length } of frees) await this.refcounts.update(offset, length, -1)
     if (frees.length > 0) await cache.writeBack('refcount', this.store)
+  }
+
+  /** An overlap was found: version 3 can say so, and nobody writes the image before it is repaired. */
+  async #markCorrupt(): Promise<void> {
+    const { header } = this.image
+    if (header.version < 3 || (header.incompatibleFeatures & incompatible.corrupt) !== 0n) return
+    header.incompatibleFeatures |= incompatible.corrupt
+    await this.writeFeatures()
   }
 
   async #writeL1(): Promise<void> {
@@ -222,5 +237,6 @@ export class Qcow2Writer {
     this.image.l1 = table
     this.image.header.l1Size = table.size
     this.image.header.l1TableOffset = table.offset
+    this.guard.switched()
   }
 }
