@@ -25,8 +25,9 @@ export interface BitmapEntry {
 const fixedBytes = 24
 
 /** Reads the directory, or gives an empty list when there is none or nobody vouches for it (autoclear bit 0 clear).
- *  @throws MoraineError `invalid` when an entry breaks the format's rules. */
-export async function readBitmapDirectory(image: Pick<Qcow2Image, 'file' | 'header'>): Promise<BitmapEntry[]> {
+ *  @throws MoraineError `invalid` when an entry breaks the format's rules, or QEMU's: it opens no image with extra data, unknown flags, or two
+ *  bitmaps of one name. */
+export async function readBitmapDirectory(image: Pick<Qcow2Image, 'file' | 'header' | 'size'>): Promise<BitmapEntry[]> {
   const { header, file } = image
   const { bitmaps } = header
   if (bitmaps === undefined || (header.autoclearFeatures & autoclear.bitmaps) === 0n) return []
@@ -43,6 +44,7 @@ export async function readBitmapDirectory(image: Pick<Qcow2Image, 'file' | 'head
   await readPadded(file, bitmaps.directoryOffset, bytes)
   const view = viewOf(bytes)
   const list: BitmapEntry[] = []
+  const names = new Set<string>()
   for (let at = 0; at < bytes.length; ) {
     if (at + fixedBytes > bytes.length || list.length === bitmaps.count) throw bad(at, 'count')
     const nameLength = view.getUint16(at + 18)
@@ -53,15 +55,21 @@ export async function readBitmapDirectory(image: Pick<Qcow2Image, 'file' | 'head
     if (granularityBits < 9 || granularityBits > 31) throw bad(at, 'granularity_bits')
     const tableOffset = u64be(view, at)
     if (tableOffset % 2 ** header.clusterBits !== 0 || tableOffset === 0) throw bad(at, 'bitmap_table_offset')
-    list.push({
-      name: new TextDecoder().decode(bytes.subarray(end - nameLength, end)),
-      type: view.getUint8(at + 16),
-      granularityBits,
-      flags: view.getUint32(at + 12),
-      tableOffset,
-      tableSize: view.getUint32(at + 8),
-      extra: bytes.slice(at + fixedBytes, at + fixedBytes + extraLength),
-    })
+    const flags = view.getUint32(at + 12)
+    const tableSize = view.getUint32(at + 8)
+    const type = view.getUint8(at + 16)
+    if (type !== 1) throw bad(at, 'type')
+    if ((flags & ~(bitmapFlag.inUse | bitmapFlag.auto)) !== 0) throw bad(at, 'flags')
+    if (extraLength !== 0) throw bad(at, 'extra_data_size')
+    const bitBytes = tableSize * 2 ** header.clusterBits
+    const covers = bitBytes * 8 * 2 ** granularityBits >= image.size
+    if (tableSize === 0 || bitBytes > bounds.bitmapBytes || (!covers && (flags & bitmapFlag.inUse) === 0)) {
+      throw bad(at, 'bitmap_table_size')
+    }
+    const name = new TextDecoder().decode(bytes.subarray(end - nameLength, end))
+    if (names.has(name)) throw bad(at, 'name')
+    names.add(name)
+    list.push({ name, type, granularityBits, flags, tableOffset, tableSize, extra: new Uint8Array() })
     at = roundUp(end, 8)
   }
   if (list.length !== bitmaps.count) throw bad(bytes.length, 'count')

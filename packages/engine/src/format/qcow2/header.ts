@@ -3,6 +3,7 @@
 import { setU64be, u64be, viewOf } from '../../bytes/integers.ts'
 import { type ErrorPlace, MoraineError } from '../../core/index.ts'
 import {
+  autoclear,
   bounds,
   extension,
   featureNames,
@@ -164,6 +165,16 @@ function checkFeatures(header: Header, unknown: bigint, use: HeaderUse, at: Plac
       'unsupported',
       `Unsupported encryption method ${header.cryptMethod}`,
       at('crypt_method', header.cryptMethod, '0 to 2'),
+    )
+  }
+  if (
+    (header.autoclearFeatures & autoclear.rawDataFile) !== 0n &&
+    (header.incompatibleFeatures & incompatible.dataFile) === 0n
+  ) {
+    throw new MoraineError(
+      'invalid',
+      'data-file-raw requires a data file',
+      at('autoclear_features', `0x${header.autoclearFeatures.toString(16)}`, 'bit 1 only with incompatible bit 2'),
     )
   }
   const compressionBit = (header.incompatibleFeatures & incompatible.compression) !== 0n

@@ -86,6 +86,8 @@ export const bounds = {
   snapshotExtraBytes: 1024,
   bitmaps: 65535,
   bitmapDirectoryBytes: 64 * 1024 * 1024,
+  /** Bits of one bitmap. */
+  bitmapBytes: 512 * 1024 * 1024,
   backingNameBytes: 1023,
   refcountOrder: 6,
 } as const
