@@ -110,7 +110,7 @@ describe('a full disk', () => {
       said.push(store.size)
       // Without system calls there is no copy to fail.
       const copied = await store.copyFrom(store, 0, 1024 * 1024, 4096).catch(note)
-      if (copied === 0) note({ kind: 'io', code: 'EFBIG', reason: 'File too large', offset: 1024 * 1024, path: store.name })
+      if (copied === 0 && process.env.MORAINE_NATIVE === 'off') note({ kind: 'io', code: 'EFBIG', reason: 'File too large', offset: 1024 * 1024, path: store.name })
       await store.close()
       console.log(JSON.stringify(said))`
     // ulimit counts in KiB.
