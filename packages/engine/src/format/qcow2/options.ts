@@ -4,6 +4,7 @@ import type { OptionSpec, OptionValue, OptionValues } from '../options.ts'
 
 const encryption = 'encryption of new images'
 
+/** The table of options, in the order of QEMU's help. */
 export const qcow2Options: readonly OptionSpec[] = [
   { name: 'backing_file', type: 'string', help: 'File name of a base image' },
   { name: 'backing_fmt', type: 'string', help: 'Image format of the base image' },

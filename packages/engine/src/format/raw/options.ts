@@ -1,6 +1,7 @@
 /** Creation options of raw. Wording: `qemu-img create -f raw -o help`. */
 import type { OptionSpec } from '../options.ts'
 
+/** The table of options. */
 export const rawOptions: readonly OptionSpec[] = [
   { name: 'size', type: 'size', help: 'Virtual disk size' },
   {
