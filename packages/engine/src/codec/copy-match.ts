@@ -18,8 +18,8 @@ export function copyMatch(output: Uint8Array, view: DataView, at: number, distan
   let to = at
   if (distance >= 4 && end + 8 <= output.length) {
     do {
-      view.setInt32(to, view.getInt32(from))
-      view.setInt32(to + 4, view.getInt32(from + 4))
+      view.setInt32(to, view.getInt32(from, true), true)
+      view.setInt32(to + 4, view.getInt32(from + 4, true), true)
       to += 8
       from += 8
     } while (to < end)

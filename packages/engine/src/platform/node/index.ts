@@ -1,4 +1,5 @@
 /** What Node gives the engine: `#platform` outside browsers. */
+export { nodeCodecs, nodeCodecs as defaultCodecs } from './codecs.ts'
 export { fileGate, localPath, protocolOf } from './gate.ts'
 export { codeOf, strerror } from './host-error.ts'
 export { type ImageLock, imageLocks, type LockPermission, lockImage, unlockImage } from './locks.ts'

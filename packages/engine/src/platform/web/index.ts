@@ -2,6 +2,8 @@
  *  fetch) comes as sources. */
 import { type ByteStore, type Gate, MoraineError } from '../../core/index.ts'
 
+export { defaultCodecs, workers } from './codecs.ts'
+
 function unsupported(what: string, path?: string): MoraineError {
   return new MoraineError('unsupported', `${what} is not possible in a browser`, { path, rule: 'Node' })
 }
