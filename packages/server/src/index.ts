@@ -1,16 +1,9 @@
 /** The image service: speaks the OpenStack Image API v2. */
-import { mkdir } from 'node:fs/promises'
-import { join } from 'node:path'
 import { MoraineError } from '@moraine/engine'
-import { destination, type Logger, pino } from 'pino'
+import { destination, pino } from 'pino'
 import { createApp } from './app.ts'
-import { openCatalog } from './catalog/open.ts'
-import { type Config, type ConfigInput, readConfig } from './config.ts'
-import { RunningWork } from './running-work.ts'
-import type { Service } from './service.ts'
-import { StorageBudget } from './store/budget.ts'
-import { openFolderStore } from './store/folder.ts'
-import { HashThreads } from './store/hashing.ts'
+import { type ConfigInput, readConfig } from './config.ts'
+import { closeService, openService } from './open-service.ts'
 
 export { type Config, type ConfigInput, settings, variableOf } from './config.ts'
 
@@ -66,27 +59,4 @@ export async function serve(options: ConfigInput = {}): Promise<RunningService> 
       return stopped
     },
   }
-}
-
-/** Opens what is behind the routes, and clears away what an earlier process left unfinished. */
-async function openService(config: Config, log: Logger): Promise<Service> {
-  await mkdir(config.data, { recursive: true, mode: 0o700 })
-  const catalog = await openCatalog(config.data)
-  try {
-    const store = await openFolderStore(join(config.data, 'store'))
-    const images = await catalog.resetInterrupted()
-    const files = await store.sweep((keys) => catalog.knownData(keys))
-    if (images > 0 || files.length > 0) log.warn({ images, files }, 'cleared away uploads that were cut off')
-    const budget = new StorageBudget(config.storageQuota, await catalog.totalSize())
-    return { config, catalog, store, hashes: new HashThreads(), budget, uploads: new RunningWork() }
-  } catch (error) {
-    await catalog.close()
-    throw error
-  }
-}
-
-async function closeService({ uploads, hashes, catalog }: Service): Promise<void> {
-  await uploads.settled()
-  await hashes.close()
-  await catalog.close()
 }
