@@ -1,6 +1,14 @@
 /** Copying into packed units: whole units are packed side by side and stored in guest order. */
+import { defaultCodecs } from '#platform'
 import { isZero } from '../bytes/zero.ts'
-import { MoraineError, type Pack, type RunOptions, throwIfCancelled, type WritableDisk } from '../core/index.ts'
+import {
+  MoraineError,
+  type Pack,
+  type PackedCodec,
+  type RunOptions,
+  throwIfCancelled,
+  type WritableDisk,
+} from '../core/index.ts'
 import { BufferPool } from './buffers.ts'
 import type { CopyJob, Counter } from './copy-job.ts'
 import { Pipeline } from './pipeline.ts'
@@ -12,7 +20,7 @@ export async function copyPacked(job: CopyJob, counter: Counter, run: RunOptions
   const { unit = 0 } = job.cut
   const pipeline = new Pipeline(job.requests, run.signal)
   const buffers = new BufferPool(job.requests, unit)
-  const pack = await packer(job.target)
+  const pack = packer(job.target)
   const copy = async (segment: Segment, turn: () => Promise<void>, pass: () => void): Promise<void> => {
     const buffer = await buffers.take()
     try {
@@ -21,7 +29,7 @@ export async function copyPacked(job: CopyJob, counter: Counter, run: RunOptions
       // The last unit may be cut by the disk's end: what is packed is a whole one.
       buffer.fill(0, segment.length)
       const zero = job.sparse > 0 && isZero(bytes)
-      const packed = zero ? undefined : pack(buffer, unit)
+      const packed = zero ? undefined : pack(buffer, unit - 1)
       await turn()
       let written: Promise<void> | undefined
       if (!zero) {
@@ -55,9 +63,18 @@ async function read(job: CopyJob, segment: Segment, into: Uint8Array, signal: Ab
   return readSegment(job.source, segment, into, signal)
 }
 
-async function packer(target: WritableDisk): Promise<Pack> {
-  throw new MoraineError('unsupported', 'no codec is at hand to pack with', {
+/** How units of this image are packed: qcow2 says `zlib` and means raw deflate. */
+export function packedCodecOf(target: WritableDisk): PackedCodec {
+  return target.info().details?.data['compression-type'] === 'zstd' ? 'zstd' : 'deflate'
+}
+
+function packer(target: WritableDisk): Pack {
+  const codec = packedCodecOf(target)
+  const pack = defaultCodecs[codec]?.pack
+  if (pack !== undefined) return pack
+  throw new MoraineError('unsupported', `nothing at hand packs with ${codec}`, {
     path: target.name,
     format: target.format,
+    field: 'compression type',
   })
 }

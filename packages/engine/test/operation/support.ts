@@ -12,13 +12,13 @@ import {
   type ZeroMode,
 } from '../../src/index.ts'
 import { createImage } from '../../src/operation/index.ts'
-import { fileGate, openFile } from '../../src/platform/node/index.ts'
+import { fileGate, nodeCodecs, openFile } from '../../src/platform/node/index.ts'
 import { tryQemuImg } from '../support/qemu.ts'
 import type { Random } from '../support/random.ts'
 
 /** Opens an image for reading. */
 export async function openForReading(path: string, format: string): Promise<Disk> {
-  return openDisk(await openFile(path), { formats: allFormats, format, gate: fileGate() })
+  return openDisk(await openFile(path), { formats: allFormats, format, gate: fileGate(), codecs: nodeCodecs })
 }
 
 /** Opens an image for writing. */
@@ -28,6 +28,7 @@ export async function openForWriting(path: string, format: string): Promise<Writ
     format,
     mode: 'write',
     gate: fileGate(),
+    codecs: nodeCodecs,
   })
   if (!isWritable(disk)) throw new Error(`${path} is not writable`)
   return disk
