@@ -6,6 +6,8 @@ import {
   type Disk,
   defaultLimits,
   type Gate,
+  type GateRole,
+  isMoraineError,
   type Limits,
   MoraineError,
 } from '../core/index.ts'
@@ -64,9 +66,25 @@ export async function openDisk(source: ByteSource, options: OpenOptions): Promis
   return openInChain(source, options, [])
 }
 
+/** Says, as QEMU does, that it was not the image itself which could not be opened. */
+function parentError(error: unknown, role: GateRole): unknown {
+  if (!isMoraineError(error) || error.kind === 'cancelled') return error
+  const { path, format, field, offset, value, rule, code, hint } = error
+  const place = { path, format, field, offset, value, rule, code, hint, cause: error }
+  return new MoraineError(
+    error.kind,
+    `Could not open ${role === 'backing' ? 'backing file' : role}: ${error.reason}`,
+    place,
+  )
+}
+
 interface ChainLink {
   name: string
-  identity: string | undefined
+  identity?: string | undefined
+}
+
+function isSame(source: ChainLink, other: ChainLink): boolean {
+  return source.identity === undefined ? other.name === source.name : other.identity === source.identity
 }
 
 async function openInChain(source: ByteSource, options: OpenOptions, above: readonly ChainLink[]): Promise<Disk> {
@@ -86,11 +104,25 @@ async function openInChain(source: ByteSource, options: OpenOptions, above: read
       window: options.window,
       warn: options.warn ?? (() => {}),
       async openParent({ name, format: parentFormat, role }) {
-        const parent = await gate.open({ from: source.name, name, role, mode: 'read' })
-        const { window: _window, ...rest } = options
-        return openInChain(parent, { ...rest, format: parentFormat, mode: 'read' }, chain)
+        try {
+          const parent = await gate.open({ from: source.name, name, role, mode: 'read' })
+          const { window: _window, ...rest } = options
+          return await openInChain(parent, { ...rest, format: parentFormat, mode: 'read' }, chain)
+        } catch (error) {
+          throw parentError(error, role)
+        }
       },
-      openFile: ({ name, role }) => gate.open({ from: source.name, name, role, mode }),
+      async openFile({ name, role }) {
+        const file = await gate.open({ from: source.name, name, role, mode })
+        if (!isSame(file, source)) return file
+        await file.close()
+        throw new MoraineError('invalid', `the image names itself as its ${role}`, {
+          path: source.name,
+          field: role,
+          value: name,
+          rule: 'another file than the image',
+        })
+      },
     })
   } catch (error) {
     await source.close()
@@ -99,10 +131,8 @@ async function openInChain(source: ByteSource, options: OpenOptions, above: read
 }
 
 function refuseLoop(source: ByteSource, above: readonly ChainLink[], limits: Limits): void {
-  const same = (link: ChainLink) =>
-    source.identity === undefined ? link.name === source.name : link.identity === source.identity
   const top = above[0]
-  if (above.some(same)) {
+  if (above.some((link) => isSame(source, link))) {
     throw new MoraineError('invalid', `Backing file '${source.name}' creates an infinite loop.`, {
       path: top?.name,
       field: 'backing file',

@@ -45,12 +45,24 @@ export class ClusterMap {
     const pageStart = entryOffset - (entryOffset % geometry.pageSize)
     if (l2Offset % geometry.clusterSize !== 0) throw this.#unaligned(l2Offset, l1Index)
     const page = cache.peek(l2Offset + pageStart)
-    if (page !== undefined) return this.#runIn(page, entryOffset - pageStart, inCluster, length)
-    return this.#resolveLater(l2Offset + pageStart, entryOffset - pageStart, inCluster, length)
+    if (page !== undefined) return this.#inPlace(offset, this.#runIn(page, entryOffset - pageStart, inCluster, length))
+    return this.#resolveLater(offset, l2Offset + pageStart, entryOffset - pageStart, inCluster, length)
   }
 
-  async #resolveLater(pageOffset: number, at: number, inCluster: number, length: number): Promise<Run> {
-    return this.#runIn(await this.#image.cache.load(pageOffset, 'l2'), at, inCluster, length)
+  async #resolveLater(offset: number, pageOffset: number, at: number, inCluster: number, length: number): Promise<Run> {
+    return this.#inPlace(offset, this.#runIn(await this.#image.cache.load(pageOffset, 'l2'), at, inCluster, length))
+  }
+
+  /** In an external data file guest and host offsets are the same. Source: qcow2.txt, "External data file". */
+  #inPlace(offset: number, run: Run): Run {
+    if (run.host < 0 || run.host === offset || this.#image.data === this.#image.file) return run
+    throw fault(
+      this.#image,
+      'corrupt',
+      `External data file host cluster offset 0x${run.host.toString(16)} does not match guest cluster offset: 0x${offset.toString(16)}`,
+      'L2 entry',
+      { value: run.host, rule: `offset ${offset} in the data file` },
+    )
   }
 
   #unaligned(l2Offset: number, l1Index: number): MoraineError {

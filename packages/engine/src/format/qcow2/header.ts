@@ -120,6 +120,9 @@ export function parseHeader(head: Uint8Array, use: HeaderUse): Header {
     unknown !== 0n,
     use.path,
   )
+  if (header.cryptMethod === 2 && header.crypto === undefined) {
+    throw new MoraineError('invalid', 'Missing CRYPTO header for crypt method 2', at('crypt_method', 2))
+  }
   checkFeatures(header, unknown, use, at)
   checkGeometry(header, use, at)
   readBackingName(head, header, at)

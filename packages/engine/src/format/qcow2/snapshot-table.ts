@@ -3,7 +3,7 @@
 import { roundUp, setU64be, u64be, viewOf } from '../../bytes/integers.ts'
 import { MoraineError, readPadded } from '../../core/index.ts'
 import type { Qcow2Image } from './image.ts'
-import { bounds, incompatible } from './layout.ts'
+import { bounds } from './layout.ts'
 
 /** One snapshot, as stored. */
 export interface Snapshot {
@@ -27,9 +27,7 @@ const noIcount = 0xffff_ffff_ffff_ffffn
 
 /** Reads the snapshot table of an image.
  *  @throws MoraineError `limit` or `invalid` when an entry breaks the format's bounds. */
-export async function readSnapshotTable(
-  image: Pick<Qcow2Image, 'file' | 'header' | 'size' | 'context'>,
-): Promise<Snapshot[]> {
+export async function readSnapshotTable(image: Pick<Qcow2Image, 'file' | 'header' | 'size'>): Promise<Snapshot[]> {
   const { file, header } = image
   const list: Snapshot[] = []
   if (header.snapshotCount === 0) return list
@@ -84,9 +82,6 @@ export async function readSnapshotTable(
     if (at - header.snapshotsOffset > bounds.snapshotTableBytes) {
       throw broken('the table is too large', index, at, 'size', 'limit')
     }
-  }
-  if ((header.incompatibleFeatures & incompatible.dataFile) !== 0n && image.context.purpose !== 'check') {
-    throw broken('snapshots are not allowed with an external data file', 0, header.snapshotsOffset, 'nb_snapshots')
   }
   return list
 }
