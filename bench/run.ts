@@ -104,11 +104,17 @@ try {
   const commit = (await must('git', '-C', root, 'rev-parse', '--short=12', 'HEAD')).trim()
   for (const job of chosenJobs()) {
     console.error(`${job.name}: ${rounds} rounds`)
-    const prepared = await job.prepare(bench)
+    let close: (() => Promise<void>) | undefined
     try {
+      const prepared = await job.prepare(bench)
+      close = prepared.close
       results.push({ ...(await measure(job, prepared, rounds, start)), date, commit })
+    } catch (error) {
+      // The other jobs are still worth their time.
+      console.error(`${job.name} failed: ${(error as Error).message}`)
+      process.exitCode = 1
     } finally {
-      await prepared.close?.()
+      await close?.()
       await rm(bench.results, { recursive: true, force: true })
       await mkdir(bench.results)
     }

@@ -6,7 +6,7 @@ import { createServer } from 'node:net'
 import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { filesRaw, filesSize } from '../support/inputs.ts'
-import { type Bench, type Contender, type Job, type Prepared, peakLimit } from '../support/job.ts'
+import type { Bench, Contender, Job, Prepared } from '../support/job.ts'
 import { must, runProgram } from '../support/process.ts'
 
 interface Service {
@@ -145,6 +145,6 @@ async function prepareDownload(bench: Bench): Promise<Prepared> {
 
 /** The jobs of this group. */
 export const serviceJobs: Job[] = [
-  { name: 'service/upload', title: 'service: upload', peakAtMost: peakLimit, prepare: prepareUpload },
-  { name: 'service/download', title: 'service: download', peakAtMost: peakLimit, prepare: prepareDownload },
+  { name: 'service/upload', title: 'service: upload', prepare: prepareUpload },
+  { name: 'service/download', title: 'service: download', prepare: prepareDownload },
 ]
