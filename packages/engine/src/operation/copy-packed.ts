@@ -29,7 +29,7 @@ export async function copyPacked(job: CopyJob, counter: Counter, run: RunOptions
       // The last unit may be cut by the disk's end: what is packed is a whole one.
       buffer.fill(0, segment.length)
       const zero = job.sparse > 0 && isZero(bytes)
-      const packed = zero ? undefined : pack(buffer, unit - 1)
+      const packed = zero ? undefined : pack(buffer, unit)
       await turn()
       let written: Promise<void> | undefined
       if (!zero) {

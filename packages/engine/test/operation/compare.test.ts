@@ -4,15 +4,15 @@ import { describe, expect, it } from 'vitest'
 import { type Comparison, compareDisks, type Disk } from '../../src/index.ts'
 import { temporaryFolder } from '../support/folder.ts'
 import { describeWith } from '../support/process.ts'
-import { tryQemuImg } from '../support/qemu.ts'
+import { qemuImg, qemuIo, tryQemuImg } from '../support/qemu.ts'
 import { Random, seed } from '../support/random.ts'
 import { openForReading, randomPieces, writeSparse } from './support.ts'
 
 const folder = temporaryFolder()
 
-async function compared(a: string, b: string, strict = false): Promise<Comparison> {
-  const left = await openForReading(a, 'raw')
-  const right = await openForReading(b, 'raw')
+async function compared(a: string, b: string, strict = false, formats = ['raw', 'raw']): Promise<Comparison> {
+  const left = await openForReading(a, formats[0] ?? 'raw')
+  const right = await openForReading(b, formats[1] ?? 'raw')
   try {
     return await compareDisks(left, right, { strict })
   } finally {
@@ -32,8 +32,9 @@ function inWords(found: Comparison): string {
   return `${lines.join('\n')}\n`
 }
 
-async function theirs(a: string, b: string, strict = false): Promise<string> {
-  const result = await tryQemuImg(['compare', '-f', 'raw', '-F', 'raw', ...(strict ? ['-s'] : []), a, b])
+async function theirs(a: string, b: string, strict = false, formats = ['raw', 'raw']): Promise<string> {
+  const [left = 'raw', right = 'raw'] = formats
+  const result = await tryQemuImg(['compare', '-f', left, '-F', right, ...(strict ? ['-s'] : []), a, b])
   return result.stdout
 }
 
@@ -62,6 +63,32 @@ describeWith(['qemu-img'], 'compareDisks', () => {
       ] as const) {
         expect(inWords(await compared(x, y))).toBe(await theirs(x, y))
         expect(inWords(await compared(x, y, true))).toBe(await theirs(x, y, true))
+      }
+    }
+  })
+
+  it('agrees with qemu-img on images of different kinds', async () => {
+    const random = new Random(seed('compare kinds'))
+    for (let round = 0; round < 6; round++) {
+      const size = random.int(1, 8000) * 1024
+      const bare = folder.fresh('.raw')
+      writeSparse(bare, size, randomPieces(random, size, random.int(0, 8), 1024 * 1024))
+      const images: [string, string][] = [[bare, 'raw']]
+      for (const options of ['cluster_size=64k', 'cluster_size=4k', 'preallocation=metadata']) {
+        const path = folder.fresh('.qcow2')
+        const packed = options === 'cluster_size=4k' ? ['-c'] : []
+        await qemuImg('convert', ...packed, '-f', 'raw', '-O', 'qcow2', '-o', options, bare, path)
+        if (random.bool(0.5)) {
+          const at = random.int(0, size / 1024 - 1) * 1024
+          await qemuIo(path, 'qcow2', `${random.pick(['write -P 0', 'write -z', 'write -P 5'])} ${at} 1024`)
+        }
+        images.push([path, 'qcow2'])
+      }
+      const [a, b] = [random.pick(images), random.pick(images)]
+      for (const strict of [false, true]) {
+        expect(inWords(await compared(a[0], b[0], strict, [a[1], b[1]]))).toBe(
+          await theirs(a[0], b[0], strict, [a[1], b[1]]),
+        )
       }
     }
   })
