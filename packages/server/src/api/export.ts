@@ -12,6 +12,7 @@ import {
   readOptions,
   type StreamPlan,
 } from '@moraine/engine'
+import { nodeCodecs } from '@moraine/engine/node'
 import type { Image } from '../catalog/image.ts'
 import type { Service } from '../service.ts'
 import { HttpError } from './http-error.ts'
@@ -87,6 +88,7 @@ async function openStored(service: Service, image: Image): Promise<Disk> {
       formats: allFormats,
       format: format.name,
       gate: closedGate,
+      codecs: nodeCodecs,
     })
   } catch (error) {
     throw explain(error)

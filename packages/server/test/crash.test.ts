@@ -1,0 +1,159 @@
+/** The service killed in the middle of uploads, as a real process: what it finds when it comes back. */
+import { spawn } from 'node:child_process'
+import { randomBytes } from 'node:crypto'
+import { mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs'
+import { join } from 'node:path'
+import { setTimeout as sleep } from 'node:timers/promises'
+import { afterAll, describe, expect, it } from 'vitest'
+import { temporaryFolder } from '../../engine/test/support/folder.ts'
+import { projectRoot, run } from '../../engine/test/support/process.ts'
+import { ask, createImage, showImage, upload } from './support/service.ts'
+
+const folder = temporaryFolder()
+const MiB = 1024 * 1024
+const command = join(projectRoot, 'bin', 'moraine')
+const children: { kill(): Promise<void> }[] = []
+
+afterAll(async () => {
+  for (const child of children) await child.kill()
+})
+
+/** `moraine serve` as people start it. */
+async function serve(data: string) {
+  const child = spawn(command, ['serve', '--port', '0', '--data', data, '--log-level', 'silent'], {
+    stdio: ['ignore', 'pipe', 'inherit'],
+  })
+  const gone = new Promise<void>((resolve) => child.on('exit', () => resolve()))
+  const stop = (signal: NodeJS.Signals) => async () => {
+    child.kill(signal)
+    await gone
+  }
+  const running = { pid: child.pid ?? 0, kill: stop('SIGKILL'), end: stop('SIGTERM'), url: '' }
+  children.push(running)
+  let said = ''
+  for await (const part of child.stdout.setEncoding('utf8')) {
+    said += part
+    const url = /http:\/\/127\.0\.0\.1:\d+/.exec(said)?.[0]
+    if (url !== undefined) return { ...running, url }
+  }
+  throw new Error(`moraine serve ended before it served: ${said}`)
+}
+
+async function* endless(): AsyncGenerator<Uint8Array> {
+  for (const block = randomBytes(65_536); ; await sleep(1)) yield block
+}
+
+const files = (data: string, name: string) => readdirSync(join(data, 'store', name))
+
+async function until(check: () => boolean | Promise<boolean>): Promise<void> {
+  for (let attempt = 0; attempt < 400; attempt++) {
+    if (await check()) return
+    await sleep(25)
+  }
+  throw new Error('it did not come to pass within ten seconds')
+}
+
+describe('kill -9', () => {
+  it('in the middle of uploads leaves queued images, no data of theirs, and all the rest', async () => {
+    const data = folder.fresh()
+    const first = await serve(data)
+    const kept = await createImage(first.url, { name: 'kept', tags: ['t'] })
+    const content = randomBytes(3 * MiB)
+    expect((await upload(first.url, kept, content)).status).toBe(204)
+    const cut = await Promise.all([1, 2, 3].map((number) => createImage(first.url, { name: `cut ${number}` })))
+    const uploads = cut.map((id) => upload(first.url, id, endless()).catch(() => 'cut'))
+    await until(async () =>
+      (await Promise.all(cut.map((id) => showImage(first.url, id)))).every(({ status }) => status === 'saving'),
+    )
+    await until(() => files(data, 'uploads').length === 3)
+    await sleep(200)
+    await first.kill()
+    expect(await Promise.all(uploads)).toEqual(['cut', 'cut', 'cut'])
+    expect(files(data, 'uploads').length).toBe(3)
+
+    const second = await serve(data)
+    expect(files(data, 'uploads')).toEqual([])
+    expect(files(data, 'images')).toEqual([kept])
+    for (const id of cut) {
+      expect(await showImage(second.url, id)).toMatchObject({ status: 'queued', size: null, checksum: null })
+    }
+    expect((await ask(`${second.url}/v2/images/${kept}/file`)).body.equals(content)).toBe(true)
+    expect((await upload(second.url, cut[0] ?? '', content)).status).toBe(204)
+    await second.end()
+  })
+
+  it('at any moment around the end of an upload leaves all of it or nothing', async () => {
+    const data = folder.fresh()
+    let service = await serve(data)
+    const content = randomBytes(MiB)
+    const outcomes: string[] = []
+    for (let round = 0; round < 8; round++) {
+      const id = await createImage(service.url)
+      const sent = upload(service.url, id, content).then(
+        ({ status }) => status,
+        () => 0,
+      )
+      await sleep(round * 4)
+      await service.kill()
+      const status = await sent
+      service = await serve(data)
+      const image = await showImage(service.url, id)
+      const there = files(data, 'images').includes(id)
+      outcomes.push(image.status)
+      expect([image.status, there]).toEqual(image.status === 'active' ? ['active', true] : ['queued', false])
+      // What the client was told holds.
+      if (status === 204) expect(image.status).toBe('active')
+      if (there) expect((await ask(`${service.url}/v2/images/${id}/file`)).body.equals(content)).toBe(true)
+      expect(files(data, 'uploads')).toEqual([])
+    }
+    expect(outcomes).toHaveLength(8)
+    await service.kill()
+  })
+})
+
+describe('a data folder', () => {
+  it('loses what no image owns, but nothing of a stranger', async () => {
+    const data = folder.fresh()
+    const first = await serve(data)
+    const id = await createImage(first.url)
+    await upload(first.url, id, Buffer.from('data'))
+    await first.end()
+    writeFileSync(join(data, 'store', 'images', '00000000-1111-2222-3333-444444444444'), 'orphan')
+    writeFileSync(join(data, 'store', 'images', 'README'), 'of the owner')
+    mkdirSync(join(data, 'store', 'other'))
+    const second = await serve(data)
+    expect(files(data, 'images').toSorted()).toEqual([id, 'README'].toSorted())
+    await second.end()
+  })
+
+  it('belongs to one process', async () => {
+    const data = folder.fresh()
+    const first = await serve(data)
+    const second = await run(command, ['serve', '--port', '0', '--data', data, '--log-level', 'silent'])
+    expect([second.code, second.stderr]).toEqual([1, expect.stringContaining('is in use by another process')])
+    expect((await ask(`${first.url}/v2/images`)).status).toBe(200)
+    await first.end()
+  })
+})
+
+describe('memory', () => {
+  it('is bounded while large images come and go', async () => {
+    const service = await serve(folder.fresh())
+    const id = await createImage(service.url)
+    const peak = () => Number(/VmHWM:\s+(\d+) kB/.exec(readFileSync(`/proc/${service.pid}/status`, 'utf8'))?.[1]) * 1024
+    await upload(service.url, await createImage(service.url), randomBytes(MiB))
+    const before = peak()
+    const size = 384 * MiB
+    async function* data(): AsyncGenerator<Uint8Array> {
+      const block = randomBytes(MiB)
+      for (let sent = 0; sent < size; sent += block.length) yield block
+    }
+    expect((await upload(service.url, id, data())).status).toBe(204)
+    const answer = await fetch(`${service.url}/v2/images/${id}/file`)
+    let read = 0
+    for await (const part of answer.body ?? []) read += part.length
+    expect(read).toBe(size)
+    expect(peak() - before).toBeLessThan(96 * MiB)
+    await service.end()
+  })
+})
