@@ -9,7 +9,7 @@ const largest = 0x7fff_ffff_ffff_ffffn
 export function readSize(what: string, text: string): bigint {
   const size = parseSize(text)
   if (size !== undefined && size <= largest) return size
-  if (size !== undefined || /^\s*\d+(\.\d*)?[bkmgtpe]?$/i.test(text)) {
+  if (size !== undefined || /^\s*(\d+[bkmgtpe]?|\d+\.\d*[kmgtpe])$/i.test(text)) {
     throw new Failure(`Invalid ${what} specified. Must be between 0 and ${largest}.`)
   }
   throw new Failure([

@@ -10,9 +10,8 @@ import {
   openDisk,
   type WritableDisk,
 } from '@moraine/engine'
-import { fileGate, type ImageLock, imageLocks, lockImage, openFile } from '@moraine/engine/node'
+import { fileGate, type ImageLock, imageLocks, lockImage, nodeCodecs, openFile } from '@moraine/engine/node'
 import type { CacheMode } from './cache.ts'
-import { nodeCodecs } from './codecs.ts'
 import { failureFrom } from './failure.ts'
 import { formatNamed, probeFormat } from './formats.ts'
 import type { Persona } from './persona.ts'
@@ -76,9 +75,14 @@ export async function openForWriting(context: Context, name: string, request: Op
 
 async function open(context: Context, name: string, request: OpenRequest): Promise<Disk> {
   const writes = request.use === 'write' || request.use === 'resize' || request.use === 'repair'
+  if (writes && request.forceShare === true) {
+    throw new MoraineError('denied', 'force-share=on can only be used with read-only images', { path: name })
+  }
   const given = request.format === undefined ? undefined : formatNamed(request.format, 'driver')
   const sync = request.cache === 'unsafe' ? 'unsafe' : 'always'
-  const source = await openFile(pathOf(name, context.persona), { mode: writes ? 'write' : 'read', sync, name })
+  const path = pathOf(name, context.persona)
+  if (path === '') throw new MoraineError('invalid', "The 'file' block driver requires a file name", { path: name })
+  const source = await openFile(path, { mode: writes ? 'write' : 'read', sync })
   let format: DiskFormat
   try {
     format = given ?? (await probeFormat(source, context.persona))

@@ -66,10 +66,20 @@ export function readCreationOptions(
   format: DiskFormat,
   pairs: readonly [string, string][],
 ): Record<string, OptionValue> {
+  refuseFilePreallocation(format, pairs)
   const { nocow, extent_size_hint: hint, ...values } = readOptions(creationTable(format), pairs)
   if (nocow === true) throw new Failure("Option 'nocow' is not supported by moraine")
   if (hint !== undefined && hint !== 0n) throw new Failure("Option 'extent_size_hint' is not supported by moraine")
   return values
+}
+
+/** The file under a raw image knows fewer ways to preallocate, and says so in words of its own. */
+function refuseFilePreallocation(format: DiskFormat, pairs: readonly [string, string][]): void {
+  const mode = pairs.findLast(([name]) => name === 'preallocation')?.[1]
+  if (format.name !== 'raw' || mode === undefined || mode === 'off' || mode === 'falloc' || mode === 'full') return
+  throw new Failure(
+    mode === 'metadata' ? `Unsupported preallocation mode: ${mode}` : `invalid parameter value: ${mode}`,
+  )
 }
 
 /** `-o help`. Without a file name only the format's own options are shown. */

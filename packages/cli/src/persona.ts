@@ -15,6 +15,8 @@ export interface Persona {
   readonly progress: 'percent' | 'auto'
   /** Verbs and options that QEMU does not have. */
   readonly extensions: boolean
+  /** `snapshot -d` takes an id too; QEMU looks for names only. */
+  readonly deletesById: boolean
   /** A wrong use of one verb points to: */
   usageHint(verb: string | undefined): string
   /** @throws MoraineError `unsupported` or `invalid`: a name of something that cannot be opened. */
@@ -52,6 +54,7 @@ const qemuImg: Persona = {
   probed: ['qcow2', 'raw'],
   details: false,
   progress: 'percent',
+  deletesById: false,
   extensions: false,
   usageHint: () => "Try 'qemu-img --help' for more information",
   readName: readQemuName,
@@ -62,6 +65,7 @@ const moraine: Persona = {
   probed: ['qcow2', 'raw'],
   details: true,
   progress: 'auto',
+  deletesById: true,
   extensions: true,
   usageHint: (verb) => `Try 'moraine ${verb === undefined ? '' : `${verb} `}--help' for more information`,
   readName: (name) => (name === '-' ? { kind: 'stdio' } : readQemuName(name)),

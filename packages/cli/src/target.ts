@@ -13,9 +13,8 @@ import {
   openDisk,
   type WritableDisk,
 } from '@moraine/engine'
-import { fileGate, imageLocks, localPath, type NewFile, newFile, openFile } from '@moraine/engine/node'
+import { fileGate, imageLocks, localPath, type NewFile, newFile, nodeCodecs, openFile } from '@moraine/engine/node'
 import type { CacheMode } from './cache.ts'
-import { nodeCodecs } from './codecs.ts'
 import { pathOf } from './open.ts'
 import type { Context } from './verb.ts'
 

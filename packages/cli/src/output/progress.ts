@@ -66,6 +66,7 @@ export function percentOf({ done, total }: Progress): number {
 /** Prints a percentage whenever enough has passed, as QEMU does (Source: measured; QEMU's `util/qemu-progress.c`). */
 class PercentDisplay implements ProgressDisplay {
   private printed = 0
+  private begun = false
   private readonly step: number
   private readonly output: TextOutput
   readonly onProgress: (progress: Progress) => void
@@ -85,7 +86,8 @@ class PercentDisplay implements ProgressDisplay {
   }
 
   private show(percent: number): void {
-    if (percent <= this.printed + this.step && percent !== 100 && percent !== 0) return
+    if (percent === 0 ? this.begun : percent <= this.printed + this.step && percent !== 100) return
+    this.begun = true
     this.printed = percent
     this.output.write(`${percentText(percent)}\r`)
     this.output.flush()

@@ -1,5 +1,5 @@
 /** What `convert` shall make: format, options and backing file, checked in QEMU's order. */
-import type { Disk, DiskFormat, OptionValues } from '@moraine/engine'
+import { type Disk, type DiskFormat, isMoraineError, type OptionValues } from '@moraine/engine'
 import { Failure, failureFrom } from '../failure.ts'
 import { formatNamed } from '../formats.ts'
 import { creationTable, optionPairs, readCreationOptions, readLoosely } from '../options.ts'
@@ -22,8 +22,8 @@ export function readTarget(
   { formatName, name }: { formatName: string; name: string },
 ): TargetOptions {
   try {
-    const format = formatNamed(formatName, values.noCreate ? 'driver' : 'file format')
     if (values.noCreate) {
+      const format = formatOfExisting(formatName, name)
       const { backing, backingFormat } = values
       return {
         format,
@@ -31,6 +31,7 @@ export function readTarget(
         backing: backing === undefined ? undefined : { name: backing, format: backingFormat },
       }
     }
+    const format = formatNamed(formatName, 'file format')
     context.persona.readName(name)
     const pairs = optionPairs(values.options)
     readLoosely(format, pairs)
@@ -47,6 +48,15 @@ export function readTarget(
     return resolveTarget(format, pairs)
   } catch (error) {
     throw failureFrom(error, context.persona)
+  }
+}
+
+function formatOfExisting(formatName: string, name: string): DiskFormat {
+  try {
+    return formatNamed(formatName, 'driver')
+  } catch (error) {
+    if (!isMoraineError(error)) throw error
+    throw new Failure(`Could not open '${name}': ${error.reason}`, { hint: error.hint })
   }
 }
 

@@ -1,7 +1,6 @@
 /** `create`: a new, empty image. */
 import { allFormats, type Disk, type DiskFormat, isMoraineError, openDisk } from '@moraine/engine'
-import { fileGate, localPath, openFile } from '@moraine/engine/node'
-import { nodeCodecs } from '../codecs.ts'
+import { fileGate, localPath, nodeCodecs, openFile } from '@moraine/engine/node'
 import { explain, Failure, failureFrom, usageFailure } from '../failure.ts'
 import { formatNamed, probeFormat } from '../formats.ts'
 import { readSize } from '../numbers.ts'

@@ -58,16 +58,18 @@ async function readChain(
   share: boolean,
 ): Promise<ImageFacts[]> {
   const chain: ImageFacts[] = []
+  const names = new Set<string>()
   let next: { name: string; format: string | undefined } | undefined = { name: filename, format: formatName }
   while (next !== undefined) {
     const { name } = next
-    if (chain.some((facts) => facts.filename === name)) {
+    if (names.has(name)) {
       throw new Failure(`Backing file '${name}' creates an infinite loop.`)
     }
+    names.add(name)
     const disk = await openImage(context, name, { use: 'info', format: next.format, forceShare: share })
     let facts: ImageFacts
     try {
-      facts = await readFacts(disk, name)
+      facts = await readFacts(disk)
     } finally {
       await disk.close()
     }
@@ -78,8 +80,9 @@ async function readChain(
   return chain
 }
 
-async function readFacts(disk: Disk, filename: string): Promise<ImageFacts> {
+async function readFacts(disk: Disk): Promise<ImageFacts> {
   const info = disk.info()
+  const filename = disk.file.name
   const named = info.backing?.name
   return {
     filename,

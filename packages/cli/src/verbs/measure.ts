@@ -33,6 +33,8 @@ export const verb = defineVerb({
   ],
   lenient: true,
   options: {
+    imageOpts,
+    object,
     output: { ...outputFormat, parse: readOutput },
     targetFormat: { short: 'O', argument: 'FMT', help: 'Format of the image to be made; raw by default.' },
     options: {
@@ -48,8 +50,6 @@ export const verb = defineVerb({
       help: 'Measure an empty disk of this size.',
       parse: (text: string) => readSize('image size', text),
     },
-    object,
-    imageOpts,
     format,
     snapshot: {
       short: 'l',

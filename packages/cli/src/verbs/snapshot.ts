@@ -1,5 +1,5 @@
 /** `snapshot`: list, create, apply and delete internal snapshots. */
-import { isMoraineError, type SnapshotStore, type WritableDisk } from '@moraine/engine'
+import type { SnapshotStore, WritableDisk } from '@moraine/engine'
 import { Failure, failureFrom, usageFailure } from '../failure.ts'
 import { openForWriting, openImage } from '../open.ts'
 import { snapshotHead, snapshotLine } from '../output/table.ts'
@@ -29,7 +29,7 @@ export const verb = defineVerb({
     list: { short: 'l', help: 'List the snapshots.' },
     apply: { short: 'a', argument: 'SNAPSHOT', help: 'Make the disk what it was then.' },
     create: { short: 'c', argument: 'NAME', help: 'Make a snapshot of the disk as it is.' },
-    delete: { short: 'd', argument: 'SNAPSHOT', help: 'Delete a snapshot.' },
+    delete: { short: 'd', argument: 'SNAPSHOT', help: 'Delete a snapshot (as qemu-img: by its name only).' },
   },
   each(key, seen) {
     if (!actions.has(key)) return
@@ -79,20 +79,17 @@ async function applySnapshot(context: Context, disk: WritableDisk, name: string)
   const what = `Could not apply snapshot '${name}': `
   const { snapshots } = disk
   if (snapshots === undefined) throw new Failure(what + lacking(disk))
-  try {
-    await snapshots.apply(name)
-  } catch (error) {
-    if (isMoraineError(error, 'missing') && !context.persona.details) {
-      throw new Failure(`${what}Failed to load snapshot: No such file or directory`)
-    }
-    throw failureFrom(error, context.persona, what)
+  if (!disk.info().snapshots.some((one) => one.id === name || one.name === name)) {
+    throw new Failure(`${what}Failed to load snapshot: No such file or directory`)
   }
+  await attempt(context, what, () => snapshots.apply(name))
 }
 
 async function deleteSnapshot(context: Context, disk: WritableDisk, name: string): Promise<void> {
   const what = `Could not delete snapshot '${name}': `
   const known = disk.info().snapshots
-  const found = known.find((one) => one.id === name) ?? known.find((one) => one.name === name)
+  const byId = context.persona.deletesById ? known.find((one) => one.id === name) : undefined
+  const found = byId ?? known.find((one) => one.name === name)
   if (found === undefined || disk.snapshots === undefined) throw new Failure(`${what}snapshot not found`)
   const store: SnapshotStore = disk.snapshots
   await attempt(context, what, () => store.delete(found.id))
