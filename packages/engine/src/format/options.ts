@@ -52,7 +52,7 @@ export function parseSize(text: string, defaultSuffix = 'b'): bigint | undefined
   return value > 0xffff_ffff_ffff_ffffn ? undefined : value
 }
 
-/** Splits `a=1,b=x,,y,c` into pairs: `,,` is a comma within a value, a bare `key` means `on`. Source: QEMU's option grammar. */
+/** Splits `a=1,b=x,,y,c` into pairs: `,,` is a comma within a value, a bare `key` means `on`, a bare `nokey` that `key` is off. Source: QEMU's option grammar. */
 export function splitOptions(text: string): [name: string, value: string][] {
   const pairs: [string, string][] = []
   let field = ''
@@ -71,7 +71,8 @@ export function splitOptions(text: string): [name: string, value: string][] {
   for (const item of fields) {
     if (item === '') continue
     const at = item.indexOf('=')
-    pairs.push(at < 0 ? [item, 'on'] : [item.slice(0, at), item.slice(at + 1)])
+    if (at >= 0) pairs.push([item.slice(0, at), item.slice(at + 1)])
+    else pairs.push(item.startsWith('no') ? [item.slice(2), 'off'] : [item, 'on'])
   }
   return pairs
 }

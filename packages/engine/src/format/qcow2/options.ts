@@ -4,29 +4,30 @@ import type { OptionSpec, OptionValue, OptionValues } from '../options.ts'
 
 const encryption = 'encryption of new images'
 
-/** The table of options, in the order of QEMU's help. */
+/** The table of options, in the order in which QEMU prints them; its help sorts them by name. */
 export const qcow2Options: readonly OptionSpec[] = [
-  { name: 'backing_file', type: 'string', help: 'File name of a base image' },
-  { name: 'backing_fmt', type: 'string', help: 'Image format of the base image' },
-  { name: 'cluster_size', type: 'size', help: 'qcow2 cluster size', default: 65536n },
-  { name: 'compat', type: 'string', help: 'Compatibility level (v2 [0.10] or v3 [1.1])' },
   {
-    name: 'compression_type',
-    type: 'string',
-    values: ['zlib', 'zstd'],
-    help: 'Compression method used for image cluster compression',
-    default: 'zlib',
+    name: 'encryption',
+    type: 'boolean',
+    help: "Encrypt the image with format 'aes'. (Deprecated in favor of encrypt.format=aes)",
+    refused: encryption,
   },
-  { name: 'data_file', type: 'string', help: 'File name of an external data file' },
-  { name: 'data_file_raw', type: 'boolean', help: 'The external data file must stay valid as a raw image' },
-  { name: 'encrypt.cipher-alg', type: 'string', help: 'Name of encryption cipher algorithm', refused: encryption },
-  { name: 'encrypt.cipher-mode', type: 'string', help: 'Name of encryption cipher mode', refused: encryption },
   {
     name: 'encrypt.format',
     type: 'string',
     help: "Encrypt the image, format choices: 'aes', 'luks'",
     refused: encryption,
   },
+  {
+    name: 'encrypt.key-secret',
+    type: 'string',
+    help: 'ID of secret providing qcow AES key or LUKS passphrase',
+    refused: encryption,
+  },
+  { name: 'encrypt.cipher-alg', type: 'string', help: 'Name of encryption cipher algorithm', refused: encryption },
+  { name: 'encrypt.cipher-mode', type: 'string', help: 'Name of encryption cipher mode', refused: encryption },
+  { name: 'encrypt.ivgen-alg', type: 'string', help: 'Name of IV generator algorithm', refused: encryption },
+  { name: 'encrypt.ivgen-hash-alg', type: 'string', help: 'Name of IV generator hash algorithm', refused: encryption },
   { name: 'encrypt.hash-alg', type: 'string', help: 'Name of encryption hash algorithm', refused: encryption },
   {
     name: 'encrypt.iter-time',
@@ -34,30 +35,29 @@ export const qcow2Options: readonly OptionSpec[] = [
     help: 'Time to spend in PBKDF in milliseconds',
     refused: encryption,
   },
-  { name: 'encrypt.ivgen-alg', type: 'string', help: 'Name of IV generator algorithm', refused: encryption },
-  { name: 'encrypt.ivgen-hash-alg', type: 'string', help: 'Name of IV generator hash algorithm', refused: encryption },
-  {
-    name: 'encrypt.key-secret',
-    type: 'string',
-    help: 'ID of secret providing qcow AES key or LUKS passphrase',
-    refused: encryption,
-  },
-  {
-    name: 'encryption',
-    type: 'boolean',
-    help: "Encrypt the image with format 'aes'. (Deprecated in favor of encrypt.format=aes)",
-    refused: encryption,
-  },
+  { name: 'cluster_size', type: 'size', help: 'qcow2 cluster size', default: 65536n },
   { name: 'extended_l2', type: 'boolean', help: 'Extended L2 tables', default: false },
-  { name: 'lazy_refcounts', type: 'boolean', help: 'Postpone refcount updates', default: false },
   {
     name: 'preallocation',
     type: 'string',
     values: ['off', 'metadata', 'falloc', 'full'],
     help: 'Preallocation mode (allowed values: off, metadata, falloc, full)',
   },
-  { name: 'refcount_bits', type: 'number', help: 'Width of a reference count entry in bits', default: 16 },
+  {
+    name: 'compression_type',
+    type: 'string',
+    values: ['zlib', 'zstd'],
+    help: 'Compression method used for image cluster compression',
+    default: 'zlib',
+  },
   { name: 'size', type: 'size', help: 'Virtual disk size' },
+  { name: 'compat', type: 'string', help: 'Compatibility level (v2 [0.10] or v3 [1.1])' },
+  { name: 'backing_file', type: 'string', help: 'File name of a base image' },
+  { name: 'backing_fmt', type: 'string', help: 'Image format of the base image' },
+  { name: 'data_file', type: 'string', help: 'File name of an external data file' },
+  { name: 'data_file_raw', type: 'boolean', help: 'The external data file must stay valid as a raw image' },
+  { name: 'lazy_refcounts', type: 'boolean', help: 'Postpone refcount updates', default: false },
+  { name: 'refcount_bits', type: 'number', help: 'Width of a reference count entry in bits', default: 16 },
 ]
 
 /** The options of a creation, with defaults filled in and checked against each other. */
@@ -100,7 +100,7 @@ export function planOptions(options: OptionValues, hasBacking: boolean): Qcow2Pl
     refuse(
       'preallocation',
       preallocation,
-      'Backing file and preallocation can only be used at the same time if extended_l2 is enabled',
+      'Backing file and preallocation can only be used at the same time if extended_l2 is on',
     )
   }
   const lazyRefcounts = options.lazy_refcounts === true

@@ -49,7 +49,8 @@ export class Qcow2Snapshots implements SnapshotStore {
           vmClockNanoseconds: 0n,
           vmStateSize: 0,
           diskSize: image.size,
-          icount: undefined,
+          // qemu-img stores 0, not "none", and `info` shows it.
+          icount: 0n,
           unknownExtra: new Uint8Array(),
         },
       ])

@@ -140,7 +140,7 @@ class WritableRawDisk extends RawDisk implements WritableDisk {
       })
     }
     if (preallocation === 'metadata') {
-      throw new MoraineError('unsupported', "Unsupported preallocation mode 'metadata'", {
+      throw new MoraineError('unsupported', 'Unsupported preallocation mode: metadata', {
         path: this.name,
         format: 'raw',
         field: 'preallocation',
