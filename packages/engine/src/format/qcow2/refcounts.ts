@@ -132,9 +132,9 @@ export class Refcounts extends RefcountReader {
     const { clusterSize } = this.image.geometry
     const first = Math.floor(offset / clusterSize)
     const last = Math.floor((offset + length - 1) / clusterSize)
-    for (let cluster = first; cluster <= last; cluster++) {
-      let page: Page
-      try {
+    let cluster = first
+    try {
+      while (cluster <= last) {
         const found = this.pageOf(cluster)
         if (found === undefined) {
           if (change < 0) throw this.#overflow(cluster, 0, change)
@@ -144,28 +144,33 @@ export class Refcounts extends RefcountReader {
           await this.#undo(first, cluster, change)
           return false
         }
-        page = found instanceof Promise ? await found : found
-        this.#change(page, cluster, change)
-      } catch (error) {
-        await this.#undo(first, cluster, change)
-        throw error
+        const page = found instanceof Promise ? await found : found
+        const stop = Math.min(last, cluster + this.perPage - 1 - (cluster % this.perPage))
+        for (; cluster <= stop; cluster++) {
+          if (this.#change(page, cluster, change) === 0)
+            this.freedUpTo = Math.max(this.freedUpTo, (cluster + 1) * clusterSize)
+        }
       }
+    } catch (error) {
+      await this.#undo(first, cluster, change)
+      throw error
     }
     return true
   }
 
-  #change(page: Page, cluster: number, change: number): void {
+  /** Changes one count; returns the new one. */
+  #change(page: Page, cluster: number, change: number): number {
     const count = this.inPage(page, cluster)
     const next = count + change
     if (next < 0 || next > this.#max) throw this.#overflow(cluster, count, change)
     setCountAt(page.bytes, page.view, this.image.header.refcountOrder, cluster % this.perPage, next)
     this.image.cache.touch(page)
-    if (next !== 0) return
+    if (next !== 0) return next
     if (cluster < this.#next) this.#next = cluster
     const { clusterSize } = this.image.geometry
     if (Math.floor(this.#nextByte / clusterSize) === cluster) this.#nextByte = 0
-    this.freedUpTo = Math.max(this.freedUpTo, (cluster + 1) * clusterSize)
     this.image.cache.drop(cluster * clusterSize, clusterSize)
+    return next
   }
 
   /** Takes back what `update` did to the clusters from `first` to before `end`. */
@@ -180,8 +185,17 @@ export class Refcounts extends RefcountReader {
   async #find(clusters: number): Promise<number> {
     const { clusterSize } = this.image.geometry
     for (let run = 0; run < clusters; ) {
-      const found = this.get(this.#next++)
-      run = (found instanceof Promise ? await found : found) === 0 ? run + 1 : 0
+      const found = this.pageOf(this.#next)
+      const page = found instanceof Promise ? await found : found
+      const left = this.perPage - (this.#next % this.perPage)
+      if (page === undefined) {
+        // Nothing is counted here at all.
+        const step = Math.min(left, clusters - run)
+        run += step
+        this.#next += step
+        continue
+      }
+      for (let i = 0; i < left && run < clusters; i++) run = this.inPage(page, this.#next++) === 0 ? run + 1 : 0
     }
     const offset = (this.#next - clusters) * clusterSize
     if (this.#next * clusterSize > Number.MAX_SAFE_INTEGER) {

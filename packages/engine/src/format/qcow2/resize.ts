@@ -4,9 +4,8 @@ import { divideUp, roundUp } from '../../bytes/integers.ts'
 import type { ByteStore, Preallocation } from '../../core/index.ts'
 import { dropClusters } from './clear.ts'
 import { fault, hasDataFile, hasRawDataFile } from './image.ts'
-import { entry } from './layout.ts'
 import type { WritableQcow2Disk } from './writable-disk.ts'
-import { linkPiece, placeRequest } from './write-request.ts'
+import { linkPiece, placeAdjacent, placeRequest } from './write-request.ts'
 
 /** Largest piece that metadata preallocation asks for at once, as QEMU does: what fits in a signed 32-bit number. */
 const mostAtOnce = 0x7fff_ffff
@@ -63,12 +62,13 @@ async function preallocateMetadata(disk: WritableQcow2Disk, from: number, to: nu
   const { writer, map, image } = disk
   const { clusterSize } = image.geometry
   const most = mostAtOnce - (mostAtOnce % clusterSize)
-  for (let at = from; at < to; at += most) {
-    for (const piece of await placeRequest(writer, map, at, Math.min(to - at, most))) {
+  for (let at = from; at < to; ) {
+    for (const piece of await placeAdjacent(writer, map, at, Math.min(to - at, most))) {
+      at = piece.guest + piece.length
       if (piece.kind !== 'new') continue
       if (!piece.clean && !hasDataFile(image)) {
         const start = piece.host - (piece.host % clusterSize)
-        await writer.store.zero(start, roundUp(piece.length, clusterSize), 'allocate')
+        await writer.store.zero(start, roundUp(piece.length, clusterSize), 'unmap')
       }
       await linkPiece(writer, piece, true)
     }
@@ -83,8 +83,8 @@ async function preallocateData(
   preallocation: 'falloc' | 'full' | Preallocation,
 ): Promise<void> {
   const { writer, image } = disk
-  const { clusterSize, l2Entries, extended } = image.geometry
-  let clusters = (roundUp(to, clusterSize) - from) / clusterSize
+  const { clusterSize, l2Entries } = image.geometry
+  const clusters = (roundUp(to, clusterSize) - from) / clusterSize
   await writer.writeBack()
   const fileEnd = roundUp(writer.store.size, clusterSize)
   const tables = divideUp(clusters, l2Entries) + 2
@@ -93,14 +93,12 @@ async function preallocateData(
   if (got !== clusters) throw fault(image, 'corrupt', 'Failed to allocate data clusters', 'refcount')
   const area = start + clusters * clusterSize
   if (writer.store.size < area) await writer.store.resize(area, preallocation)
-  for (let guest = from, host = start; clusters > 0; clusters--, guest += clusterSize, host += clusterSize) {
-    const place = await writer.entryOf(guest)
-    writer.setEntry(place, (Math.floor(host / 0x1_0000_0000) | entry.copied) >>> 0, host % 0x1_0000_0000)
-    if (extended) {
-      place.page.view.setUint32(place.at + 8, 0)
-      place.page.view.setUint32(place.at + 12, 0)
-    }
-  }
+  const length = clusters * clusterSize
+  await linkPiece(
+    writer,
+    { guest: from, length, host: start, kind: 'fill', clean: true, from, to: from + length },
+    true,
+  )
 }
 
 async function shrinkImage(disk: WritableQcow2Disk, size: number): Promise<void> {

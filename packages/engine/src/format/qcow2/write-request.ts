@@ -37,44 +37,63 @@ export async function placeRequest(
   offset: number,
   length: number,
 ): Promise<Piece[]> {
-  const { image } = writer
-  const { geometry } = image
-  const { clusterSize } = geometry
-  const dataFile = hasDataFile(image)
   const pieces: Piece[] = []
   const end = offset + length
-  let hint = -1
+  try {
+    for (let at = offset; at < end; ) {
+      for (const piece of await placeAdjacent(writer, map, at, end - at)) {
+        pieces.push(piece)
+        at = piece.guest + piece.length
+      }
+    }
+  } catch (error) {
+    await abandonPieces(writer, pieces)
+    throw error
+  }
+  return pieces
+}
+
+/** The first pieces of a request, as far as they lie side by side in the file; at least one. QEMU allocates in such steps. */
+export async function placeAdjacent(
+  writer: Qcow2Writer,
+  map: ClusterMap,
+  offset: number,
+  length: number,
+): Promise<Piece[]> {
+  const { geometry } = writer.image
+  const { clusterSize } = geometry
+  const dataFile = hasDataFile(writer.image)
+  const pieces: Piece[] = []
+  const end = offset + length
+  let next = -1
   try {
     for (let at = offset; at < end; ) {
       const found = map.resolve(at, end - at)
       const run = found instanceof Promise ? await found : found
       if (run.host >= 0 && run.copied && run.kind !== 'packed') {
+        if (next >= 0 && run.host !== next) break
         if (!dataFile) writer.guard.check(run.host, run.length)
-        pieces.push(
-          placeInOwned(run.kind === 'data' ? 'in-place' : 'fill', at, run.length, run.host, geometry.subclusterSize),
-        )
+        const kind = run.kind === 'data' ? 'in-place' : 'fill'
+        pieces.push(placeInOwned(kind, at, run.length, run.host, geometry.subclusterSize))
         at += run.length
-        hint = run.host + run.length
+        next = run.host + run.length
         continue
       }
       const start = at - (at % clusterSize)
       const place = await writer.entryOf(at)
       let clusters = countNew(writer, place, Math.ceil((end - start) / clusterSize), dataFile)
       let host = start
-      if (!dataFile) {
-        if (hint >= 0) {
-          clusters = await writer.refcounts.allocateAt(hint, clusters)
-          host = hint
-          hint = -1
-          if (clusters === 0) continue
-        } else {
-          host = await writer.refcounts.allocate(clusters * clusterSize)
-        }
+      if (!dataFile && next >= 0) {
+        host = next
+        clusters = await writer.refcounts.allocateAt(next, clusters)
+        if (clusters === 0) break
+      } else if (!dataFile) {
+        host = await writer.refcounts.allocate(clusters * clusterSize)
       }
       const piece = placeInNew(writer, place, at, Math.min(end, start + clusters * clusterSize) - at, host, dataFile)
       pieces.push(piece)
       at += piece.length
-      hint = dataFile ? -1 : host + clusters * clusterSize
+      next = host + clusters * clusterSize
     }
   } catch (error) {
     await abandonPieces(writer, pieces)
@@ -143,27 +162,34 @@ function placeInNew(
 export async function linkPiece(writer: Qcow2Writer, piece: Piece, reserve = false): Promise<void> {
   if (piece.kind === 'in-place') return
   const { geometry } = writer.image
-  const { clusterSize, subclusterSize } = geometry
-  const shift = piece.host - piece.guest
-  for (let guest = piece.from - (piece.from % clusterSize); guest < piece.to; guest += clusterSize) {
+  const { clusterSize, l2EntrySize } = geometry
+  for (let guest = piece.from - (piece.from % clusterSize); guest < piece.to; ) {
     const place = await writer.entryOf(guest)
-    const { view } = place.page
-    const oldUpper = view.getUint32(place.at)
-    const oldLower = view.getUint32(place.at + 4)
-    const host = guest + shift
-    const wasPacked = (oldUpper & entry.compressed) !== 0
-    writer.setEntry(place, (Math.floor(host / 0x1_0000_0000) | entry.copied) >>> 0, host % 0x1_0000_0000)
-    if (geometry.extended) {
-      const first = Math.max(0, Math.floor((piece.from - guest) / subclusterSize))
-      const last = Math.min(32, Math.ceil((piece.to - guest) / subclusterSize))
-      const bits = reserve ? 0 : (last - first === 32 ? 0xffff_ffff : ((1 << (last - first)) - 1) << first) >>> 0
-      const zeros = wasPacked ? 0 : view.getUint32(place.at + 8)
-      const allocated = wasPacked ? 0 : view.getUint32(place.at + 12)
-      view.setUint32(place.at + 8, (zeros & ~bits) >>> 0)
-      view.setUint32(place.at + 12, (allocated | bits) >>> 0)
-    }
-    if (piece.kind === 'new') writer.freeEntry(oldUpper, oldLower)
+    const inPage = (place.page.bytes.length - place.at) / l2EntrySize
+    const stop = Math.min(piece.to, guest + inPage * clusterSize)
+    for (; guest < stop; guest += clusterSize, place.at += l2EntrySize)
+      linkCluster(writer, piece, place, guest, reserve)
   }
+}
+
+function linkCluster(writer: Qcow2Writer, piece: Piece, place: EntryPlace, guest: number, reserve: boolean): void {
+  const { extended, subclusterSize } = writer.image.geometry
+  const { view } = place.page
+  const oldUpper = view.getUint32(place.at)
+  const oldLower = view.getUint32(place.at + 4)
+  const host = piece.host - piece.guest + guest
+  writer.setEntry(place, (Math.floor(host / 0x1_0000_0000) | entry.copied) >>> 0, host % 0x1_0000_0000)
+  if (extended) {
+    const first = Math.max(0, Math.floor((piece.from - guest) / subclusterSize))
+    const last = Math.min(32, Math.ceil((piece.to - guest) / subclusterSize))
+    const bits = reserve ? 0 : (last - first === 32 ? 0xffff_ffff : ((1 << (last - first)) - 1) << first) >>> 0
+    const wasPacked = (oldUpper & entry.compressed) !== 0
+    const zeros = wasPacked ? 0 : view.getUint32(place.at + 8)
+    const allocated = wasPacked ? 0 : view.getUint32(place.at + 12)
+    view.setUint32(place.at + 8, (zeros & ~bits) >>> 0)
+    view.setUint32(place.at + 12, (allocated | bits) >>> 0)
+  }
+  if (piece.kind === 'new' && (oldUpper !== 0 || oldLower !== 0)) writer.freeEntry(oldUpper, oldLower)
 }
 
 /** Gives back the clusters of pieces that were never linked. */
