@@ -76,19 +76,22 @@ export class Qcow2Disk implements Disk {
     for (let done = 0; ; ) {
       const part = into.subarray(done, done + run.length)
       if (run.kind === 'zero') part.fill(0)
-      else reads.push(this.#readRun(run, offset + done, part, signal))
+      else {
+        const read = this.#readRun(run, offset + done, part, signal)
+        // It is waited for below; until then a failure of it is nobody's.
+        read.catch(() => {})
+        reads.push(read)
+      }
       done += part.length
       if (done >= into.length) break
       if (reads.length >= 64) await settle(reads)
-      const next = this.map.resolve(offset + done, into.length - done)
-      if (next instanceof Promise) {
-        try {
-          run = await next
-        } catch (error) {
-          await Promise.allSettled(reads)
-          throw error
-        }
-      } else run = next
+      try {
+        const next = this.map.resolve(offset + done, into.length - done)
+        run = next instanceof Promise ? await next : next
+      } catch (error) {
+        await Promise.allSettled(reads)
+        throw error
+      }
     }
     await settle(reads)
   }
