@@ -10,6 +10,7 @@ import {
 } from '../core/index.ts'
 import { firstDifference, firstNonZero } from './difference.ts'
 import { type ExtentPair, pairExtents } from './extent-walk.ts'
+import { cutOfSource } from './segments.ts'
 import { Window } from './window.ts'
 
 const sector = 512
@@ -59,27 +60,27 @@ async function compareShared(
 ): Promise<{ offset: number; reason: 'content' | 'status' } | undefined> {
   const window = new Window<number | undefined>(chunksInFlight)
   const buffers = new BufferPairs()
+  const spans = strict ? ([spanOf(a), spanOf(b)] as const) : undefined
   let mismatch: number | undefined
   try {
     for await (const pair of statusErrors(pairExtents(a, b, length, signal))) {
-      if (strict && !sameStatus(pair, length)) {
-        mismatch = await window.firstOfAll()
-        return mismatch === undefined
-          ? { offset: pair.offset, reason: 'status' }
-          : { offset: mismatch, reason: 'content' }
+      const status = spans === undefined ? undefined : statusMismatch(pair, length, spans)
+      // What lies before a place whose status differs is judged first.
+      const end = status ?? pair.offset + pair.length
+      if (isSame(pair)) advance(end - pair.offset)
+      else {
+        for (let at = pair.offset; at < end; at += chunkBytes) {
+          throwIfCancelled(signal, a.name)
+          const size = Math.min(chunkBytes, end - at)
+          mismatch = await window.push(() =>
+            compareChunk(a, b, pair, at, size, buffers, signal).finally(() => advance(size)),
+          )
+          if (mismatch !== undefined) return { offset: mismatch, reason: 'content' }
+        }
       }
-      if (isSame(pair)) {
-        advance(pair.length)
-        continue
-      }
-      for (let at = pair.offset; at < pair.offset + pair.length; at += chunkBytes) {
-        throwIfCancelled(signal, a.name)
-        const size = Math.min(chunkBytes, pair.offset + pair.length - at)
-        mismatch = await window.push(() =>
-          compareChunk(a, b, pair, at, size, buffers, signal).finally(() => advance(size)),
-        )
-        if (mismatch !== undefined) return { offset: mismatch, reason: 'content' }
-      }
+      if (status === undefined) continue
+      mismatch = await window.firstOfAll()
+      return mismatch === undefined ? { offset: status, reason: 'status' } : { offset: mismatch, reason: 'content' }
     }
     mismatch = await window.firstOfAll()
     return mismatch === undefined ? undefined : { offset: mismatch, reason: 'content' }
@@ -153,15 +154,31 @@ function isSame({ a, b, offset }: ExtentPair): boolean {
   return sameFile && a.host.offset + offset - a.offset === b.host.offset + offset - b.offset
 }
 
-/** The bits of QEMU's block status: what it is, whether it has an offset, and whether it reaches the end. */
-function sameStatus({ a, b }: ExtentPair, length: number): boolean {
-  return (
-    a.data === b.data &&
-    a.zero === b.zero &&
-    a.allocated === b.allocated &&
-    hasOffset(a) === hasOffset(b) &&
-    a.offset + a.length >= length === b.offset + b.length >= length
-  )
+/** Where QEMU's block status differs first within a pair: what it is, whether it has an offset, and whether it reaches the disk's end. The
+ *  last depends on how far one look at the tables goes: `spans`, the bytes that one L2 table maps. */
+function statusMismatch(
+  { a, b, offset, length }: ExtentPair,
+  total: number,
+  spans: readonly [number, number],
+): number | undefined {
+  const same = a.data === b.data && a.zero === b.zero && a.allocated === b.allocated && hasOffset(a) === hasOffset(b)
+  if (!same) return offset
+  for (let at = offset; at < offset + length; ) {
+    const endOfA = Math.min(a.offset + a.length, nextMultiple(at, spans[0]))
+    const endOfB = Math.min(b.offset + b.length, nextMultiple(at, spans[1]))
+    if (endOfA >= total !== endOfB >= total) return at
+    at = Math.min(endOfA, endOfB)
+  }
+  return undefined
+}
+
+/** The first multiple of `span` after `at`; a span may be endless. */
+function nextMultiple(at: number, span: number): number {
+  return Number.isFinite(span) ? (Math.floor(at / span) + 1) * span : span
+}
+
+function spanOf(disk: Disk): number {
+  return cutOfSource(disk).sourceSpan ?? Number.POSITIVE_INFINITY
 }
 
 function hasOffset(extent: Extent): boolean {

@@ -4,7 +4,8 @@ import { fault } from './image.ts'
 import { entry, packedEntry } from './layout.ts'
 import type { Qcow2Writer } from './writer.ts'
 
-const gatherBytes = 1024 * 1024
+/** No less than the largest packed cluster. */
+const gatherBytes = 2 * 1024 * 1024
 
 /** Stores packed clusters of one image. */
 export class PackedWriter {
