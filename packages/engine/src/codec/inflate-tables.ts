@@ -8,17 +8,22 @@
  *   8-9    what it is, below
  *   16-30  literal byte, base length, base distance, or where the second-level table begins
  *   31     set for everything but literals, so that one comparison with 0 finds those */
+/** Set for everything but literals. */
 export const entryNotLiteral = 1 << 31
-/** What an entry is, when it is no literal. */
+/** What an entry is when it is no literal: 0 for a length or distance, or one of the three below. */
 export const entryKindMask = 3 << 8
-export const entryIsValue = 0 << 8
+/** The end of the block. */
 export const entryIsEnd = 1 << 8
+/** Go on in a second-level table. */
 export const entryIsTable = 2 << 8
+/** No code begins so, or its symbol means nothing. */
 export const entryIsInvalid = 3 << 8
 
-/** First-level index bits of the three tables. */
+/** First-level index bits of the table of literals and lengths. */
 export const literalRootBits = 10
+/** First-level index bits of the table of distances. */
 export const distanceRootBits = 9
+/** Index bits of the table of code lengths, which has one level. */
 export const codeLengthRootBits = 7
 
 /* Entries for the worst complete code of 288 (32) symbols and 15 bits at these root sizes, as zlib's `enough` computes them, rounded up. */

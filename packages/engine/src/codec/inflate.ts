@@ -308,7 +308,13 @@ function inflateSymbols(state: State, tables: BlockTables): number {
       status = fail(state, 'a distance in a deflate block reaches before the beginning')
       break
     }
-    const end = Math.min(filled + length, outputEnd)
+    const end = filled + length
+    if (end > outputEnd) {
+      copyMatch(output, target, filled, distance, outputEnd)
+      filled = outputEnd
+      status = full
+      break
+    }
     copyMatch(output, target, filled, distance, end)
     filled = end
   }
