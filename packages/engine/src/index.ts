@@ -1,5 +1,6 @@
 /** The public face of the engine: what Node and browsers share. */
 
+export { portableCodecs } from './codec/portable.ts'
 export * from './core/index.ts'
 export { allFormats } from './format/all.ts'
 export * from './format/format.ts'

@@ -1,4 +1,6 @@
 /** What Node gives the engine: `#platform` outside browsers. */
+
+export type * from '../worker-pool.ts'
 export { nodeCodecs, nodeCodecs as defaultCodecs } from './codecs.ts'
 export { fileGate, localPath, protocolOf } from './gate.ts'
 export { codeOf, strerror } from './host-error.ts'
@@ -6,3 +8,4 @@ export { type ImageLock, imageLocks, type LockPermission, lockImage, unlockImage
 export { nativeAvailable } from './native.ts'
 export { type NewFile, type NewFileOptions, newFile } from './new-file.ts'
 export { type OpenFileOptions, openFile } from './open-file.ts'
+export { workers } from './workers.ts'

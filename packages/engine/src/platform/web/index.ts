@@ -2,6 +2,7 @@
  *  fetch) comes as sources. */
 import { type ByteStore, type Gate, MoraineError } from '../../core/index.ts'
 
+export type * from '../worker-pool.ts'
 export { defaultCodecs, workers } from './codecs.ts'
 
 function unsupported(what: string, path?: string): MoraineError {
