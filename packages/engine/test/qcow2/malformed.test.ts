@@ -16,7 +16,7 @@ import { tableRows } from './malformed/table-rows.ts'
 
 const folder = temporaryFolder()
 const engine = new EngineChild()
-afterAll(() => engine.stop())
+afterAll(() => engine.end())
 
 /** What the issue allows one operation on one malformed image. */
 const most = { ms: 1000, bytes: 64 * 1024 * 1024 }

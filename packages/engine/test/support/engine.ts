@@ -53,11 +53,27 @@ export class EngineChild {
   private lines: Interface | undefined
   private errors = ''
   private count = 0
+  private last: Promise<unknown> = Promise.resolve()
+  private ended = false
   private waiting: ((line: string | undefined) => void) | undefined
 
-  /** Does one job. `limit` in milliseconds, default 10 seconds.
+  /** Does one job, after those that were asked for before. `limit` in milliseconds, default 10 seconds.
    *  @throws EngineDied */
-  async run(job: Omit<Job, 'id'>, limit = 10_000): Promise<Answer> {
+  run(job: Omit<Job, 'id'>, limit = 10_000): Promise<Answer> {
+    const answer = this.last.then(() => this.runNow(job, limit))
+    this.last = answer.catch(() => {})
+    return answer
+  }
+
+  /** Ends the process for good, after the last job. */
+  async end(): Promise<void> {
+    this.ended = true
+    await this.last
+    await this.stop()
+  }
+
+  private async runNow(job: Omit<Job, 'id'>, limit: number): Promise<Answer> {
+    if (this.ended) throw new Error('no jobs are taken any more')
     if (this.child === undefined) await this.start()
     const id = ++this.count
     const line = this.next(limit)
@@ -68,10 +84,12 @@ export class EngineChild {
       await this.stop()
       throw new EngineDied(`the engine hung for ${limit} ms or crashed over ${job.op} ${job.file}\n${errors}`)
     }
-    return JSON.parse(text) as Answer
+    const answer = JSON.parse(text) as Answer
+    if (answer.id !== id) throw new Error(`the answer to job ${answer.id} came for job ${id}`)
+    return answer
   }
 
-  /** Ends the process. */
+  /** Ends the process; the next job starts another. */
   async stop(): Promise<void> {
     const child = this.child
     this.child = undefined

@@ -39,7 +39,8 @@ export async function readBitmapDirectory(image: Pick<Qcow2Image, 'file' | 'head
       field: `bitmap directory: ${field}`,
       offset: bitmaps.directoryOffset + at,
     })
-  if (there < bitmaps.directorySize) throw bad(there, 'size')
+  // The file may end inside the last cluster, not before it.
+  if (bitmaps.directorySize - there > 2 ** header.clusterBits) throw bad(there, 'size')
   const bytes = new Uint8Array(bitmaps.directorySize)
   await readPadded(file, bitmaps.directoryOffset, bytes)
   const view = viewOf(bytes)

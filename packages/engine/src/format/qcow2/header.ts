@@ -313,7 +313,6 @@ function readExtensions(
     const type = view.getUint32(at)
     const length = view.getUint32(at + 4)
     at += 8
-    if (type === extension.end) return
     const place = {
       path,
       format: 'qcow2',
@@ -324,6 +323,8 @@ function readExtensions(
     if (length > limit - at || at + length > head.length) {
       throw new MoraineError('invalid', 'Header extension too large', { ...place, rule: `at most ${limit - at} bytes` })
     }
+    // Even the end marker's length is looked at, as QEMU does.
+    if (type === extension.end) return
     const data = head.slice(at, at + length)
     if (type === extension.backingFormat) {
       if (length > 15) {
