@@ -83,6 +83,9 @@ export function readConfig(input: ConfigInput, environment: Readonly<Record<stri
   }
   const config = values as unknown as Config
   config.data = resolve(config.data === '' ? defaultDataFolder(environment) : config.data)
+  if (config.publicUrl !== '' && !/^https?:$/.test(URL.parse(config.publicUrl)?.protocol ?? '')) {
+    throw unusable('publicUrl', `publicUrl: '${config.publicUrl}' is no URL of http or https`)
+  }
   if (!config.allowRemote && !isLoopback(config.host)) {
     throw unusable(
       'host',

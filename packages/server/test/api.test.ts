@@ -420,6 +420,17 @@ describe('strangers', () => {
     }
   })
 
+  it('are answered under the public name, which is also in what they get', async () => {
+    const known = await start({ publicUrl: 'https://images.example/glance/' })
+    const headers = { host: 'images.example', origin: 'https://images.example' }
+    const answer = await known.app.inject({ method: 'POST', url: '/v2/images', headers, payload: '{}' })
+    expect([answer.statusCode, answer.headers.location]).toEqual([
+      201,
+      `https://images.example/glance/v2/images/${answer.json().id}`,
+    ])
+    expect((await known.app.inject({ url: '/v2/images', headers: { host: 'other.example' } })).statusCode).toBe(403)
+  })
+
   it('cannot act through a browser on this machine', async () => {
     const create = (origin: string) =>
       subject.app.inject({

@@ -28,6 +28,7 @@ describe('settings', () => {
     ['an unknown level', { logLevel: 'loud' }, {}],
     ['a size that is none', {}, { MORAINE_STORAGE_QUOTA: 'much' }],
     ['a flag that is none', {}, { MORAINE_ALLOW_REMOTE: 'perhaps' }],
+    ['a URL that is none', { publicUrl: 'images.example' }, {}],
     ['no images on a page', { listLimit: 0 }, {}],
   ])('are refused: %s', (_what, input, environment) => {
     expect(() => readConfig(input, environment)).toThrow(expect.objectContaining({ kind: 'invalid' }))

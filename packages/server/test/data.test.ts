@@ -384,7 +384,6 @@ describe('download', () => {
 function failAfter(store: ImageStore, bytes: number, error: Error): ImageStore {
   return {
     description: store.description,
-    stream: (...given) => store.stream(...given),
     open: (key) => store.open(key),
     remove: (key) => store.remove(key),
     sweep: (isKnown) => store.sweep(isKnown),

@@ -1,5 +1,4 @@
 /** The stored image in another format, converted while it is sent. Glance has nothing like it; `/file` stays what Glance's is. */
-import { Readable } from 'node:stream'
 import {
   allFormats,
   closedGate,
@@ -18,6 +17,7 @@ import type { Service } from '../service.ts'
 import { HttpError } from './http-error.ts'
 import { checkDownload } from './image-data.ts'
 import { findImage, imageParams, type Routes, refuseBody, refuseOtherMethods } from './routes.ts'
+import { type Put, sendBytes } from './send-bytes.ts'
 
 const url = '/v2/images/:image_id/export'
 /** Formats that can be written front to back. */
@@ -36,7 +36,6 @@ export function addExport(routes: Routes, service: Service): void {
       ),
     )
     const disk = await openStored(service, image)
-    const cancel = new AbortController()
     let stream: StreamPlan
     let losses: string[]
     try {
@@ -47,21 +46,14 @@ export function addExport(routes: Routes, service: Service): void {
       await disk.close()
       throw explain(error)
     }
-    // The answer may end before the disk does: the client may go away at any time.
-    const chunks = async function* () {
-      try {
-        yield* stream.chunks(cancel.signal)
-      } finally {
-        await disk.close()
-      }
-    }
-    const body = Readable.from(chunks(), { objectMode: false })
-    body.on('close', () => cancel.abort())
     reply.header('content-type', 'application/octet-stream')
     reply.header('content-disposition', disposition(image, format))
     if (stream.length !== undefined) reply.header('content-length', stream.length)
     if (losses.length > 0) reply.header('x-moraine-losses', losses.join(', '))
-    return reply.send(body)
+    const send = async (put: Put, signal: AbortSignal) => {
+      for await (const chunk of stream.chunks(signal)) await put(chunk)
+    }
+    return sendBytes(request, reply, send, () => disk.close())
   })
   refuseOtherMethods(routes, url, 'GET')
 }

@@ -6,13 +6,16 @@ import { HttpError } from './http-error.ts'
 /** A check of each request. A page whose name was made to resolve to this machine (DNS rebinding) shows in `Host`, a form or script of another site in
  *  `Origin`. @throws HttpError 403. */
 export function guardAgainstBrowsers(config: Config): (request: FastifyRequest) => Promise<void> {
+  const known = config.publicUrl === '' ? undefined : new URL(config.publicUrl)
   return async ({ host, hostname, headers }) => {
-    if (!config.allowRemote && hostname !== '' && !isLoopback(hostname)) {
+    const isExpected = hostname === '' || isLoopback(hostname) || hostname === known?.hostname
+    if (!config.allowRemote && !isExpected) {
       throw new HttpError(403, `This service is for loopback only, and does not answer for ${hostname}.`)
     }
     const { origin } = headers
     if (origin === undefined) return
     const from = URL.canParse(origin) ? new URL(origin).host : origin
-    if (from !== host) throw new HttpError(403, `This service takes no requests from pages of ${from}.`)
+    if (from !== host && from !== known?.host)
+      throw new HttpError(403, `This service takes no requests from pages of ${from}.`)
   }
 }

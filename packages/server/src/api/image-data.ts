@@ -7,6 +7,7 @@ import { answerAndDrain, letContinue } from './linger.ts'
 import { readRange } from './range.ts'
 import { Disconnected, receive } from './receive.ts'
 import { findImage, imageParams, type Routes, refuseBody, refuseOtherMethods } from './routes.ts'
+import { copyRange, sendBytes } from './send-bytes.ts'
 
 const url = '/v2/images/:image_id/file'
 const binary = 'application/octet-stream'
@@ -76,11 +77,20 @@ async function download(
   const size = image.size ?? 0
   const range = readRange(request.headers, size)
   const { start, end } = range ?? { start: 0, end: size }
-  const body = start === end ? '' : await service.store.stream(image.dataKey, start, end)
+  const source = await service.store.open(image.dataKey)
+  if (source.size < size) {
+    await source.close()
+    throw new Error(`the data of image ${image.id} is cut: ${source.size} of ${size} bytes are left`)
+  }
   reply.headers({ 'content-type': binary, 'content-length': end - start, 'accept-ranges': 'bytes' })
   if (image.checksum !== null) reply.header('content-md5', image.checksum)
   if (range !== undefined) reply.code(206).header('content-range', `bytes ${start}-${end - 1}/${size}`)
-  return reply.send(body)
+  return sendBytes(
+    request,
+    reply,
+    (put) => copyRange(source, start, end, put),
+    () => source.close(),
+  )
 }
 
 /** @throws HttpError 403 for a deactivated image. */

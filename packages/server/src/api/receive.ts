@@ -44,11 +44,16 @@ export async function receive(receiving: Receiving): Promise<void> {
   } catch (error) {
     reservation.release()
     await upload?.abort()
-    // Harmless before the data got its name, needed when only the last step failed.
-    await service.store.remove(id)
-    await service.catalog.update(id, (now) => (now.status === 'saving' ? emptied(now) : undefined))
+    await giveUp(service, id)
     throw explain(error, message)
   }
+}
+
+/** Puts the image back to `queued`. Data that already has its name goes only when the catalog does not count on it; when the catalog cannot be asked, it stays,
+ *  and the next start knows what to do with it. */
+async function giveUp({ catalog, store }: Service, id: string): Promise<void> {
+  const image = await catalog.update(id, (now) => (now.status === 'saving' ? emptied(now) : undefined))
+  if (image?.dataKey == null) await store.remove(id)
 }
 
 function checkHeaders(message: IncomingMessage, { config }: Service): number | undefined {

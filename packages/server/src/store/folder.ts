@@ -1,9 +1,8 @@
 /** Image data in a folder: `images/ID` is whole and known to the catalog, `uploads/` holds what is not finished. */
 import { randomUUID } from 'node:crypto'
-import { constants, createReadStream } from 'node:fs'
+import { constants } from 'node:fs'
 import { type FileHandle, mkdir, open, readdir, rename, rm, statfs } from 'node:fs/promises'
 import { join } from 'node:path'
-import type { Readable } from 'node:stream'
 import type { ByteSource } from '@moraine/engine'
 import { openFile } from '@moraine/engine/node'
 import { type ImageStore, StoreError, type StoreUpload } from './store.ts'
@@ -12,7 +11,6 @@ import { type ImageStore, StoreError, type StoreUpload } from './store.ts'
 const holeBytes = 64 * 1024
 /** So many bytes are given to the disk at a time, so that the last flush of a large upload does not take minutes. */
 const flushBytes = 128 * 1024 * 1024
-const readBytes = 1024 * 1024
 const sweepBatch = 500
 
 const zeros = Buffer.alloc(holeBytes)
@@ -51,16 +49,6 @@ class FolderStore implements ImageStore {
     const flags = constants.O_RDWR | constants.O_CREAT | constants.O_EXCL
     const file = await open(temporary, flags, 0o600).catch(explain)
     return new FolderUpload(file, temporary, this.#path(key), [this.#uploads, this.#images])
-  }
-
-  async stream(key: string, start: number, end: number): Promise<Readable> {
-    const file = await open(this.#path(key), 'r').catch(explain)
-    const { size } = await file.stat()
-    if (end > size) {
-      await file.close()
-      throw new StoreError('missing', `the data of ${key} is cut: ${size} bytes are left`)
-    }
-    return createReadStream('', { fd: file, start, end: end - 1, highWaterMark: readBytes })
   }
 
   async open(key: string): Promise<ByteSource> {
@@ -104,6 +92,7 @@ class FolderUpload implements StoreUpload {
   #size = 0
   #flushedTo = 0
   #flushing: Promise<unknown> | undefined
+  #flushFailure: { error: unknown } | undefined
   #done = false
 
   constructor(file: FileHandle, temporary: string, final: string, folders: readonly string[]) {
@@ -115,6 +104,7 @@ class FolderUpload implements StoreUpload {
 
   async write(bytes: Uint8Array): Promise<void> {
     try {
+      if (this.#flushFailure !== undefined) throw this.#flushFailure.error
       for (const [from, to] of dataRuns(bytes)) await this.#writeAll(bytes.subarray(from, to), this.#size + from)
     } catch (error) {
       explain(error)
@@ -122,10 +112,12 @@ class FolderUpload implements StoreUpload {
     this.#size += bytes.length
     if (this.#size - this.#flushedTo >= flushBytes && this.#flushing === undefined) {
       this.#flushedTo = this.#size
-      // Runs beside the upload. An error is not lost: `commit` flushes again, and the kernel reports it there at the latest.
+      // Runs beside the upload. An error is kept: the kernel tells each one once, and would say nothing of it to the flush in `commit`.
       this.#flushing = this.#file
         .datasync()
-        .catch(() => {})
+        .catch((error: unknown) => {
+          this.#flushFailure = { error }
+        })
         .finally(() => {
           this.#flushing = undefined
         })
@@ -140,6 +132,7 @@ class FolderUpload implements StoreUpload {
     try {
       await this.#file.truncate(this.#size)
       await this.#flushing
+      if (this.#flushFailure !== undefined) throw this.#flushFailure.error
       await this.#file.sync()
       await this.#file.close()
       await rename(this.#temporary, this.#final)
@@ -195,6 +188,5 @@ function explain(error: unknown): never {
   const { code, message } = error as NodeJS.ErrnoException
   if (code === 'ENOSPC' || code === 'EDQUOT' || code === 'EFBIG') throw new StoreError('full', message, error)
   if (code === 'EACCES' || code === 'EPERM' || code === 'EROFS') throw new StoreError('denied', message, error)
-  if (code === 'ENOENT') throw new StoreError('missing', message, error)
   throw error
 }

@@ -1,5 +1,4 @@
 /** Where image data lies. A folder is behind it today; an object store is another value of this type. */
-import type { Readable } from 'node:stream'
 import type { ByteSource } from '@moraine/engine'
 
 /** Image data on its way in: nobody sees it before `commit`, and nothing is left of it after `abort`. */
@@ -21,9 +20,7 @@ export interface ImageStore {
   /** @param expected Bytes that will come, where that is known; a store without room for them says so at once.
    *  @throws StoreError `full`. */
   begin(key: string, expected?: number): Promise<StoreUpload>
-  /** The bytes from `start` up to and without `end`. @throws StoreError `missing`. */
-  stream(key: string, start: number, end: number): Promise<Readable>
-  /** For reading at any offset. The caller closes it. @throws StoreError `missing`. */
+  /** For reading. The caller closes it; it stays readable when the data is removed meanwhile. @throws MoraineError `missing`. */
   open(key: string): Promise<ByteSource>
   /** Nothing happens when it is not there. */
   remove(key: string): Promise<void>
@@ -33,7 +30,7 @@ export interface ImageStore {
 
 /** Why a store could not do it, where the service can say something better than "internal error". */
 export class StoreError extends Error {
-  readonly kind: 'full' | 'denied' | 'missing'
+  readonly kind: 'full' | 'denied'
 
   constructor(kind: StoreError['kind'], message: string, cause?: unknown) {
     super(message, cause === undefined ? undefined : { cause })

@@ -1,0 +1,71 @@
+/** Sends a body whose bytes come from a disk: never more in memory than the socket has taken, and nothing goes on when the client has gone. */
+import type { ServerResponse } from 'node:http'
+import type { ByteSource } from '@moraine/engine'
+import type { FastifyReply, FastifyRequest } from 'fastify'
+
+/** Hands bytes to the connection; they may be overwritten once this resolves. */
+export type Put = (bytes: Uint8Array) => Promise<void>
+
+const bufferBytes = 1024 * 1024
+
+/** The client went away: the rest of the body has nobody to go to. */
+class Gone extends Error {}
+
+/** Sends status and headers of `reply`, then what `produce` puts. A failure after that can only be shown by ending the connection early.
+ *  @param finish Called when all is over, however it ended. */
+export async function sendBytes(
+  request: FastifyRequest,
+  reply: FastifyReply,
+  produce: (put: Put, signal: AbortSignal) => Promise<void>,
+  finish: () => Promise<void>,
+): Promise<FastifyReply> {
+  const response = reply.raw
+  const gone = new AbortController()
+  const onClose = () => gone.abort(new Gone('the client went away'))
+  reply.hijack()
+  response.on('close', onClose)
+  try {
+    if (response.destroyed) return reply
+    response.writeHead(reply.statusCode, reply.getHeaders() as Record<string, string>)
+    await produce((bytes) => write(response, bytes, gone.signal), gone.signal)
+    response.off('close', onClose)
+    response.end()
+  } catch (error) {
+    if (!gone.signal.aborted) request.log.error({ err: error }, 'the body broke off')
+    response.destroy()
+  } finally {
+    await finish()
+  }
+  return reply
+}
+
+function write(response: ServerResponse, bytes: Uint8Array, signal: AbortSignal): Promise<void> {
+  return new Promise((resolve, reject) => {
+    if (signal.aborted) return reject(signal.reason)
+    const onGone = () => reject(signal.reason)
+    signal.addEventListener('abort', onGone)
+    response.write(bytes, (error) => {
+      signal.removeEventListener('abort', onGone)
+      if (error) reject(error)
+      else resolve()
+    })
+  })
+}
+
+/** Puts the bytes from `start` up to `end`: one buffer is read while the other is sent. */
+export async function copyRange(source: ByteSource, start: number, end: number, put: Put): Promise<void> {
+  const size = Math.min(bufferBytes, end - start)
+  const buffers = [Buffer.allocUnsafeSlow(size), Buffer.allocUnsafeSlow(size)] as const
+  let sending: Promise<void> = Promise.resolve()
+  for (let at = start, turn = 0; at < end; at += size, turn ^= 1) {
+    const piece = buffers[turn as 0 | 1].subarray(0, Math.min(size, end - at))
+    try {
+      await source.read(at, piece)
+    } finally {
+      await sending
+    }
+    sending = put(piece)
+    sending.catch(() => {}) // Looked at in its turn.
+  }
+  await sending
+}
