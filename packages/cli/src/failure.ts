@@ -32,6 +32,12 @@ export class Failure extends Error {
     return new Failure(this.messages, { exitCode, usage, hint, unterminated })
   }
 
+  /** The same failure with one more line for people. */
+  withMoreHint(line: string): Failure {
+    const { exitCode, usage, hint } = this
+    return new Failure(this.messages, { exitCode, usage, hint: hint === undefined ? line : `${hint}\n${line}` })
+  }
+
   /** The same failure with words before its first message. */
   withPrefix(prefix: string): Failure {
     const [first = '', ...more] = this.messages
@@ -53,7 +59,10 @@ export function unsupported(what: string): Failure {
 /** The engine's error after a prefix such as `Could not open 'x': `; a cancellation and any other error pass through. */
 export function failureFrom(error: unknown, persona: Persona, prefix = ''): unknown {
   if (!isMoraineError(error) || error.kind === 'cancelled') return error
-  return new Failure(prefix + explain(error, persona), { hint: hintOf(error, persona) })
+  const text = explain(error, persona)
+  // QEMU says "Could not open" twice when the file itself could not be opened.
+  const said = persona.details && text.startsWith(prefix.trimEnd())
+  return new Failure(said ? text : prefix + text, { hint: hintOf(error, persona) })
 }
 
 /** What the engine's error says: its reason as QEMU words it, or with all that is known. */

@@ -12,7 +12,7 @@ import {
 } from '@moraine/engine'
 import { fileGate, type ImageLock, imageLocks, lockImage, nodeCodecs, openFile } from '@moraine/engine/node'
 import type { CacheMode } from './cache.ts'
-import { failureFrom } from './failure.ts'
+import { Failure, failureFrom } from './failure.ts'
 import { formatNamed, probeFormat } from './formats.ts'
 import type { Persona } from './persona.ts'
 import type { Context } from './verb.ts'
@@ -50,13 +50,20 @@ const purposes: Record<Use, 'use' | 'info' | 'check'> = {
   resize: 'use',
 }
 
+const writing: ReadonlySet<Use> = new Set(['write', 'resize', 'repair'])
+
 /** Opens an image for reading.
  *  @throws Failure `Could not open 'NAME': …` */
 export async function openImage(context: Context, name: string, request: OpenRequest): Promise<Disk> {
   try {
     return await open(context, name, request)
   } catch (error) {
-    throw failureFrom(error, context.persona, `Could not open '${name}': `)
+    const failure = failureFrom(error, context.persona, `Could not open '${name}': `)
+    const { details } = context.persona
+    if (details && isMoraineError(error, 'locked') && failure instanceof Failure && !writing.has(request.use)) {
+      throw failure.withMoreHint('With -U it is read all the same; what is read may then change under way.')
+    }
+    throw failure
   }
 }
 
@@ -74,7 +81,7 @@ export async function openForWriting(context: Context, name: string, request: Op
 }
 
 async function open(context: Context, name: string, request: OpenRequest): Promise<Disk> {
-  const writes = request.use === 'write' || request.use === 'resize' || request.use === 'repair'
+  const writes = writing.has(request.use)
   if (writes && request.forceShare === true) {
     throw new MoraineError('denied', 'force-share=on can only be used with read-only images', { path: name })
   }
@@ -125,9 +132,4 @@ function warnOfProbedRaw({ err }: Context, name: string): void {
       '         Automatically detecting the format is dangerous for raw images, write operations on block 0 will be restricted.\n' +
       "         Specify the 'raw' format explicitly to remove the restrictions.\n",
   )
-}
-
-/** The words of strerror(3) for an error of the engine, where QEMU prints nothing but these. */
-export function hostWords(error: unknown): string | undefined {
-  return isMoraineError(error, 'io') ? error.reason : undefined
 }

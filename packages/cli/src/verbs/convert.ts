@@ -237,11 +237,7 @@ function damaged(error: unknown, name: string, context: Context): unknown {
   if (!context.persona.details) return error
   const failure = failureFrom(error, context.persona)
   if (!(failure instanceof Failure)) return failure
-  const note = `'${name}' was there before and is incomplete now.`
-  return new Failure(failure.messages, {
-    exitCode: failure.exitCode,
-    hint: failure.hint === undefined ? note : `${failure.hint}\n${note}`,
-  })
+  return failure.withMoreHint(`'${name}' was there before and is incomplete now.`)
 }
 
 async function attempt<Result>(context: Context, prefix: string, work: () => Promise<Result>): Promise<Result> {

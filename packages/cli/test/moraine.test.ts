@@ -1,0 +1,259 @@
+/** The command under its own name: what it has beyond qemu-img, and how it speaks. */
+import { mkdirSync, mkdtempSync, readFileSync, rmSync, symlinkSync, truncateSync, writeFileSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { afterAll, beforeAll, describe, expect, it } from 'vitest'
+import { projectRoot, type RunResult, run } from '../../engine/test/support/process.ts'
+import { moraine, ourQemuImg, words } from './support/differential.ts'
+
+const folder = mkdtempSync(join(tmpdir(), 'moraine-cli-'))
+const path = (name: string): string => join(folder, name)
+
+function call(line: string, program = moraine): Promise<RunResult> {
+  return run(program, words(line), { cwd: folder })
+}
+
+beforeAll(async () => {
+  writeFileSync(path('a.raw'), 'some data')
+  truncateSync(path('a.raw'), 1 << 20)
+  await call('create -q -f qcow2 a.qcow2 4M')
+})
+afterAll(() => rmSync(folder, { recursive: true, force: true }))
+
+describe('names', () => {
+  it('is known by the name it is called by, through links to links, from any folder', async () => {
+    mkdirSync(path('links'))
+    symlinkSync(ourQemuImg, path('links/first'))
+    symlinkSync('first', path('links/second'))
+    symlinkSync('links/second', path('qemu-img'))
+    symlinkSync(moraine, path('other'))
+    const names = ['links/first', 'links/second', 'qemu-img', 'other'].map((name) =>
+      run(path(name), ['nope'], { cwd: '/' }),
+    )
+    expect((await Promise.all(names)).map(({ stderr }) => stderr.split(':')[0])).toEqual([
+      'qemu-img',
+      'qemu-img',
+      'qemu-img',
+      'moraine',
+    ])
+  })
+
+  it('runs with the Node that it brought, whatever is on the path', async () => {
+    mkdirSync(path('trap'))
+    writeFileSync(path('trap/node'), '#!/bin/sh\necho wrong node\nexit 9\n', { mode: 0o755 })
+    const result = await run(moraine, ['--version'], { env: { ...process.env, PATH: `${path('trap')}:/usr/bin:/bin` } })
+    expect(result).toMatchObject({ code: 0, stdout: /^moraine \d/ })
+  })
+
+  it('says which release of qemu-img it stands in for', async () => {
+    const { version } = JSON.parse(readFileSync(join(projectRoot, 'packages/cli/package.json'), 'utf8')) as {
+      version: string
+    }
+    expect((await call('--version')).stdout).toBe(`moraine ${version}\n`)
+    expect((await call('--version', ourQemuImg)).stdout).toBe(`qemu-img version 7.2.22 (moraine ${version})\n`)
+  })
+})
+
+describe('help', () => {
+  for (const line of ['--help', '-h', 'help']) {
+    it(`${line} lists the commands`, async () => {
+      const { code, stdout } = await call(line)
+      expect(code).toBe(0)
+      for (const verb of [
+        'create',
+        'info',
+        'check',
+        'map',
+        'measure',
+        'convert',
+        'compare',
+        'resize',
+        'snapshot',
+        'serve',
+      ]) {
+        expect(stdout).toMatch(new RegExp(`^  ${verb} +[A-Z]`, 'm'))
+      }
+    })
+  }
+
+  for (const verb of [
+    'create',
+    'info',
+    'check',
+    'map',
+    'measure',
+    'convert',
+    'compare',
+    'resize',
+    'snapshot',
+    'serve',
+  ]) {
+    it(`${verb} --help fits a terminal and shows every option`, async () => {
+      const [help, same] = [await call(`${verb} --help`), await call(`help ${verb}`)]
+      expect(help).toMatchObject({ code: 0, stderr: '' })
+      expect(same.stdout).toBe(help.stdout)
+      expect(help.stdout).toContain(`Usage: moraine ${verb}`)
+      expect(Math.max(...help.stdout.split('\n').map((line) => line.length))).toBeLessThanOrEqual(100)
+    })
+  }
+
+  it("as qemu-img lays out each verb's syntax and the formats, as programs look for them", async () => {
+    for (const line of ['--help', 'convert -h', 'info --help']) {
+      const { code, stdout } = await call(line, ourQemuImg)
+      expect(code).toBe(0)
+      expect(stdout).toMatch(/^qemu-img version \d+\.\d+\.\d+ /)
+      expect(stdout).toMatch(
+        /^ {2}convert \[--object objectdef\].* filename \[filename2 \[\.\.\.\]\] output_filename$/m,
+      )
+      expect(stdout).toMatch(/^Supported formats: qcow2 raw$/m)
+      expect(stdout).not.toMatch(/^ {2}serve /m)
+    }
+  })
+})
+
+describe('what qemu-img has and this has not is refused by name', () => {
+  for (const [line, message] of [
+    ['commit a.qcow2', "command 'commit' is not supported by moraine"],
+    ['bitmap --add a.qcow2 b', "command 'bitmap' is not supported by moraine"],
+    ['info --image-opts driver=raw', "option '--image-opts' is not supported by moraine"],
+    ['convert --target-image-opts a b', "option '--target-image-opts' is not supported by moraine"],
+    ['create --object secret,id=x x 1M', "option '--object' is not supported by moraine"],
+    ['--trace foo info a.raw', "option '--trace' is not supported by moraine"],
+    ['info nbd://host/x', "Could not open 'nbd://host/x': Protocol 'nbd' is not supported by moraine"],
+    ["info 'json:{}'", "Could not open 'json:{}': Protocol 'json' is not supported by moraine"],
+    ['info -f vmdk a.raw', "Could not open 'a.raw': Format 'vmdk' is not supported by moraine"],
+    ['create -f vhdx x 1M', "x: Format 'vhdx' is not supported by moraine"],
+    ['convert -O vdi a.raw x', "Format 'vdi' is not supported by moraine"],
+    ['create -o nocow=on x 1M', "x: Option 'nocow' is not supported by moraine"],
+    ['create -o extent_size_hint=1M x 1M', "x: Option 'extent_size_hint' is not supported by moraine"],
+    [
+      'create -f qcow2 -o encrypt.format=luks x 1M',
+      "x: option 'encrypt.format' is not supported: encryption of new images",
+    ],
+  ] as const) {
+    it(line, async () => {
+      expect(await call(line, ourQemuImg)).toMatchObject({ code: 1, stderr: `qemu-img: ${message}\n` })
+    })
+  }
+
+  for (const [format, offset, bytes] of [
+    ['vmdk', 0, 'KDMV'],
+    ['vdi', 0x40, '\x7f\x10\xda\xbe'],
+    ['vhdx', 0, 'vhdxfile'],
+    ['vpc', 0, 'conectix'],
+    ['luks', 0, 'LUKS\xba\xbe\0\x01'],
+    ['qed', 0, 'QED\0'],
+    ['qcow', 0, 'QFI\xfb\0\0\0\x01'],
+  ] as const) {
+    it(`an image of format ${format} is not taken for raw`, async () => {
+      writeFileSync(
+        path('foreign'),
+        Buffer.concat([Buffer.alloc(offset), Buffer.from(bytes, 'latin1'), Buffer.alloc(512)]),
+      )
+      expect(await call('info foreign', ourQemuImg)).toMatchObject({
+        code: 1,
+        stderr: `qemu-img: Could not open 'foreign': Format '${format}' is not supported by moraine\n`,
+      })
+      expect((await call('info -f raw foreign', ourQemuImg)).code).toBe(0)
+    })
+  }
+})
+
+describe('messages', () => {
+  it('point to the help of the verb', async () => {
+    expect((await call('info')).stderr).toBe(
+      "moraine: Expecting one image file name\nTry 'moraine info --help' for more information\n",
+    )
+    expect((await call('nope')).stderr).toBe(
+      "moraine: Command not found: nope\nTry 'moraine --help' for more information\n",
+    )
+  })
+
+  it('say all that is known, and how to go on', async () => {
+    expect((await call('info nofile')).stderr).toBe("moraine: Could not open 'nofile': No such file or directory\n")
+    const { stderr } = await call('info -f vmdk a.raw')
+    expect(stderr.split('\n')).toHaveLength(3)
+    expect(stderr).toContain('moraine knows qcow2, raw')
+    expect((await call('info -f qcow2 a.raw')).stderr).toMatch(/Image is not in qcow2 format \(.*\)/)
+  })
+
+  it('tell what a conversion loses, unless it shall be quiet', async () => {
+    await call('snapshot -c one a.qcow2')
+    expect((await call('convert a.qcow2 lost.raw')).stderr).toMatch(/^moraine: note: 1 internal snapshot is not copied/)
+    expect((await call('convert -q a.qcow2 lost.raw')).stderr).toBe('')
+    expect((await call('convert a.qcow2 lost.raw', ourQemuImg)).stderr).toBe('')
+  })
+})
+
+describe("'-'", () => {
+  it('is standard output for convert', async () => {
+    const script = `'${moraine}' convert -O qcow2 a.raw - > streamed.qcow2 && '${moraine}' compare a.raw streamed.qcow2`
+    expect(await run('/bin/sh', ['-c', script], { cwd: folder })).toMatchObject({
+      code: 0,
+      stdout: 'Images are identical.\n',
+      stderr: '',
+    })
+  })
+
+  it('shows the percentage on standard error then', async () => {
+    const script = `'${moraine}' convert -p a.raw - | cmp - a.raw`
+    const { code, stderr } = await run('/bin/sh', ['-c', script], { cwd: folder })
+    expect(code).toBe(0)
+    expect(stderr).toMatch(/^ {4}\(0\.00\/100%\)\r.*\(100\.00\/100%\)\r\n$/s)
+  })
+
+  it('is refused where it makes no sense', async () => {
+    for (const line of ['info -', 'convert - x', 'create - 1M']) {
+      const { code, stderr } = await call(line)
+      expect(code).toBe(1)
+      expect(stderr).toContain('standard input and output cannot be used here')
+    }
+  })
+
+  it('is a file for qemu-img', async () => {
+    expect((await call('create -q - 1M', ourQemuImg)).code).toBe(0)
+    expect((await call('info -', ourQemuImg)).stdout).toMatch(/^image: -\n/)
+    expect((await call('info ./-')).stdout).toMatch(/^image: \.\/-\n/)
+  })
+})
+
+describe('progress', () => {
+  it('comes as JSON lines', async () => {
+    const { stderr, stdout } = await call('convert --progress=json a.raw json.raw')
+    const lines = stderr
+      .trimEnd()
+      .split('\n')
+      .map((line) => JSON.parse(line) as Record<string, unknown>)
+    expect(stdout).toBe('')
+    expect(lines[0]).toMatchObject({ operation: 'convert', done: 0 })
+    expect(lines.at(-1)).toMatchObject({ operation: 'convert', percent: 100 })
+    expect(lines.at(-1)?.done).toBe(lines.at(-1)?.total)
+  })
+
+  it('is a percentage where there is no terminal', async () => {
+    expect((await call('convert -p a.raw percent.raw')).stdout).toMatch(/^ {4}\(0\.00\/100%\)\r/)
+  })
+
+  it('is unknown to qemu-img as an option, and so are other additions', async () => {
+    expect((await call('convert --progress=json a.raw x', ourQemuImg)).stderr).toContain(
+      "unrecognized option '--progress=json'",
+    )
+    expect((await call('serve', ourQemuImg)).stderr).toContain('Command not found: serve')
+  })
+
+  it('refuses unknown kinds', async () => {
+    expect((await call('convert --progress=foo a.raw x')).stderr).toContain('--progress must be used with one of')
+  })
+})
+
+describe('targets', () => {
+  it('refuses to overwrite what it reads, with and without locks', async () => {
+    const before = readFileSync(path('a.raw'))
+    for (const line of ['convert a.raw a.raw', 'convert -U a.raw a.raw', 'convert -O qcow2 -U a.raw ./a.raw']) {
+      const { code, stderr } = await call(line)
+      expect(code).toBe(1)
+      expect(stderr).toContain('Failed to get "write" lock')
+    }
+    expect(readFileSync(path('a.raw')).equals(before)).toBe(true)
+  })
+})
