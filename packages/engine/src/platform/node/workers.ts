@@ -17,10 +17,15 @@ let shared: WorkerPool | undefined
 /** The pool of this process. Workers start when there is work, at most 8 and no more than there are processors, and do not keep the process alive
  *  when they are idle. After `close()`, the next call makes a new pool. */
 export function workers(): WorkerPool {
-  shared ??= new Pool(Math.min(mostWorkers, availableParallelism()), () => {
+  shared ??= startPool(Math.min(mostWorkers, availableParallelism()), entry(), () => {
     shared = undefined
   })
   return shared
+}
+
+/** A pool of at most `size` workers that run the module at `entry`; it calls `onClose` when it is closed. */
+export function startPool(size: number, entry: URL, onClose: () => void = () => {}): WorkerPool {
+  return new Pool(size, entry, onClose)
 }
 
 interface Task {
@@ -33,14 +38,16 @@ interface Task {
 
 class Pool implements WorkerPool {
   readonly size: number
+  readonly #entry: URL
   readonly #onClose: () => void
   readonly #hands = new Set<Hand>()
   readonly #waiting: Task[] = []
   #next = 0
   #closed = false
 
-  constructor(size: number, onClose: () => void) {
+  constructor(size: number, entry: URL, onClose: () => void) {
     this.size = size
+    this.#entry = entry
     this.#onClose = onClose
   }
 
@@ -94,6 +101,7 @@ class Pool implements WorkerPool {
       for (const each of this.#hands) if (hand === undefined || each.tasks < hand.tasks) hand = each
       if ((hand === undefined || hand.tasks > 0) && this.#hands.size < this.size) {
         hand = new Hand(
+          this.#entry,
           () => this.#deal(),
           (gone) => {
             this.#hands.delete(gone)
@@ -117,10 +125,11 @@ class Hand {
   readonly #onGone: (hand: Hand) => void
   #whenIdle: (() => void) | undefined
 
-  constructor(onFree: () => void, onGone: (hand: Hand) => void) {
+  constructor(entry: URL, onFree: () => void, onGone: (hand: Hand) => void) {
     this.#onFree = onFree
     this.#onGone = onGone
-    this.#worker = new Worker(entry())
+    // The arguments of this process are not for workers: some (`--input-type`, say) keep them from starting.
+    this.#worker = new Worker(entry, { execArgv: [] })
     this.#worker.unref()
     this.#worker.on('message', (reply: TaskReply) => this.#finish(reply))
     // 'exit' follows 'error': the first of the two settles everything.
