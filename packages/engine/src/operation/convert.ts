@@ -68,7 +68,7 @@ const rememberedExtents = 65_536
  *  @throws MoraineError `invalid` when the request contradicts itself (QEMU's words), `unsupported`. */
 export async function planConversion(source: Disk, request: ConversionRequest): Promise<ConversionPlan> {
   checkRequest(source, request)
-  const extents = await rememberExtents(source)
+  const walk = await rememberExtents(source)
   const { format } = request
   const losses = findLosses(source, format, {
     bitmaps: request.bitmaps ?? false,
@@ -78,7 +78,7 @@ export async function planConversion(source: Disk, request: ConversionRequest): 
     virtualSize: source.size,
     length: format.name === 'raw' ? source.size : undefined,
     losses,
-    run: (target, run = {}) => runCopy(source, target, request, extents, run),
+    run: (target, run = {}) => runCopy(source, target, request, walk, run),
     async stream() {
       if (format.stream === undefined || request.compress === true || request.backing !== undefined) {
         const what = request.compress === true ? 'compressed ' : request.backing === undefined ? '' : 'overlay '
@@ -128,16 +128,27 @@ function checkRequest(source: Disk, request: ConversionRequest): void {
   }
 }
 
+/** The extents of a source, as often as they are wanted. */
+interface Walk {
+  extents: (signal?: AbortSignal) => AsyncIterable<Extent[]>
+  /** Bytes that do not read as zeros, where all extents are remembered. */
+  dataBytes: number | undefined
+}
+
 /** The extents of a source, from memory where there are few. */
-async function rememberExtents(source: Disk): Promise<(signal?: AbortSignal) => AsyncIterable<Extent[]>> {
+async function rememberExtents(source: Disk): Promise<Walk> {
   const known: Extent[] = []
-  const again = (signal?: AbortSignal): AsyncIterable<Extent[]> => source.extents(0, source.size, signal)
-  if (source.size === 0) return () => inBatches(known)
-  for await (const batch of again()) {
-    if (known.length + batch.length > rememberedExtents) return again
-    for (const extent of batch) known.push(extent)
+  const extents = (signal?: AbortSignal): AsyncIterable<Extent[]> => source.extents(0, source.size, signal)
+  let dataBytes = 0
+  if (source.size === 0) return { extents: () => inBatches(known), dataBytes }
+  for await (const batch of extents()) {
+    if (known.length + batch.length > rememberedExtents) return { extents, dataBytes: undefined }
+    for (const extent of batch) {
+      known.push(extent)
+      if (!extent.zero) dataBytes += extent.length
+    }
   }
-  return () => inBatches(known)
+  return { extents: () => inBatches(known), dataBytes }
 }
 
 async function* inBatches(extents: Extent[]): AsyncIterable<Extent[]> {
@@ -148,7 +159,7 @@ async function runCopy(
   source: Disk,
   target: WritableDisk,
   request: ConversionRequest,
-  extents: (signal?: AbortSignal) => AsyncIterable<Extent[]>,
+  walk: Walk,
   run: RunOptions,
 ): Promise<void> {
   throwIfCancelled(run.signal, source.name)
@@ -166,7 +177,7 @@ async function runCopy(
     {
       source,
       target,
-      extents,
+      ...walk,
       cut: {
         total: source.size,
         overBacking,

@@ -15,6 +15,8 @@ export interface CopyJob {
   target: WritableDisk
   extents: (signal?: AbortSignal) => AsyncIterable<Extent[]>
   cut: Cut
+  /** Bytes of data in the source, where that is known at no cost. */
+  dataBytes: number | undefined
   /** Least bytes of zeros left out of a write; 0 writes all. */
   sparse: number
   /** The target reads as zeros where nothing is written. */

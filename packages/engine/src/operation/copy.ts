@@ -1,6 +1,8 @@
 /** Moving a disk's content into an empty one: reads run ahead, writes are issued in guest order so that the target allocates in that order, and
  *  nothing is in flight when it ends. */
-import { type RunOptions, throwIfCancelled } from '../core/index.ts'
+import { workers } from '#platform'
+import { MoraineError, type RunOptions, throwIfCancelled } from '../core/index.ts'
+import type { WorkerPool } from '../platform/worker-pool.ts'
 import { BufferPool } from './buffers.ts'
 import { type CopyJob, Counter } from './copy-job.ts'
 import { copyPacked } from './copy-packed.ts'
@@ -8,6 +10,7 @@ import { Pipeline } from './pipeline.ts'
 import { readSegment, salvageSegment } from './read-segment.ts'
 import { chunkBytes, cutSegments, type Segment } from './segments.ts'
 import { Throttle } from './throttle.ts'
+import { decodeTogether, packedUnitOf, unitReadings } from './unpacking.ts'
 import { zeroRuns } from './zero-runs.ts'
 
 /** Copies all segments of a job. */
@@ -18,26 +21,61 @@ export async function copyDisk(job: CopyJob, run: RunOptions): Promise<void> {
 }
 
 async function copyPlain(job: CopyJob, counter: Counter, run: RunOptions): Promise<void> {
-  const pipeline = new Pipeline(job.requests, run.signal)
-  const copier = new Copier(job, pipeline.signal)
+  const pool = poolFor(job)
+  const pipeline = new Pipeline(Math.max(job.requests, pool === undefined ? 0 : pool.size * 2), run.signal)
+  const copier = new Copier(job, pipeline, pool)
   const throttle = job.rate === undefined ? undefined : new Throttle(job.rate)
   try {
-    for await (const batch of cutSegments(job.extents(pipeline.signal), job.cut)) {
+    for await (const group of groups(job, pool !== undefined, pipeline.signal)) {
       throwIfCancelled(run.signal, job.source.name)
-      for (const segment of batch) {
-        for (const piece of job.sparse === 0 ? writtenZeros(segment) : [segment]) {
-          if (piece.kind === 'backing' || (piece.kind === 'zero' && job.sparse > 0 && job.isZero)) continue
-          if (throttle !== undefined) await throttle.pass(piece.length, pipeline.signal)
-          await pipeline.start(async (turn, pass) => {
-            await copier.copy(piece, job.ordered ? turn : noTurn, pass)
-            counter.add(piece)
-          })
-        }
-      }
+      await throttle?.pass(bytesOf(group), pipeline.signal)
+      await pipeline.start(async (turn, pass) => {
+        await copier.copy(group, job.ordered ? turn : noTurn, pass)
+        for (const segment of group) counter.add(segment)
+      })
     }
   } finally {
     await pipeline.finish()
   }
+}
+
+/** Workers are worth it for packed units only, and not for a few. */
+function poolFor(job: CopyJob): WorkerPool | undefined {
+  if (job.salvage !== undefined || (job.dataBytes !== undefined && job.dataBytes < chunkBytes)) return undefined
+  return workers()
+}
+
+/** What is copied in one step: a single piece, or up to 2 MiB of packed units that a worker decodes together. */
+async function* groups(job: CopyJob, decode: boolean, signal: AbortSignal): AsyncIterable<Segment[]> {
+  let group: Segment[] = []
+  let bytes = 0
+  for await (const batch of cutSegments(job.extents(signal), job.cut)) {
+    for (const segment of batch) {
+      const [first] = group
+      const packed = decode && packedUnitOf(segment) !== undefined
+      const joins = packed && first !== undefined && decodeTogether(first, segment)
+      if (group.length > 0 && (!joins || bytes + segment.length > chunkBytes)) {
+        yield group
+        group = []
+        bytes = 0
+      }
+      if (packed) group.push(segment)
+      else
+        for (const piece of job.sparse === 0 ? writtenZeros(segment) : [segment])
+          if (isCopied(job, piece)) yield [piece]
+    }
+  }
+  if (group.length > 0) yield group
+}
+
+function isCopied(job: CopyJob, { kind }: Segment): boolean {
+  return kind === 'data' || (kind === 'zero' && !(job.sparse > 0 && job.isZero))
+}
+
+function bytesOf(group: readonly Segment[]): number {
+  let bytes = 0
+  for (const { length } of group) bytes += length
+  return bytes
 }
 
 const noTurn = (): Promise<void> => Promise.resolve()
@@ -53,21 +91,28 @@ function writtenZeros(segment: Segment): Segment[] {
   return pieces
 }
 
-/** Copies single pieces. */
+/** Copies pieces. */
 class Copier {
   readonly #job: CopyJob
   readonly #signal: AbortSignal
   readonly #buffers: BufferPool
+  readonly #pool: WorkerPool | undefined
   #offload: boolean
 
-  constructor(job: CopyJob, signal: AbortSignal) {
+  constructor(job: CopyJob, pipeline: Pipeline, pool: WorkerPool | undefined) {
     this.#job = job
-    this.#signal = signal
-    this.#buffers = new BufferPool(job.requests, chunkBytes)
+    this.#signal = pipeline.signal
+    this.#buffers = new BufferPool(pipeline.limit, chunkBytes)
+    this.#pool = pool
     this.#offload = job.offload && job.target.copyFrom !== undefined
   }
 
-  async copy(segment: Segment, turn: () => Promise<void>, pass: () => void): Promise<void> {
+  async copy(group: Segment[], turn: () => Promise<void>, pass: () => void): Promise<void> {
+    const [segment] = group
+    if (segment === undefined) return
+    if (this.#pool !== undefined && packedUnitOf(segment) !== undefined) {
+      return this.#decode(this.#pool, group, turn, pass)
+    }
     if (segment.kind === 'zero' && this.#job.sparse > 0) {
       await turn()
       const zeroed = this.#job.target.zero(segment.offset, segment.length, 'unmap', this.#signal)
@@ -85,6 +130,47 @@ class Copier {
       await allDone(writes)
     } finally {
       this.#buffers.give(buffer)
+    }
+  }
+
+  async #decode(pool: WorkerPool, group: Segment[], turn: () => Promise<void>, pass: () => void): Promise<void> {
+    const { target, sparse, isZero } = this.#job
+    const { descriptor } = target
+    if (target.format === 'raw' && descriptor !== undefined) {
+      const readings = unitReadings(group, ({ offset }) => offset)
+      if (readings !== undefined) {
+        pass()
+        const to = { descriptor, name: target.name, sparseBytes: sparse }
+        const { zeros } = await pool.run('unpack', { ...readings, to }, [], this.#signal)
+        if (isZero) return
+        for (let i = 0; i < zeros.length; i += 2) {
+          await target.zero(zeros[i] as number, zeros[i + 1] as number, 'unmap', this.#signal)
+        }
+        return
+      }
+    }
+    let filled = 0
+    const places = group.map(({ length }) => {
+      filled += length
+      return filled - length
+    })
+    const readings = unitReadings(group, (_, index) => places[index] as number)
+    if (readings === undefined) throw new MoraineError('invalid', 'units that do not go together')
+    let bytes = await this.#buffers.take()
+    try {
+      const buffer = bytes.buffer as ArrayBuffer
+      const done = await pool.run('unpack', { ...readings, to: { buffer } }, [buffer], this.#signal)
+      bytes = new Uint8Array(done.buffer ?? buffer)
+      await turn()
+      const writes: Promise<void>[] = []
+      group.forEach(({ offset, length }, index) => {
+        const at = places[index] as number
+        writes.push(...this.#write(offset, bytes.subarray(at, at + length)))
+      })
+      pass()
+      await allDone(writes)
+    } finally {
+      this.#buffers.give(bytes)
     }
   }
 

@@ -3,7 +3,8 @@ import { throwIfCancelled } from '../core/index.ts'
 
 /** Runs steps side by side. Each step gets a turn: awaiting it means that every earlier step has passed its own. The first failure stops all. */
 export class Pipeline {
-  readonly #limit: number
+  /** Most steps at once. */
+  readonly limit: number
   readonly #running = new Set<Promise<void>>()
   readonly #stop = new AbortController()
   readonly #outer: AbortSignal | undefined
@@ -11,9 +12,8 @@ export class Pipeline {
   #failure: { error: unknown } | undefined
   #turn: Promise<void> = Promise.resolve()
 
-  /** @param limit most steps at once */
   constructor(limit: number, signal?: AbortSignal) {
-    this.#limit = limit
+    this.limit = limit
     this.#outer = signal
     this.#onOuter = () => this.#stop.abort(signal?.reason)
     if (signal?.aborted === true) this.#onOuter()
@@ -28,7 +28,7 @@ export class Pipeline {
   /** Starts a step once there is room for it. `turn()` resolves when all earlier steps have called their `pass()` or ended.
    *  @throws the first failure of any step. */
   async start(step: (turn: () => Promise<void>, pass: () => void) => Promise<void>): Promise<void> {
-    while (this.#running.size >= this.#limit && this.#failure === undefined) await Promise.race(this.#running)
+    while (this.#running.size >= this.limit && this.#failure === undefined) await Promise.race(this.#running)
     if (this.#failure !== undefined) throw this.#failure.error
     const mine = this.#turn
     let pass = (): void => {}

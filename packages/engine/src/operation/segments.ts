@@ -11,16 +11,20 @@ const statusBytes = 4_194_303 * sector
 /** Bytes that one read takes at most. */
 export const chunkBytes = 2 * 1024 * 1024
 
+const unitsInBatch = 256
+
 /** What happens to a piece: it is read and written, it reads as zeros, or the target's backing file already shows it. */
 export type SegmentKind = 'data' | 'zero' | 'backing'
 
-/** One piece, a whole number of sectors, all of it within one extent unless units are packed. */
+/** One piece, a whole number of sectors. */
 export interface Segment {
   offset: number
   length: number
   kind: SegmentKind
-  /** The extent that it was cut from; for a packed unit the one it begins with. */
+  /** The extent that it was cut from. It ends within the last sector where a file does, and within a unit that has `parts`. */
   extent: Extent
+  /** For a unit to be packed that lies in several extents: all of them. */
+  parts?: Extent[]
 }
 
 /** How a source is cut. Bytes. */
@@ -38,7 +42,7 @@ export interface Cut {
   unit?: number | undefined
 }
 
-/** Cuts a source. Zero and backing pieces may be long; pieces of data are at most `chunkBytes`. */
+/** Cuts a source. Zero and backing pieces may be long; pieces of data are at most `chunkBytes`, or one unit. */
 export async function* cutSegments(
   extents: AsyncIterable<Extent[]>,
   cut: Cut,
@@ -55,9 +59,17 @@ export async function* cutSegments(
         if (extent === undefined) break
       }
       if (extent === undefined) break
-      const before = batch.length
-      at = cut.unit === undefined ? cutRun(extent, at, cut, batch) : cutUnits(extent, at, cut.unit, cut, batch)
-      if (batch.length - before > 64 || batch.length > 256) {
+      if (cut.unit === undefined) at = cutRun(extent, at, cut, batch)
+      else {
+        const end = cutUnits(extent, at, cut.unit, cut, batch)
+        if (end === at) {
+          const mixed = mixedUnit(extent, at, cut.unit, cut)
+          at += mixed.length
+          extent = await readOn(cursor, mixed.parts, at)
+          batch.push(mixed)
+        } else at = end
+      }
+      if (batch.length > 256) {
         yield batch
         batch = []
       }
@@ -65,6 +77,17 @@ export async function* cutSegments(
     if (batch.length > 0) yield batch
   } finally {
     await cursor.close()
+  }
+}
+
+/** Adds the extents that follow until `end` is covered; returns the last. */
+async function readOn(cursor: ExtentCursor, parts: Extent[], end: number): Promise<Extent> {
+  for (;;) {
+    const last = parts[parts.length - 1] as Extent
+    if (last.offset + last.length >= end) return last
+    const next = await cursor.take()
+    if (next === undefined) return last
+    parts.push(next)
   }
 }
 
@@ -101,20 +124,21 @@ function cutRun(extent: Extent, at: number, cut: Cut, into: Segment[]): number {
   return end
 }
 
+/** Cuts whole units from `at` on; returns `at` when the status there ends within the unit. Such a unit is data. */
 function cutUnits(extent: Extent, at: number, unit: number, cut: Cut, into: Segment[]): number {
   const { kind, end } = statusAt(extent, at, cut)
-  const whole = Math.floor((end - at) / unit) * unit
-  if (whole === 0) {
-    const length = Math.min(unit, cut.total - at)
-    into.push({ offset: at, length, kind: 'data', extent })
-    return at + length
-  }
+  const whole = at + Math.floor((end - at) / unit) * unit
   if (kind !== 'data') {
-    into.push({ offset: at, length: whole, kind, extent })
-    return at + whole
+    if (whole > at) into.push({ offset: at, length: whole - at, kind, extent })
+    return whole
   }
-  into.push({ offset: at, length: unit, kind, extent })
-  return at + unit
+  const stop = Math.min(whole, at + unitsInBatch * unit)
+  for (let offset = at; offset < stop; offset += unit) into.push({ offset, length: unit, kind, extent })
+  return stop
+}
+
+function mixedUnit(extent: Extent, at: number, unit: number, cut: Cut): Segment & { parts: Extent[] } {
+  return { offset: at, length: Math.min(unit, cut.total - at), kind: 'data', extent, parts: [extent] }
 }
 
 /** How the source's own tables cut its block status, from what its `info` tells. */
