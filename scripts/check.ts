@@ -7,10 +7,10 @@ import { checkDocs } from './check/docs.ts'
 import { checkFloors, type Manifest, type Package } from './check/floors.ts'
 import { checkLock } from './check/lock.ts'
 import { formatProblem, type Problem, tidy } from './check/problem.ts'
-import { run } from './check/run.ts'
 import { listSources, readSource } from './check/sources.ts'
 import { checkLengths, checkWords, type TextFile } from './check/text.ts'
 import { checkBiome, checkKnip, checkTypes } from './check/tools.ts'
+import { run } from './support/run.ts'
 
 const root = join(import.meta.dirname, '..')
 

@@ -8,9 +8,9 @@ import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { arch, cpus, tmpdir, type } from 'node:os'
 import { join } from 'node:path'
 import { root } from './build/workspace.ts'
-import { run } from './check/run.ts'
 import { addUp, closingLine, type TestReport, verdict } from './report/add-up.ts'
 import { type SoakRound, soakPage } from './report/soak-page.ts'
+import { run } from './support/run.ts'
 
 const budget = process.env.MORAINE_BUDGET ?? '20'
 const first = Number(process.env.MORAINE_SEED ?? randomInt(2 ** 30))

@@ -5,7 +5,8 @@ import { mkdir, mkdtemp, readdir, readFile, rm, writeFile } from 'node:fs/promis
 import { tmpdir } from 'node:os'
 import { delimiter, dirname, join } from 'node:path'
 import { nodeProgram, root, workspacePackages } from './build/workspace.ts'
-import { run } from './check/run.ts'
+import { run } from './support/run.ts'
+import { startService } from './support/service.ts'
 
 const packages = workspacePackages()
 const folder = await mkdtemp(join(tmpdir(), 'moraine-packed-'))
@@ -64,11 +65,19 @@ async function testCommand(into: string, tarballs: Map<string, string>): Promise
   const bytes = Buffer.concat([randomBytes(3 << 20), Buffer.alloc(5 << 20), Buffer.alloc(1 << 20, 'moraine ')])
   await writeFile(join(into, 'a.raw'), bytes)
   await moraine('convert', '-f', 'raw', '-O', 'qcow2', '-c', 'a.raw', 'b.qcow2')
-  await moraine('check', 'b.qcow2')
   const info = JSON.parse(await moraine('info', '--output=json', 'b.qcow2')) as Record<string, unknown>
   expect('info reads the image', info.format === 'qcow2' && info['virtual-size'] === bytes.length)
   await moraine('convert', '-O', 'raw', 'b.qcow2', 'c.raw')
+  await moraine('check', 'b.qcow2')
   expect('convert there and back keeps the bytes', bytes.equals(await readFile(join(into, 'c.raw'))))
+
+  const service = await startService(join(into, 'node_modules', '.bin', 'moraine'), join(into, 'service'))
+  try {
+    const answer = await fetch(`${service.url}/v2/images`)
+    expect('the service answers', ((await answer.json()) as { images: unknown[] }).images.length === 0)
+  } finally {
+    await service.stop()
+  }
 }
 
 const usesEngine = `import { allFormats, openDisk, planConversion, raw, type Disk } from '@moraine/engine'

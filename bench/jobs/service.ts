@@ -1,57 +1,15 @@
 /** The image service: upload and download by curl, against the speed of hashing alone. */
-import { type ChildProcess, spawn } from 'node:child_process'
 import { readFileSync } from 'node:fs'
-import { mkdir } from 'node:fs/promises'
-import { createServer } from 'node:net'
 import { join } from 'node:path'
-import { setTimeout as sleep } from 'node:timers/promises'
+import { type Service, startService } from '../../scripts/support/service.ts'
 import { filesRaw, filesSize } from '../support/inputs.ts'
 import type { Bench, Contender, Job, Prepared } from '../support/job.ts'
 import { must, runProgram } from '../support/process.ts'
 
-interface Service {
-  url: string
-  process: ChildProcess
-}
-
-async function freePort(): Promise<number> {
-  const server = createServer()
-  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve))
-  const address = server.address()
-  await new Promise((resolve) => server.close(resolve))
-  if (address === null || typeof address === 'string') throw new Error('no free port')
-  return address.port
-}
-
-async function start(bench: Bench): Promise<Service> {
-  const data = join(bench.results, 'service')
-  await mkdir(data)
-  const port = await freePort()
-  const process_ = spawn(bench.moraine, ['serve'], {
-    stdio: ['ignore', 'ignore', 'inherit'],
-    env: { ...process.env, MORAINE_PORT: String(port), MORAINE_DATA: data, MORAINE_LOG_LEVEL: 'error' },
-  })
-  const url = `http://127.0.0.1:${port}`
-  for (let tries = 0; ; tries++) {
-    const answered = await fetch(`${url}/v2/images`).then(
-      (response) => response.ok,
-      () => false,
-    )
-    if (answered) return { url, process: process_ }
-    if (process_.exitCode !== null || tries > 200) throw new Error('the service did not start')
-    await sleep(50)
-  }
-}
-
-async function stop({ process: process_ }: Service): Promise<void> {
-  if (process_.exitCode !== null) return
-  const ended = new Promise((resolve) => process_.once('close', resolve))
-  process_.kill('SIGTERM')
-  await ended
-}
+const start = (bench: Bench) => startService(bench.moraine, join(bench.results, 'service'))
 
 /** Most memory the service has held, by the kernel's count. Linux only. */
-function peakOf({ process: { pid } }: Service): number | undefined {
+function peakOf({ pid }: Service): number | undefined {
   const found = /^VmHWM:\s+(\d+) kB/m.exec(readFileSync(`/proc/${pid}/status`, 'utf8'))
   return found?.[1] === undefined ? undefined : Number(found[1]) * 1024
 }
@@ -119,7 +77,7 @@ async function prepareUpload(bench: Bench): Promise<Prepared> {
       if (image.status !== 'active' || image.os_hash_value !== sha512)
         throw new Error('the upload is not what was sent')
     },
-    close: () => stop(service),
+    close: () => service.stop(),
   }
 }
 
@@ -139,7 +97,7 @@ async function prepareDownload(bench: Bench): Promise<Prepared> {
     contenders: [{ name: 'moraine', run }, hashing(file)],
     against: 'hashing',
     bytes: filesSize(bench),
-    close: () => stop(service),
+    close: () => service.stop(),
   }
 }
 

@@ -1,7 +1,7 @@
 /** Emits one package to its `dist`: modules, their types, and what npm shows of it. */
 import { chmod, copyFile, readdir, readFile, rm, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
-import { run } from '../check/run.ts'
+import { run } from '../support/run.ts'
 import { root, type WorkspacePackage } from './workspace.ts'
 
 /** Compiles `src` to a fresh `dist` and copies licence and readme beside it.

@@ -2,7 +2,7 @@
 import { join } from 'node:path'
 import { publint } from 'publint'
 import { formatMessage } from 'publint/utils'
-import { run } from '../check/run.ts'
+import { run } from '../support/run.ts'
 import { hasEntries, readJson, root, type WorkspacePackage } from './workspace.ts'
 
 /** What publint says of a package, suggestions too. Empty: clean. */

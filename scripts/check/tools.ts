@@ -1,7 +1,7 @@
 /** The checks that other tools make: the compiler, Biome and knip, their findings brought into one shape. */
 import { join, relative } from 'node:path'
+import { type Ended, run } from '../support/run.ts'
 import type { Problem } from './problem.ts'
-import { type Ended, run } from './run.ts'
 
 const tool = (root: string, name: string) => join(root, 'node_modules', '.bin', name)
 
