@@ -8,6 +8,17 @@ import { nodeProgram, root, workspacePackages } from './build/workspace.ts'
 import { run } from './support/run.ts'
 import { startService } from './support/service.ts'
 
+/** A program of somebody who has installed the engine. */
+const usesEngine = `import { allFormats, openDisk, planConversion, raw, type Disk } from '@moraine/engine'
+import { fileGate, nodeCodecs, openFile } from '@moraine/engine/node'
+
+const source = await openFile('a.raw')
+const disk: Disk = await openDisk(source, { formats: allFormats, format: 'raw', codecs: nodeCodecs, gate: fileGate() })
+const plan = await planConversion(disk, { format: raw })
+console.log(disk.size, plan.losses.length)
+await disk.close()
+`
+
 const packages = workspacePackages()
 const folder = await mkdtemp(join(tmpdir(), 'moraine-packed-'))
 // The commands start with `#!/usr/bin/env node`: the pinned one comes first.
@@ -79,16 +90,6 @@ async function testCommand(into: string, tarballs: Map<string, string>): Promise
     await service.stop()
   }
 }
-
-const usesEngine = `import { allFormats, openDisk, planConversion, raw, type Disk } from '@moraine/engine'
-import { fileGate, nodeCodecs, openFile } from '@moraine/engine/node'
-
-const source = await openFile('a.raw')
-const disk: Disk = await openDisk(source, { formats: allFormats, format: 'raw', codecs: nodeCodecs, gate: fileGate() })
-const plan = await planConversion(disk, { format: raw })
-console.log(disk.size, plan.losses.length)
-await disk.close()
-`
 
 /** The engine alone: nothing else is installed, its types hold without the sources, and a program on it runs. */
 async function testEngine(into: string, tarballs: Map<string, string>): Promise<void> {
