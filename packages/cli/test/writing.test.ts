@@ -1,5 +1,14 @@
 /** Verbs that write: create, convert, resize, snapshot, check -r. What they say, and the files they leave, byte for byte as qemu-img's. */
-import { closeSync, copyFileSync, mkdirSync, openSync, truncateSync, writeFileSync, writeSync } from 'node:fs'
+import {
+  closeSync,
+  copyFileSync,
+  mkdirSync,
+  openSync,
+  readFileSync,
+  truncateSync,
+  writeFileSync,
+  writeSync,
+} from 'node:fs'
 import { beforeAll, describe } from 'vitest'
 import { describeWith } from '../../engine/test/support/process.ts'
 import { Fixtures } from './support/differential.ts'
@@ -27,6 +36,7 @@ describeWith(['qemu-img', 'qemu-io'], 'writing, as qemu-img writes', () => {
     await fixtures.qemuIo('snapshots.qcow2', 'write -P 2 512k 1M')
     await fixtures.qemuImg('snapshot -c two snapshots.qcow2')
     await fixtures.qemuImg('create -q -f qcow2 -o compat=0.10 v2.qcow2 3M')
+    makeDamaged(fixtures)
     mkdirSync(fixtures.path('sub'))
     await fixtures.qemuImg('create -q -f qcow2 sub/base 5M')
   })
@@ -294,6 +304,24 @@ describeWith(['qemu-img', 'qemu-io'], 'writing, as qemu-img writes', () => {
     }
   })
 
+  describe('check -r', () => {
+    for (const image of ['leaky.qcow2', 'corrupt.qcow2', 'both.qcow2']) {
+      for (const line of [
+        'check',
+        'check --output=json',
+        'check -q',
+        'check -r leaks',
+        'check -r all',
+        'check -r all --output=json',
+        'check -q -r all',
+      ]) {
+        fixtures.sameOnCopies(image, [`${line} ${image}`, `check ${image}`])
+      }
+    }
+    fixtures.sameOnCopies('a.raw', 'check -r all -f raw a.raw')
+    fixtures.sameOnCopies('base.qcow2', 'check -U -r all base.qcow2')
+  })
+
   describe('progress', () => {
     for (const line of [
       'convert -p a.raw x',
@@ -307,3 +335,19 @@ describeWith(['qemu-img', 'qemu-io'], 'writing, as qemu-img writes', () => {
     }
   })
 })
+
+/** Copies of one image: with clusters that are counted and not used, with used ones that are not counted, and with both. */
+function makeDamaged(fixtures: Fixtures): void {
+  const image = readFileSync(fixtures.path('base.qcow2'))
+  const l2 = Number(image.readBigUInt64BE(Number(image.readBigUInt64BE(40))) & 0x00ff_ffff_ffff_fe00n)
+  const refcounts = Number(image.readBigUInt64BE(Number(image.readBigUInt64BE(48))))
+  const leaky = Buffer.from(image)
+  leaky.fill(0, l2, l2 + 8)
+  writeFileSync(fixtures.path('leaky.qcow2'), leaky)
+  const corrupt = Buffer.from(image)
+  const second = Number(image.readBigUInt64BE(l2 + 8) & 0x00ff_ffff_ffff_fe00n)
+  corrupt.writeUInt16BE(0, refcounts + 2 * (second / 65536))
+  writeFileSync(fixtures.path('corrupt.qcow2'), corrupt)
+  corrupt.fill(0, l2, l2 + 8)
+  writeFileSync(fixtures.path('both.qcow2'), corrupt)
+}

@@ -235,9 +235,11 @@ async function close(context: Context, job: Job, disk: WritableDisk): Promise<vo
 
 function damaged(error: unknown, name: string, context: Context): unknown {
   if (!context.persona.details) return error
+  const note = `'${name}' was there before and is incomplete now.`
   const failure = failureFrom(error, context.persona)
-  if (!(failure instanceof Failure)) return failure
-  return failure.withMoreHint(`'${name}' was there before and is incomplete now.`)
+  if (failure instanceof Failure) return failure.withMoreHint(note)
+  context.warn(note)
+  return failure
 }
 
 async function attempt<Result>(context: Context, prefix: string, work: () => Promise<Result>): Promise<Result> {

@@ -1,9 +1,11 @@
-/** `serve`: the image service. */
-import { Failure } from '../failure.ts'
-import { readInteger } from '../numbers.ts'
-import { defineVerb } from '../verb.ts'
+/** `serve`: the image service. Its options are the service's own settings. */
+import { parseSize } from '@moraine/engine'
+import { type ConfigInput, settings, variableOf } from '@moraine/server/config'
+import { Failure, usageFailure } from '../failure.ts'
+import { sizeText } from '../output/size.ts'
+import { defineVerb, type OptionSpec } from '../verb.ts'
 
-const levels = ['fatal', 'error', 'warn', 'info', 'debug', 'trace', 'silent'] as const
+type Setting = (typeof settings)[keyof typeof settings]
 
 export const verb = defineVerb({
   name: 'serve',
@@ -12,53 +14,20 @@ export const verb = defineVerb({
   syntax: '',
   about:
     'Starts the image service and runs until it is stopped (Ctrl-C). Images and their catalog are kept in one folder. ' +
-    'There is no authentication yet, so the service listens on this machine only unless --insecure-bind is given.',
+    'Nobody has to say who they are yet, so the service listens on this machine only unless --insecure-bind is given. ' +
+    `Each setting can also come from the environment, as in ${variableOf('listLimit')}.`,
   examples: [
     ['moraine serve --data ./images', 'on http://127.0.0.1:9292, images in ./images'],
     ['openstack --os-auth-type none --os-endpoint http://127.0.0.1:9292 image list', 'what it holds'],
   ],
-  options: {
-    host: { long: 'host', argument: 'ADDRESS', help: 'Address to listen on; 127.0.0.1 by default.' },
-    port: {
-      long: 'port',
-      argument: 'PORT',
-      help: 'Port to listen on; 9292 by default, 0 for any that is free.',
-      parse(text: string): number {
-        const port = readInteger(text)
-        if (port === undefined || port < 0 || port > 65535) {
-          throw new Failure(`--port must be used with a number from 0 to 65535, not '${text}'`)
-        }
-        return port
-      },
-    },
-    data: { long: 'data', argument: 'FOLDER', help: 'Where images and catalog are kept; made when it is not there.' },
-    insecureBind: {
-      long: 'insecure-bind',
-      help: 'Listen on an address that other machines reach, though anybody there may then read and change every image.',
-    },
-    logLevel: {
-      long: 'log-level',
-      argument: 'LEVEL',
-      help: `What is logged: ${levels.join(', ')}.`,
-      parse(text: string): string {
-        if (!levels.some((level) => level === text)) {
-          throw new Failure(`--log-level must be used with one of ${levels.join(', ')}, not '${text}'`)
-        }
-        return text
-      },
-    },
-  },
+  options: Object.fromEntries(Object.entries(settings).map(([name, setting]) => [name, optionFor(name, setting)])),
   async run(values, operands, context) {
     const [surplus] = operands
-    if (surplus !== undefined) throw new Failure(`Unexpected argument: ${surplus}`, { usage: true })
+    if (surplus !== undefined) throw usageFailure(`Unexpected argument: ${surplus}`)
+    const given = Object.entries(values).filter(([name, value]) => value !== undefined && !isAbsentSwitch(name, value))
     const { serve } = await import('@moraine/server')
-    const service = await serve({
-      ...(values.host === undefined ? {} : { host: values.host }),
-      ...(values.port === undefined ? {} : { port: values.port }),
-      ...(values.data === undefined ? {} : { data: values.data }),
-      ...(values.logLevel === undefined ? {} : { logLevel: values.logLevel }),
-      allowRemote: values.insecureBind,
-    })
+    // Each value was read by its setting's kind; the service checks the rest.
+    const service = await serve(Object.fromEntries(given) as ConfigInput)
     context.out.write(`moraine serves images on ${service.url}\n`)
     context.out.flush()
     await stopped(context.signal)
@@ -66,6 +35,48 @@ export const verb = defineVerb({
     return 0
   },
 })
+
+function optionFor(name: string, setting: Setting): OptionSpec {
+  const long = name === 'allowRemote' ? 'insecure-bind' : name.replace(/[A-Z]/g, (letter) => `-${letter.toLowerCase()}`)
+  const what = setting.help.charAt(0).toUpperCase() + setting.help.slice(1)
+  const help = setting.initial === '' ? `${what}.` : `${what} (default: ${initialText(setting)}).`
+  switch (setting.kind) {
+    case 'flag':
+      if (!setting.initial) return { long, help: `${what}.` }
+      return { long, argument: 'on|off', help, parse: (text) => readSwitch(long, text) }
+    case 'number':
+      return { long, argument: 'N', help, parse: (text) => readNumber(long, 'number', text) }
+    case 'size':
+      return { long, argument: 'SIZE', help, parse: (text) => readNumber(long, 'size', text) }
+    case 'choice':
+      return { long, argument: 'WORD', help: `${help.slice(0, -1)}: ${setting.choices?.join(', ')}.` }
+    case 'text':
+      return { long, argument: 'TEXT', help }
+  }
+}
+
+function initialText({ kind, initial }: Setting): string {
+  if (typeof initial === 'boolean') return initial ? 'on' : 'off'
+  return kind === 'size' && initial !== 0 ? sizeText(Number(initial)) : String(initial)
+}
+
+/** A switch that was not given says nothing, so that the environment may. */
+function isAbsentSwitch(name: string, value: unknown): boolean {
+  return value === false && settings[name as keyof typeof settings].initial === false
+}
+
+function readSwitch(option: string, text: string): boolean {
+  if (text === 'on' || text === 'off') return text === 'on'
+  throw new Failure(`--${option} must be used with on or off, not '${text}'`)
+}
+
+function readNumber(option: string, kind: 'number' | 'size', text: string): number {
+  const value = kind === 'size' ? parseSize(text) : /^\d+$/.test(text) ? BigInt(text) : undefined
+  if (value === undefined || value > BigInt(Number.MAX_SAFE_INTEGER)) {
+    throw new Failure(`--${option} must be used with a ${kind}, not '${text}'`)
+  }
+  return Number(value)
+}
 
 /** The service is asked to stop by a signal: that is how it ends well. */
 function stopped(signal: AbortSignal): Promise<void> {
