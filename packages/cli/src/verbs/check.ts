@@ -3,6 +3,7 @@ import { allFormats, type CheckResult, checkImage, findFormat, isMoraineError } 
 import { readCacheMode } from '../cache.ts'
 import { Failure, failureFrom, usageFailure } from '../failure.ts'
 import { openImage } from '../open.ts'
+import { twoDecimals } from '../output/fixed.ts'
 import { toPrettyJson } from '../output/json.ts'
 import { type ProgressDisplay, showProgress } from '../output/progress.ts'
 import { type Context, defineVerb } from '../verb.ts'
@@ -82,7 +83,10 @@ export const verb = defineVerb({
         repair: kind,
         signal: context.signal,
         onProgress: display.onProgress,
-        report: (line, level) => (level === 'error' ? context.err : context.out).write(`${line}\n`),
+        report: (line, level) => {
+          if (level === 'failure') context.report(line)
+          else (level === 'error' ? context.err : context.out).write(`${line}\n`)
+        },
       })
     try {
       const found = await attempt(check, repair, context, display)
@@ -159,7 +163,7 @@ function humanText(state: CheckResult): string {
   if (parts.length === 0) parts.push('No errors were found on the image.\n')
   const { totalClusters: total = 0, allocatedClusters: allocated = 0 } = state
   if (total > 0 && allocated > 0) {
-    const share = (part: number | undefined, whole: number): string => (((part ?? 0) * 100) / whole).toFixed(2)
+    const share = (part: number | undefined, whole: number): string => twoDecimals(((part ?? 0) * 100) / whole)
     parts.push(
       `${allocated}/${total} = ${share(allocated, total)}% allocated, ` +
         `${share(state.fragmentedClusters, allocated)}% fragmented, ` +

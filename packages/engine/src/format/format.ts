@@ -92,8 +92,9 @@ export interface CheckResult {
 /** How `check` runs. A repair wants a disk opened for writing with purpose `check`. */
 export interface CheckOptions extends RunOptions {
   repair: 'none' | 'leaks' | 'all'
-  /** Each finding, in QEMU's words where it has them. `error` goes to standard error in QEMU, `note` to standard output. */
-  report(line: string, level: 'error' | 'note'): void
+  /** Each finding, in QEMU's words where it has them. `error` goes to standard error in QEMU, `note` to standard output; `failure` says why the
+   *  check cannot be done, and stands behind the program's name there. */
+  report(line: string, level: 'error' | 'note' | 'failure'): void
 }
 
 /** What a target file would need. Bytes. */

@@ -89,6 +89,18 @@ export class ReferenceCounts {
     this.values[at] = (value & ~this.mask) | flag | Math.min(count, this.mask)
   }
 
+  /** Adds references to each cluster from `first` to `last`. */
+  addRange(first: number, last: number, times: number, flag = 0): void {
+    if (first === last) {
+      this.add(first, times, flag)
+      return
+    }
+    const end = Math.min(last, this.base + this.length - 1)
+    for (let cluster = Math.max(first, this.base); cluster <= end; cluster++) this.add(cluster, times, flag)
+    for (let cluster = first; cluster <= last; cluster += this.length) this.miss(cluster)
+    this.miss(last)
+  }
+
   /** Notes a reference that lies outside the window. */
   miss(cluster: number): void {
     const window = Math.floor(cluster / this.length)

@@ -224,21 +224,7 @@ function checkGeometry(header: Header, use: HeaderUse, at: Place): void {
     clusterSize,
     at,
   )
-  if (header.snapshotCount > bounds.snapshots) {
-    throw new MoraineError(
-      'limit',
-      'Snapshot table too large',
-      at('nb_snapshots', header.snapshotCount, `at most ${bounds.snapshots}`),
-    )
-  }
-  checkTable(
-    { name: 'Snapshot table', field: 'snapshots_offset', countField: 'nb_snapshots' },
-    header.snapshotsOffset,
-    header.snapshotCount * 40,
-    bounds.snapshots * 40,
-    clusterSize,
-    at,
-  )
+  if (!use.check) checkSnapshotTable(header, clusterSize, at)
   checkTable(
     { name: 'Active L1 table', field: 'l1_table_offset', countField: 'l1_size' },
     header.l1TableOffset,
@@ -254,6 +240,25 @@ function checkGeometry(header: Header, use: HeaderUse, at: Place): void {
   if (header.l1Size < needed) {
     throw new MoraineError('invalid', 'L1 table is too small', at('l1_size', header.l1Size, `at least ${needed}`))
   }
+}
+
+/** Not for `check`, which tells of it and may repair it. */
+function checkSnapshotTable(header: Header, clusterSize: number, at: Place): void {
+  if (header.snapshotCount > bounds.snapshots) {
+    throw new MoraineError(
+      'limit',
+      'Snapshot table too large',
+      at('nb_snapshots', header.snapshotCount, `at most ${bounds.snapshots}`),
+    )
+  }
+  checkTable(
+    { name: 'Snapshot table', field: 'snapshots_offset', countField: 'nb_snapshots' },
+    header.snapshotsOffset,
+    header.snapshotCount * 40,
+    bounds.snapshots * 40,
+    clusterSize,
+    at,
+  )
 }
 
 function checkTable(

@@ -110,7 +110,8 @@ export async function openImage(file: ByteSource, context: OpenContext): Promise
     snapshots: [],
     bitmapList: [],
   }
-  image.snapshots = await readSnapshotTable(image)
+  // A check reads the table by itself: what is wrong with it is a finding then, and may be repaired.
+  if (!check) image.snapshots = await readSnapshotTable(image)
   image.bitmapList = await readBitmapDirectory(image)
   await openDataFile(image)
   return image

@@ -1,5 +1,6 @@
 /** qcow2, versions 2 and 3. Facts: QEMU's docs/interop/qcow2.txt and the behaviour of QEMU 7.2. */
 import type { DiskFormat } from '../format.ts'
+import { checkQcow2 } from './check.ts'
 import { createQcow2 } from './create.ts'
 import { looksLikeQcow2 } from './header.ts'
 import { measureQcow2 } from './measure.ts'
@@ -31,5 +32,6 @@ export const qcow2: DiskFormat = {
   create: createQcow2,
   resolveOptions: resolveQcow2Options,
   stream: streamQcow2,
+  check: checkQcow2,
   measure: measureQcow2,
 }

@@ -1,12 +1,15 @@
 /** Opening a qcow2 image, with the disk under it. */
-import type { ByteSource, Disk, WritableDisk } from '../../core/index.ts'
+import { type ByteSource, type ByteStore, type Disk, isMoraineError, type WritableDisk } from '../../core/index.ts'
 import type { OpenContext } from '../format.ts'
+import { checkImageFile } from './check.ts'
 import { Qcow2Disk } from './disk.ts'
-import { fault, openImage } from './image.ts'
+import { fault, openImage, type Qcow2Image } from './image.ts'
+import { incompatible } from './layout.ts'
+import { readSnapshotTable } from './snapshot-table.ts'
 import { WritableQcow2Disk } from './writable-disk.ts'
 
-/** Opens an image; for writing the result is a `WritableDisk`.
- *  @throws MoraineError `unsupported` for encrypted images that are to be used. */
+/** Opens an image; for writing the result is a `WritableDisk`. An image that was not closed cleanly is repaired before it is used for writing.
+ *  @throws MoraineError `unsupported` for encrypted images that are to be used, `corrupt` when a repair fails. */
 export async function openQcow2(file: ByteSource, context: OpenContext): Promise<Disk | WritableDisk> {
   const image = await openImage(file, context)
   try {
@@ -15,6 +18,8 @@ export async function openQcow2(file: ByteSource, context: OpenContext): Promise
         value: image.header.cryptMethod,
       })
     }
+    const dirty = (image.header.incompatibleFeatures & incompatible.dirty) !== 0n
+    if (dirty && image.store !== undefined && context.purpose === 'use') await repairDirty(image, image.store, context)
     const { backingFile, backingFormat } = image.header
     const parent =
       context.purpose === 'use' && backingFile !== undefined && backingFile !== ''
@@ -26,4 +31,26 @@ export async function openQcow2(file: ByteSource, context: OpenContext): Promise
     if (image.data !== image.file) await image.data.close()
     throw error
   }
+}
+
+/** Repairs an image whose counts may be behind (lazy refcounts, a cut in the middle of a change), as `check -r all` would. */
+async function repairDirty(image: Qcow2Image, store: ByteStore, context: OpenContext): Promise<void> {
+  const failed = (why: string) =>
+    fault(image, 'corrupt', `Could not repair dirty image: ${why}`, 'incompatible_features', {
+      value: 'dirty bit',
+      rule: 'an image that can be repaired',
+    })
+  const result = await checkImageFile(image, store, { repair: 'all', report: () => {} }).catch((error) => {
+    throw isMoraineError(error, 'corrupt') || isMoraineError(error, 'limit') ? failed(error.reason) : error
+  })
+  if (result.checkErrors > 0) throw failed('Input/output error')
+  const { leaksFixed, corruptionsFixed, corruptions } = result
+  if (leaksFixed + corruptionsFixed > 0) {
+    context.warn(
+      `${image.file.name} was not closed cleanly; repaired ${leaksFixed} leaked clusters and ${corruptionsFixed} corruptions`,
+    )
+  }
+  if (corruptions > 0) context.warn(`${image.file.name}: ${corruptions} corruptions could not be repaired`)
+  image.cache.clear()
+  image.snapshots = await readSnapshotTable(image)
 }
