@@ -90,7 +90,7 @@ export function combinations<T extends Record<string, readonly unknown[]>>(
 }
 
 /** Runs `each` over the items in a seeded order until the time is up (at least `atLeast` of them), and says how far it came.
- *  A failure names its item. */
+ *  Failures name their items; after the fifth it stops. */
 export async function sample<T>(
   what: string,
   items: readonly T[],
@@ -99,22 +99,21 @@ export async function sample<T>(
 ): Promise<void> {
   const random = new Random(options.seed)
   const end = Date.now() + budget(options.ms)
+  const failures: { item: T; error: unknown }[] = []
   let count = 0
   for (const item of random.shuffle(items)) {
-    if (Date.now() > end && count >= (options.atLeast ?? 1)) break
+    if ((Date.now() > end && count >= (options.atLeast ?? 1)) || failures.length >= 5) break
     try {
       await each(item, new Random(random.int(0, 0x7fff_ffff)))
     } catch (error) {
-      throw new Error(
-        `${what}, MORAINE_SEED=${options.seed}, ${JSON.stringify(item, plain)}: ${(error as Error).message}`,
-        {
-          cause: error,
-        },
-      )
+      failures.push({ item, error })
     }
     count++
   }
   console.info(`${what}: ${count} of ${items.length} combinations`)
+  if (failures.length === 0) return
+  const lines = failures.map(({ item, error }) => `${JSON.stringify(item, plain)}: ${(error as Error).message}`)
+  throw new Error(`${what}, MORAINE_SEED=${options.seed}\n${lines.join('\n')}`, { cause: failures[0]?.error })
 }
 
 const plain = (_key: string, value: unknown): unknown => (typeof value === 'bigint' ? `${value}` : value)

@@ -29,8 +29,7 @@ export async function createQcow2(target: CreateTarget, plan: CreatePlan): Promi
     }
     await disk.writer.writeHeader()
     const size = Math.ceil(plan.size / 512) * 512
-    const preallocation = options.dataFileRaw && options.preallocation === 'off' ? 'metadata' : options.preallocation
-    await disk.resize(size, preallocation)
+    await disk.resize(size, options.preallocation)
     if (plan.backing !== undefined) {
       image.header.backingFile = plan.backing.name
       image.header.backingFormat = plan.backing.format

@@ -40,21 +40,23 @@ export async function resizeImage(
   }
   const { l2Cover, clusterSize } = image.geometry
   await writer.growL1(Math.ceil(size / l2Cover))
-  if (hasDataFile(image)) await growDataFile(disk, size, preallocation)
-  if (preallocation === 'metadata' || (preallocation !== 'off' && hasDataFile(image))) {
+  // A data file that is a raw image by itself has every cluster in its place from the start.
+  const mode = preallocation === 'off' && hasRawDataFile(image) ? 'metadata' : preallocation
+  if (hasDataFile(image)) await growDataFile(disk, size, mode)
+  if (mode === 'metadata' || (mode !== 'off' && hasDataFile(image))) {
     await preallocateMetadata(disk, old, size)
-  } else if (preallocation !== 'off') {
-    await preallocateData(disk, roundUp(old, clusterSize), size, preallocation)
+  } else if (mode !== 'off') {
+    await preallocateData(disk, roundUp(old, clusterSize), size, mode)
   }
   await writer.writeBack()
   await writer.writeSize(size)
 }
 
+/** The data file is as long as the disk; where clusters are assigned, as long as they are. */
 async function growDataFile(disk: WritableQcow2Disk, size: number, preallocation: Preallocation): Promise<void> {
   const data = disk.image.data as ByteStore
-  if (hasRawDataFile(disk.image) || preallocation !== 'off') {
-    if (data.size < size) await data.resize(size, preallocation === 'metadata' ? 'off' : preallocation)
-  }
+  const length = preallocation === 'off' ? size : roundUp(size, disk.image.geometry.subclusterSize)
+  if (data.size < length) await data.resize(length, preallocation === 'metadata' ? 'off' : preallocation)
 }
 
 /** Assigns a cluster to every guest cluster of the range; the clusters keep reading as zeros because nobody has written them. */
@@ -129,6 +131,7 @@ async function shrinkImage(disk: WritableQcow2Disk, size: number): Promise<void>
     writer.free(table, clusterSize)
   }
   await writer.writeBack()
-  if (hasRawDataFile(image)) await (image.data as ByteStore).resize(size)
+  const data = image.data as ByteStore
+  if (hasDataFile(image) && data.size > size) await data.resize(size)
   await writer.cutFile()
 }
