@@ -300,7 +300,11 @@ describeWith(['qemu-img', 'qemu-io'], 'writing, as qemu-img writes', () => {
       ['snapshot -c x nofile'],
       ['snapshot -U -a one snapshots.qcow2'],
     ]) {
-      fixtures.sameOnCopies('snapshots.qcow2', lines)
+      // Which clusters new tables take is our own affair here, and freed ones are not given back to the host.
+      fixtures.sameOnCopies('snapshots.qcow2', lines, {
+        files: false,
+        normalize: (text) => text.replace(/^disk size: .*/m, ''),
+      })
     }
   })
 
@@ -315,7 +319,8 @@ describeWith(['qemu-img', 'qemu-io'], 'writing, as qemu-img writes', () => {
         'check -r all --output=json',
         'check -q -r all',
       ]) {
-        fixtures.sameOnCopies(image, [`${line} ${image}`, `check ${image}`])
+        // A rebuilt refcount table may lie elsewhere.
+        fixtures.sameOnCopies(image, [`${line} ${image}`, `check ${image}`], { files: image === 'leaky.qcow2' })
       }
     }
     fixtures.sameOnCopies('a.raw', 'check -r all -f raw a.raw')

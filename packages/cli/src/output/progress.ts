@@ -2,6 +2,7 @@
 import type { Progress } from '@moraine/engine'
 import { onProgressRequest } from '../signals.ts'
 import type { Context } from '../verb.ts'
+import { twoDecimals } from './fixed.ts'
 import type { TextOutput } from './streams.ts'
 
 /** Shows how far a verb is. */
@@ -95,7 +96,7 @@ class PercentDisplay implements ProgressDisplay {
 }
 
 function percentText(percent: number): string {
-  return `    (${Math.fround(percent).toFixed(2)}/100%)`
+  return `    (${twoDecimals(Math.fround(percent))}/100%)`
 }
 
 /** Says nothing until somebody sends SIGUSR1, then one line on standard error. */
