@@ -1,16 +1,16 @@
 /** Finding zeros: what conversions, writers and comparisons ask of every buffer. Pure, and as fast as memory allows
- *  (64-bit words, several to a step; BigInt words compile to machine words here). */
+ *  (32-bit words, sixteen to a step; 64-bit BigInt words are boxed wherever the compiler does not see through them, half as fast on real disks). */
 
 /** Whether every byte of `bytes[start, end)` is zero. An empty range is. */
 export function isZero(bytes: Uint8Array, start = 0, end: number = bytes.length): boolean {
   // A first look at both ends settles most data without setting up a word view.
   if (start < end && (bytes[start] !== 0 || bytes[end - 1] !== 0)) return false
   if (end - start < 64) return bytesAreZero(bytes, start, end)
-  const misaligned = (bytes.byteOffset + start) & 7
-  const head = misaligned === 0 ? start : start + 8 - misaligned
-  const count = (end - head) >>> 3
-  const words = new BigUint64Array(bytes.buffer, bytes.byteOffset + head, count)
-  return bytesAreZero(bytes, start, head) && wordsAreZero(words, 0, count) && bytesAreZero(bytes, head + count * 8, end)
+  const misaligned = (bytes.byteOffset + start) & 3
+  const head = misaligned === 0 ? start : start + 4 - misaligned
+  const count = (end - head) >>> 2
+  const words = new Int32Array(bytes.buffer, bytes.byteOffset + head, count)
+  return bytesAreZero(bytes, start, head) && wordsAreZero(words, 0, count) && bytesAreZero(bytes, head + count * 4, end)
 }
 
 /** How many bytes from `start` on are alike, in whole sectors counted from `start`: all zero, or none of them all zero.
@@ -23,13 +23,13 @@ export function allocatedRun(
 ): { zero: boolean; length: number } {
   if (start >= end) return { zero: true, length: 0 }
   // Aligned sectors share one word view; making one for each sector would cost as much as looking at it.
-  const aligned = ((bytes.byteOffset + start) & 7) === 0 && (sectorBytes & 7) === 0
-  const words = aligned ? new BigUint64Array(bytes.buffer, bytes.byteOffset + start, (end - start) >>> 3) : undefined
+  const aligned = ((bytes.byteOffset + start) & 3) === 0 && (sectorBytes & 3) === 0
+  const words = aligned ? new Int32Array(bytes.buffer, bytes.byteOffset + start, (end - start) >>> 2) : undefined
   const sectorIsZero = (at: number): boolean => {
     const stop = Math.min(at + sectorBytes, end)
     if (words === undefined) return isZero(bytes, at, stop)
-    const lastWord = (stop - start) >>> 3
-    return wordsAreZero(words, (at - start) >>> 3, lastWord) && bytesAreZero(bytes, start + lastWord * 8, stop)
+    const lastWord = (stop - start) >>> 2
+    return wordsAreZero(words, (at - start) >>> 2, lastWord) && bytesAreZero(bytes, start + lastWord * 4, stop)
   }
   const zero = sectorIsZero(start)
   let at = Math.min(start + sectorBytes, end)
@@ -42,17 +42,20 @@ function bytesAreZero(bytes: Uint8Array, start: number, end: number): boolean {
   return true
 }
 
-function wordsAreZero(words: BigUint64Array, start: number, end: number): boolean {
+function wordsAreZero(words: Int32Array, start: number, end: number): boolean {
   let i = start
-  for (; i + 4 <= end; i += 4) {
-    const four = word(words, i) | word(words, i + 1) | word(words, i + 2) | word(words, i + 3)
-    if (four !== 0n) return false
+  for (; i + 16 <= end; i += 16) {
+    const a = word(words, i) | word(words, i + 1) | word(words, i + 2) | word(words, i + 3)
+    const b = word(words, i + 4) | word(words, i + 5) | word(words, i + 6) | word(words, i + 7)
+    const c = word(words, i + 8) | word(words, i + 9) | word(words, i + 10) | word(words, i + 11)
+    const d = word(words, i + 12) | word(words, i + 13) | word(words, i + 14) | word(words, i + 15)
+    if ((a | b | c | d) !== 0) return false
   }
-  for (; i < end; i++) if (words[i] !== 0n) return false
+  for (; i < end; i++) if (words[i] !== 0) return false
   return true
 }
 
 /** `noUncheckedIndexedAccess` without a branch: the callers stay inside the view. */
-function word(words: BigUint64Array, index: number): bigint {
-  return words[index] as bigint
+function word(words: Int32Array, index: number): number {
+  return words[index] as number
 }

@@ -1,29 +1,44 @@
 /** Where two buffers differ. */
+import { isZero } from '../bytes/zero.ts'
+
+/** Node's memcmp, six times as fast as a loop; undefined in browsers. */
+const compareAll: ((a: Uint8Array, b: Uint8Array) => number) | undefined =
+  typeof Buffer === 'undefined' ? undefined : Buffer.compare
+
+/** Bytes that are looked at together before the place is sought byte by byte. */
+const blockBytes = 4096
 
 /** Index of the first byte that differs, or undefined. Both have the same length. */
 export function firstDifference(a: Uint8Array, b: Uint8Array): number | undefined {
-  let at = 0
-  if (((a.byteOffset | b.byteOffset) & 7) === 0) {
-    const count = a.length >>> 3
-    const x = new BigUint64Array(a.buffer, a.byteOffset, count)
-    const y = new BigUint64Array(b.buffer, b.byteOffset, count)
-    let i = 0
-    while (i < count && x[i] === y[i]) i++
-    at = i * 8
-  }
-  for (; at < a.length; at++) if (a[at] !== b[at]) return at
+  if (compareAll !== undefined && compareAll(a, b) === 0) return undefined
+  const same = ((a.byteOffset | b.byteOffset) & 3) === 0 ? equalWords(a, b) : 0
+  for (let at = same; at < a.length; at++) if (a[at] !== b[at]) return at
   return undefined
+}
+
+/** Bytes from the start that are equal, in steps of 16; the first difference is among the next 16, or at the end. */
+function equalWords(a: Uint8Array, b: Uint8Array): number {
+  const x = new Int32Array(a.buffer, a.byteOffset, a.length >>> 2)
+  const y = new Int32Array(b.buffer, b.byteOffset, b.length >>> 2)
+  let i = 0
+  while (
+    i + 4 <= x.length &&
+    x[i] === y[i] &&
+    x[i + 1] === y[i + 1] &&
+    x[i + 2] === y[i + 2] &&
+    x[i + 3] === y[i + 3]
+  ) {
+    i += 4
+  }
+  return i * 4
 }
 
 /** Index of the first byte that is not zero, or undefined. */
 export function firstNonZero(bytes: Uint8Array): number | undefined {
-  let at = 0
-  if ((bytes.byteOffset & 7) === 0) {
-    const words = new BigUint64Array(bytes.buffer, bytes.byteOffset, bytes.length >>> 3)
-    let i = 0
-    while (i < words.length && words[i] === 0n) i++
-    at = i * 8
+  for (let start = 0; start < bytes.length; start += blockBytes) {
+    const end = Math.min(start + blockBytes, bytes.length)
+    if (isZero(bytes, start, end)) continue
+    for (let at = start; at < end; at++) if (bytes[at] !== 0) return at
   }
-  for (; at < bytes.length; at++) if (bytes[at] !== 0) return at
   return undefined
 }
