@@ -1,4 +1,4 @@
-#!/usr/bin/env -S node --disable-sigusr1 --disable-warning=ExperimentalWarning
+#!/usr/bin/env -S node --disable-warning=ExperimentalWarning
 /** The command's entry: signals first, then the cache of compiled code, then the rest. */
 import './signals.ts'
 import { basename } from 'node:path'

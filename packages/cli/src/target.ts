@@ -138,7 +138,9 @@ export class NewImage {
 
   private async add(path: string, name: string): Promise<ByteStore> {
     const there = statSync(path, { throwIfNoEntry: false, bigint: true })
-    if (there !== undefined) this.refuseSource(`${there.dev}:${there.ino}`, name)
+    if (there !== undefined) {
+      this.refuseSource(there.isBlockDevice() ? `block:${there.rdev}` : `${there.dev}:${there.ino}`, name)
+    }
     const file = await newFile(path, { sync: this.sync, lock: there === undefined ? 'none' : imageLocks.create })
     this.files.push(file)
     return file.store
