@@ -1,87 +1,153 @@
 /** Node's zlib as the engine's codecs: synchronous, for one unit at a time, in the main thread or a worker.
  *
- *  Measured on Node 24.21, 64 KiB clusters of programs and texts, one core: unpacking deflate 314 MB/s (the portable decoder 198), zstd 615 MB/s
- *  (196). Reusing one native stream through its undocumented handle gives 324 and 665: not worth leaving the public interface for. */
-import { constants, deflateRawSync, inflateRawSync, inflateSync, zstdCompressSync, zstdDecompressSync } from 'node:zlib'
-import { inflateRaw, inflateZlib } from '../../codec/inflate.ts'
-import { zstdDecode } from '../../codec/zstd-decode.ts'
-import { zstdFrameLength } from '../../codec/zstd-frame.ts'
-import type { Codecs, Pack, Unpack } from '../../core/index.ts'
+ *  Measured on Node 24.21, 64 KiB clusters of programs and texts, one core: unpacking deflate 320 MB/s (the portable decoder 198), zstd 665 MB/s
+ *  (196). The public one-shot functions: 314 and 615, and see `zlib-stream.ts`. */
+import {
+  constants,
+  createDeflateRaw,
+  createInflate,
+  createInflateRaw,
+  createZstdCompress,
+  createZstdDecompress,
+  deflateRawSync,
+  deflateSync,
+  type ZlibOptions,
+  type ZstdOptions,
+  zstdCompressSync,
+} from 'node:zlib'
+import { portableCodecs } from '../../codec/portable.ts'
+import type { Codecs, Pack, PackedCodec, Unpack } from '../../core/index.ts'
+import { deflateOneShot, unpackOneShot, zstdOneShot } from './one-shot.ts'
+import { ReusedStream, type ZlibStream, type ZlibWrite } from './zlib-stream.ts'
 
-/** QEMU inflates with a window of 2^12 bytes and fails on a stream that needs more. */
-const deflateWindowBits = 12
+/** QEMU inflates with a window of 2^12 bytes and fails on a stream that needs more.
+ *
+ *  The level, against `qemu-img convert -c` of the same data (level 6 of a zlib without the patches of Node's; 26 MB/s on one core), files of programs and texts
+ *  and an ext4 of 600 MB: level 3 gives 6 % larger files at 89 MB/s, 4: 3 to 4 % at 82 MB/s, 5: 2 to 3 % at 67 MB/s, 6: 2 % at 57 MB/s. */
+const deflateOptions: ZlibOptions = { level: 4, windowBits: 12, memLevel: 9 }
 
-/** The level of deflate. Files of a `qemu-img convert -c` of the same data (zlib's level 6 without the patches of Node's zlib, 26 MB/s) against ours, and
- *  our speed on one core: level 3: 6 % larger, 89 MB/s; 4: 3 to 4 %, 82 MB/s; 5: 2 to 3 %, 67 MB/s; 6: 2 %, 57 MB/s. */
-const deflateLevel = 4
+/** Against `qemu-img convert -c` (level 3, 160 MB/s): level 1 gives 4 % larger files at 303 MB/s, 2: 1 % at 282 MB/s, 3: as large at 236 MB/s. As QEMU writes
+ *  frames: with the content size, without a checksum. */
+const zstdOptions: ZstdOptions = {
+  params: {
+    [constants.ZSTD_c_compressionLevel]: 2,
+    [constants.ZSTD_c_contentSizeFlag]: 1,
+    [constants.ZSTD_c_checksumFlag]: 0,
+  },
+}
 
-/** The level of zstd. Against `qemu-img convert -c` (level 3, 160 MB/s): level 1: 4 % larger, 303 MB/s; 2: 1 %, 282 MB/s; 3: 0.5 % smaller, 236 MB/s. */
-const zstdLevel = 2
+const sample = new TextEncoder().encode('one stream for all units, '.repeat(40))
+const sampleOutput = new Uint8Array(2 * sample.length)
 
-/** A result is asked for in one piece, with some room: zlib begins another piece when one is exactly full. */
-const spareBytes = 64
-const largestPiece = 4 * 1024 * 1024
+/** Whether a reused decoder gives the sample back, again, and after an output that was full before the stream's end. */
+function unpacksSample(stream: ZlibStream, packed: Uint8Array): boolean {
+  const good = (): boolean => {
+    const output = sampleOutput.fill(0).subarray(0, sample.length)
+    return fill(stream, packed, output) === true && Buffer.compare(output, sample) === 0
+  }
+  return good() && good() && fill(stream, packed, sampleOutput.subarray(0, 100)) === true && good()
+}
 
-type NativeUnpack = (input: Uint8Array, options: { chunkSize: number; maxOutputLength: number }) => Uint8Array
+/** Whether a reused compressor packs the sample, and again, so that it comes back. */
+function packsSample(codec: PackedCodec, packInto: () => number | undefined): boolean {
+  for (let turn = 0; turn < 2; turn++) {
+    const length = packInto()
+    if (length === undefined || length >= sample.length) return false
+    const back = new Uint8Array(sample.length)
+    portableCodecs[codec]?.unpack(sampleOutput.slice(0, length), back)
+    if (Buffer.compare(back, sample) !== 0) return false
+  }
+  return true
+}
 
-/** Tries the native decoder. Whatever it refuses, or gives too little or too much of, is for the portable decoder to judge, so that both give the same
- *  bytes and the same errors: a stream is good as long as it fills the output. */
-function tryNative(unpack: NativeUnpack, input: Uint8Array, output: Uint8Array): boolean {
-  try {
-    const bytes = unpack(input, {
-      chunkSize: Math.min(output.length + spareBytes, largestPiece),
-      maxOutputLength: output.length,
-    })
-    if (bytes.length !== output.length) return false
-    output.set(bytes)
-    return true
-  } catch {
-    return false
+/** Whether the stream filled the output; undefined after an error. */
+function fill(stream: ZlibStream, input: Uint8Array, output: Uint8Array): boolean | undefined {
+  stream.reset()
+  // Not "finish", with which a stream that has more to give is an error. (zstd's decoder does not look at it.)
+  const result = stream.write(constants.Z_SYNC_FLUSH, input, output)
+  return result === undefined ? undefined : result.written === output.length
+}
+
+/** The reused decoders. For tests, otherwise used here alone. */
+export const decoders: Record<PackedCodec, ReusedStream> = {
+  deflate: new ReusedStream(createInflateRaw, (stream) => unpacksSample(stream, deflateRawSync(sample))),
+  zlib: new ReusedStream(createInflate, (stream) => unpacksSample(stream, deflateSync(sample))),
+  zstd: new ReusedStream(createZstdDecompress, (stream) => unpacksSample(stream, zstdCompressSync(sample))),
+}
+
+/** Whatever the native decoder refuses, or gives too little of, is for the portable one to judge, so that errors are the same everywhere and a stream is good as
+ *  long as it fills the output. */
+function unpacker(codec: PackedCodec, decoder: ReusedStream | undefined): Unpack {
+  return (input, output) => {
+    const stream = input.length === 0 || output.length === 0 ? undefined : decoder?.get()
+    const done = stream === undefined ? unpackOneShot(codec, input, output) : fill(stream, input, output)
+    if (done === true) return
+    if (done === undefined) decoder?.drop()
+    portableCodecs[codec]?.unpack(input, output)
   }
 }
 
-const unpackDeflate: Unpack = (input, output) => {
-  if (!tryNative(inflateRawSync, input, output)) inflateRaw(input, output)
+/** Packs a unit into `output`, which has room for what does not shrink. Returns the bytes; undefined when the stream is to be given up. */
+function deflateInto(stream: ZlibStream, input: Uint8Array, output: Uint8Array): number | undefined {
+  stream.reset()
+  return whole(stream.write(constants.Z_FINISH, input, output), output)
 }
 
-const unpackZlib: Unpack = (input, output) => {
-  if (!tryNative(inflateSync, input, output)) inflateZlib(input, output)
+function zstdInto(stream: ZlibStream, input: Uint8Array, output: Uint8Array): number | undefined {
+  // No reset, which would forget the level: a frame that has ended leaves nothing behind.
+  return whole(stream.write(constants.ZSTD_e_end, input, output), output)
 }
 
-const unpackZstd: Unpack = (input, output) => {
-  // Node refuses what follows the frame: it gets exactly that. Several frames for one unit are the portable decoder's.
-  const length = zstdFrameLength(input)
-  if (length !== undefined && tryNative(zstdDecompressSync, input.subarray(0, length), output)) return
-  zstdDecode(input, output)
+function whole(result: ZlibWrite | undefined, output: Uint8Array): number | undefined {
+  return result?.left === 0 && result.written < output.length ? result.written : undefined
 }
 
-const packDeflate: Pack = (input, limit) => {
-  const packed = deflateRawSync(input, {
-    level: deflateLevel,
-    windowBits: deflateWindowBits,
-    memLevel: 9,
-    chunkSize: Math.min(input.length + 16 * spareBytes, largestPiece),
-  })
-  return packed.length < limit ? packed : undefined
+const compressors = {
+  deflate: new ReusedStream(
+    () => createDeflateRaw(deflateOptions),
+    (stream) => packsSample('deflate', () => deflateInto(stream, sample, sampleOutput)),
+  ),
+  zstd: new ReusedStream(
+    () => createZstdCompress(zstdOptions),
+    (stream) => packsSample('zstd', () => zstdInto(stream, sample, sampleOutput)),
+  ),
 }
 
-const packZstd: Pack = (input, limit) => {
-  const packed = zstdCompressSync(input, {
-    params: {
-      [constants.ZSTD_c_compressionLevel]: zstdLevel,
-      [constants.ZSTD_c_contentSizeFlag]: 1,
-      [constants.ZSTD_c_checksumFlag]: 0,
-    },
-    chunkSize: Math.min(input.length + 16 * spareBytes, largestPiece),
-  })
-  return packed.length < limit ? packed : undefined
+let room = new Uint8Array(0)
+
+/** The bytes of a packed unit, valid until the next call. `reuse: false` is for tests. */
+export function packView(codec: 'deflate' | 'zstd', input: Uint8Array, reuse = true): Uint8Array {
+  const stream = reuse && input.length > 0 ? compressors[codec].get() : undefined
+  // Neither library makes anything longer by more than 1/128 and a header.
+  const most = input.length + (input.length >> 7) + 1024
+  if (stream !== undefined) {
+    if (room.length < most) room = new Uint8Array(most)
+    const length = (codec === 'deflate' ? deflateInto : zstdInto)(stream, input, room)
+    if (length !== undefined) return room.subarray(0, length)
+    compressors[codec].drop()
+  }
+  return codec === 'deflate' ? deflateOneShot(input, deflateOptions) : zstdOneShot(input, zstdOptions)
+}
+
+function packer(codec: 'deflate' | 'zstd', reuse: boolean): Pack {
+  return (input, limit) => {
+    const packed = packView(codec, input, reuse)
+    return packed.length < limit ? packed.slice() : undefined
+  }
 }
 
 /** Deflate, zlib and zstd by Node's own libraries. `unpack` fills `output` and ignores what follows the stream; `pack` writes what QEMU reads (deflate in
  *  a 4 KiB window; zstd with the content size, without a checksum). zlib is only unpacked.
  *  @throws MoraineError from `unpack`: `corrupt`; `unsupported` for streams that need a dictionary. */
 export const nodeCodecs: Codecs = {
-  deflate: { unpack: unpackDeflate, pack: packDeflate },
-  zlib: { unpack: unpackZlib },
-  zstd: { unpack: unpackZstd, pack: packZstd },
+  deflate: { unpack: unpacker('deflate', decoders.deflate), pack: packer('deflate', true) },
+  zlib: { unpack: unpacker('zlib', decoders.zlib) },
+  zstd: { unpack: unpacker('zstd', decoders.zstd), pack: packer('zstd', true) },
+}
+
+/** The same by public functions only: what `nodeCodecs` becomes on a Node that is made differently. For tests. */
+export const oneShotCodecs: Codecs = {
+  deflate: { unpack: unpacker('deflate', undefined), pack: packer('deflate', false) },
+  zlib: { unpack: unpacker('zlib', undefined) },
+  zstd: { unpack: unpacker('zstd', undefined), pack: packer('zstd', false) },
 }

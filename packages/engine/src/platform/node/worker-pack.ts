@@ -2,14 +2,13 @@
 import { isZero } from '../../bytes/zero.ts'
 import { MoraineError } from '../../core/index.ts'
 import type { PackInput, PackOutput, PackSource } from '../worker-pool.ts'
-import { nodeCodecs } from './codecs.ts'
+import { packView } from './codecs.ts'
 import { readFully } from './worker-files.ts'
 
 /** Packs units as `PackInput` says.
  *  @throws MoraineError `io`, `unsupported` for a codec that cannot pack, `invalid` for a buffer that is too small. */
 export function packUnits({ codec, unitBytes, buffer, units, source, keepZeros }: PackInput): PackOutput {
-  const pack = nodeCodecs[codec]?.pack
-  if (pack === undefined) throw new MoraineError('unsupported', `no codec to pack ${codec} with`)
+  if (codec === 'zlib') throw new MoraineError('unsupported', `no codec to pack ${codec} with`)
   if (buffer.byteLength < units * unitBytes) throw new MoraineError('invalid', 'the buffer is smaller than its units')
   const bytes = new Uint8Array(buffer, 0, units * unitBytes)
   if (source !== undefined) readSegments(source, bytes)
@@ -19,8 +18,8 @@ export function packUnits({ codec, unitBytes, buffer, units, source, keepZeros }
     const start = unit * unitBytes
     const content = bytes.subarray(start, start + unitBytes)
     if (keepZeros !== true && isZero(content)) continue
-    const packed = pack(content, unitBytes)
-    if (packed === undefined) {
+    const packed = packView(codec, content)
+    if (packed.length >= unitBytes) {
       bytes.copyWithin(filled, start, start + unitBytes)
       filled += unitBytes
       lengths[unit] = -1
