@@ -54,7 +54,8 @@ export async function clearRange(
   return rest
 }
 
-async function clearCluster(disk: WritableQcow2Disk, guest: number, how: ClearMode): Promise<void> {
+/** Clears one cluster by its entry alone. */
+export async function clearCluster(disk: WritableQcow2Disk, guest: number, how: ClearMode): Promise<void> {
   const { writer } = disk
   const { geometry, header } = disk.image
   const place = await writer.entryOf(guest)

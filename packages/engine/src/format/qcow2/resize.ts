@@ -2,7 +2,7 @@
 
 import { divideUp, roundUp } from '../../bytes/integers.ts'
 import type { ByteStore, Preallocation } from '../../core/index.ts'
-import { dropClusters } from './clear.ts'
+import { clearCluster, dropClusters } from './clear.ts'
 import { fault, hasDataFile, hasRawDataFile } from './image.ts'
 import type { WritableQcow2Disk } from './writable-disk.ts'
 import { linkPiece, placeAdjacent, placeRequest } from './write-request.ts'
@@ -39,6 +39,10 @@ export async function resizeImage(
     return
   }
   const { l2Cover, clusterSize } = image.geometry
+  const covers = disk.parent !== undefined && disk.parent.size > old && size > old
+  if (covers && image.header.version < 3) {
+    throw refuse('Failed to zero out new clusters: Operation not supported', 'size')
+  }
   await writer.growL1(Math.ceil(size / l2Cover))
   // A data file that is a raw image by itself has every cluster in its place from the start.
   const mode = preallocation === 'off' && hasRawDataFile(image) ? 'metadata' : preallocation
@@ -48,6 +52,7 @@ export async function resizeImage(
   } else if (mode !== 'off') {
     await preallocateData(disk, roundUp(old, clusterSize), size, mode)
   }
+  if (covers) await coverParent(disk, old, size)
   await writer.writeBack()
   await writer.writeSize(size)
 }
@@ -103,22 +108,35 @@ async function preallocateData(
   )
 }
 
+/** Makes what a disk gains read as zeros where a longer parent would show through, as QEMU does. */
+async function coverParent(disk: WritableQcow2Disk, old: number, size: number): Promise<void> {
+  const { clusterSize } = disk.image.geometry
+  const whole = roundUp(old, clusterSize)
+  await writeZeros(disk, old, Math.min(whole, size))
+  for (let guest = whole; guest < size; guest += clusterSize) await clearCluster(disk, guest, 'zero-keep')
+}
+
+/** Writes zeros into a part of one cluster, keeping the rest of it. */
+async function writeZeros(disk: WritableQcow2Disk, from: number, to: number): Promise<void> {
+  const { writer, image } = disk
+  if (to <= from || (await disk.readsAsZero(from, to - from))) return
+  const pieces = await placeRequest(writer, disk.map, from, to - from)
+  for (const piece of pieces) {
+    const whole = new Uint8Array(piece.to - piece.from)
+    await disk.readBefore(piece.from, whole)
+    whole.fill(0, piece.guest - piece.from, piece.guest - piece.from + piece.length)
+    await (image.data as ByteStore).write(piece.host - (piece.guest - piece.from), whole)
+    await linkPiece(writer, piece)
+  }
+}
+
 async function shrinkImage(disk: WritableQcow2Disk, size: number): Promise<void> {
   const { writer, image } = disk
   const { clusterSize, l2Cover } = image.geometry
   const old = image.size
   const from = roundUp(size, clusterSize)
   // The last cluster keeps no bytes past the end, lest they come back when the disk grows again.
-  if (from > size && !(await disk.readsAsZero(size, Math.min(from, old) - size))) {
-    const pieces = await placeRequest(writer, disk.map, size, Math.min(from, old) - size)
-    for (const piece of pieces) {
-      const whole = new Uint8Array(piece.to - piece.from)
-      await disk.readBefore(piece.from, whole)
-      whole.fill(0, piece.guest - piece.from, piece.guest - piece.from + piece.length)
-      await (image.data as ByteStore).write(piece.host - (piece.guest - piece.from), whole)
-      await linkPiece(writer, piece)
-    }
-  }
+  await writeZeros(disk, size, Math.min(from, old))
   await dropClusters(disk, from, roundUp(old, clusterSize))
   await writer.writeSize(size)
   const keep = Math.ceil(size / l2Cover)

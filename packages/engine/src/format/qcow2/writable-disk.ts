@@ -226,6 +226,8 @@ export class WritableQcow2Disk extends Qcow2Disk implements WritableDisk {
       this.exclusive(async () => {
         await this.#bitmaps.mark(offset, Math.min(clusterSize, this.size - offset))
         await this.#packed.write(offset, packed)
+        // It may lie where another packed cluster lay.
+        this.forgetUnpacked()
       }),
     )
   }
