@@ -12,6 +12,8 @@ import type { Repairer } from './repair.ts'
 
 /** Entries of tables looked at once more only to say again what is wrong with them. */
 const mostAgain = 8 * 1024 * 1024
+/** L2 tables that begin inside a cluster are followed only so often: each of them may overlap all others. */
+const mostUnaligned = 1024
 
 /** Looks at every flag of the active tables, and corrects them with a `repairer`. */
 export async function checkCopied(
@@ -30,19 +32,18 @@ class CopiedCheck {
   readonly #findings: Findings
   readonly #repairer: Repairer | undefined
   readonly #stored: StoredTable
-  readonly #verb: string
   readonly #tables = new TableSet()
   /** Tables with findings: how many. */
   readonly #noisy = new Map<number, number>()
   readonly #changedL1: number[] = []
   #again = 0
+  #unaligned = 0
 
   constructor(image: Qcow2Image, findings: Findings, repairer: Repairer | undefined, stored: StoredTable) {
     this.#image = image
     this.#findings = findings
     this.#repairer = repairer
     this.#stored = stored
-    this.#verb = repairer === undefined ? 'ERROR' : 'Repairing'
   }
 
   async run(signal: AbortSignal | undefined): Promise<void> {
@@ -55,8 +56,8 @@ class CopiedCheck {
       (index) => {
         const offset = this.#tableOf(index)
         if (offset === 0) return tablePlan.pass
-        // A table that begins inside a cluster cannot be told from data; its own entry is damage enough.
-        if (offset >= file.size || offset % clusterSize !== 0) return tablePlan.bare
+        if (offset >= file.size) return tablePlan.bare
+        if (offset % clusterSize !== 0) return this.#unaligned++ < mostUnaligned ? offset : tablePlan.bare
         return this.#tables.visit(offset / clusterSize) === 0 ? offset : tablePlan.bare
       },
       (index, bytes) => this.#checkEntry(index, bytes),
@@ -81,7 +82,8 @@ class CopiedCheck {
     if (count === undefined) return
     if ((count === 1) !== upper >= entry.copied) {
       const words = hex64(upper, view.getUint32(index * 8 + 4))
-      this.#found(`OFLAG_COPIED L2 cluster: l1_index=${index} l1_entry=${words} refcount=${count}`)
+      const digits = await this.#stored.digitsOf(this.#image, Math.floor(offset / clusterSize))
+      this.#found(`OFLAG_COPIED L2 cluster: l1_index=${index} l1_entry=${words} refcount=${digits}`, this.#repairer)
       if (this.#repairer !== undefined) {
         view.setUint32(index * 8, flagged(upper, count === 1))
         this.#changedL1.push(index)
@@ -91,9 +93,9 @@ class CopiedCheck {
     else if (offset < this.#image.file.size && offset % clusterSize === 0) await this.#checkAgain(offset)
   }
 
-  #found(words: string): void {
-    this.#findings.corruption(`${this.#verb} ${words}`)
-    if (this.#repairer === undefined) return
+  #found(words: string, repairer: Repairer | undefined): void {
+    this.#findings.corruption(`${repairer === undefined ? 'ERROR' : 'Repairing'} ${words}`)
+    if (repairer === undefined) return
     this.#findings.corruptions--
     this.#findings.corruptionsFixed++
   }
@@ -102,6 +104,8 @@ class CopiedCheck {
     const { geometry } = this.#image
     const { clusterSize, l2EntrySize, extended } = geometry
     const dataFile = hasDataFile(this.#image)
+    // A table that begins inside a cluster may be anything, the guest's data too; its own entry is damage enough.
+    const repairer = offset % clusterSize === 0 ? this.#repairer : undefined
     const view = viewOf(bytes)
     let from = -1
     let to = 0
@@ -121,8 +125,9 @@ class CopiedCheck {
       }
       if (count === undefined || (count === 1) === copied) continue
       faults++
-      this.#found(`OFLAG_COPIED data cluster: l2_entry=${hex64(upper, lower)} refcount=${count}`)
-      if (this.#repairer === undefined) continue
+      const digits = dataFile ? '1' : await this.#stored.digitsOf(this.#image, Math.floor(host / clusterSize))
+      this.#found(`OFLAG_COPIED data cluster: l2_entry=${hex64(upper, lower)} refcount=${digits}`, repairer)
+      if (repairer === undefined) continue
       view.setUint32(at, flagged(upper, count === 1))
       if (from < 0) from = at - (at % 512)
       to = at + l2EntrySize
@@ -130,7 +135,7 @@ class CopiedCheck {
     if (faults > 0) this.#noisy.set(offset, faults)
     if (from >= 0) {
       const end = Math.min(bytes.length, Math.ceil(to / 512) * 512)
-      await this.#repairer?.writeTable(offset + from, bytes.slice(from, end), 'active L2 table')
+      await repairer?.writeTable(offset + from, bytes.slice(from, end), 'active L2 table')
     }
   }
 

@@ -24,6 +24,8 @@ export class ReferenceCounts {
   /** Told of references that do not fit into the image's width any more. */
   onOverflow: (cluster: number, times: number) => void = () => {}
   readonly #aside = new Map<number, number>()
+  /** The array holds something; filling a fresh one would only cost time. */
+  #used = false
   /** Windows (by number) in which there is something to count; those before and after the present one. */
   readonly #touched: Uint8Array
 
@@ -32,7 +34,7 @@ export class ReferenceCounts {
     this.#image = image
     const { refcountBits } = image.geometry
     // One more than there are: a range may run past the end of the file by less than a cluster.
-    const room = Math.max(4096, Math.floor(bytes / (wide ? 4 : 2) / 64) * 64)
+    const room = Math.max(64, Math.floor(bytes / (wide ? 4 : 2) / 64) * 64)
     const window = Math.min(clusters + 1, room)
     this.values = wide ? new Uint32Array(window) : new Uint16Array(window)
     this.length = window
@@ -52,7 +54,8 @@ export class ReferenceCounts {
 
   /** Begins to count the clusters of a window. */
   move(window: number): void {
-    this.values.fill(0)
+    if (this.#used) this.values.fill(0)
+    this.#used = true
     this.#aside.clear()
     this.base = window * this.length
   }

@@ -97,8 +97,20 @@ export class EntryCounter {
       if (index >= 0 && index < length) {
         const value = values[index] as number
         // The flag for COPIED is the one above the flag for its absence, and COPIED is the topmost bit.
-        if ((value & mask) < cap) values[index] = (value + 1) | (flag << (upper >>> 31))
-        else this.#counts.add(cluster, 1, flag << (upper >>> 31))
+        const own = flag << (upper >>> 31)
+        if ((value & mask) < cap) values[index] = (value + 1) | own
+        else this.#counts.add(cluster, 1, own)
+        if (extended) continue
+        // Most clusters lie in a row and are met for the first time: only the entry before has to be looked at closely.
+        const stop = Math.min(at + (Math.min(clusters - cluster, length - index) - 1) * 8, bytes.length - 8)
+        const start = at
+        for (let expected = lower + clusterSize, i = index + 1; at < stop; expected += clusterSize, i++) {
+          if (view.getUint32(at + 12) !== expected || view.getUint32(at + 8) !== upper || values[i] !== 0) break
+          values[i] = 1 | own
+          at += 8
+        }
+        allocated += (at - start) >>> 3
+        next += (at - start) >>> 3
       } else {
         this.#counts.miss(cluster)
       }
@@ -241,7 +253,9 @@ export class EntryCounter {
       )
       return undefined
     }
-    return { ...readPackedSpan(upper, lower, clusterBits), hex }
+    // The length does not depend on the upper bits of an offset that no number holds.
+    const { length } = readPackedSpan(upper & ~(2 ** shift - 1), lower, clusterBits)
+    return { offset: readPackedSpan(upper, lower, clusterBits).offset, length, hex }
   }
 }
 

@@ -91,7 +91,6 @@ export async function checkImageFile(
 /** The part of a check that is about reference counts. */
 class Qcow2Check {
   readonly #image: Qcow2Image
-  readonly #store: ByteStore | undefined
   readonly #options: CheckOptions
   readonly #snapshots: CheckedSnapshots
   /** What the walk found. */
@@ -111,7 +110,6 @@ class Qcow2Check {
 
   constructor(image: Qcow2Image, store: ByteStore | undefined, options: CheckOptions, snapshots: CheckedSnapshots) {
     this.#image = image
-    this.#store = store
     this.#options = options
     this.#snapshots = snapshots
     this.findings = new Findings(options.report)
@@ -223,17 +221,22 @@ class Qcow2Check {
     used?: UsedClusters
   }): Promise<{ findings: Findings; rebuild: boolean; unreadable: boolean }> {
     const findings = new Findings(this.#options.report)
-    const store = this.#store
+    const { repairer: writer } = this
     const comparison = new CountComparison(this.#image, this.#stored, this.#counts, findings, {
       // Where the walk met damage, what seems to be free may be all that is left of something.
       fix:
-        how.fix === undefined || store === undefined
+        how.fix === undefined || writer === undefined
           ? undefined
-          : { store, ...how.fix, discard: this.#walkFindings.corruptions === 0 },
+          : {
+              ...how.fix,
+              store: writer.store,
+              discard: this.#walkFindings.corruptions === 0,
+              guard: (block) => writer.guardBlock(block),
+            },
       marking: this.#options.repair === 'leaks',
       signal: this.#options.signal,
     })
-    const repairer = how.repairing === true ? this.repairer : undefined
+    const repairer = how.repairing === true ? writer : undefined
     for (let window = 0; window < this.#counts.windows; window++) {
       const loaded = await this.#load(window, {
         entries: how.report && window === 0,

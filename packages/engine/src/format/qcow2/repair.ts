@@ -13,7 +13,7 @@ import { RefcountReader } from './refcount-reader.ts'
 import { Refcounts } from './refcounts.ts'
 
 /** A kind of table whose own writes need no protection from itself. */
-type Ignored = 'active L1 table' | 'active L2 table' | 'inactive L2 table'
+type Ignored = 'active L1 table' | 'active L2 table' | 'inactive L2 table' | 'refcount block'
 
 /** The writing side of a repair. */
 export class Repairer {
@@ -65,6 +65,12 @@ export class Repairer {
     await this.store.write(offset, bytes)
   }
 
+  /** Refuses to write a refcount block whose cluster is other metadata too.
+   *  @throws MoraineError `corrupt`. */
+  guardBlock(offset: number): Promise<void> {
+    return this.#guard(offset, this.image.geometry.clusterSize, 'refcount block')
+  }
+
   /** Refuses to write a table over other metadata, and marks the image as corrupt then, as QEMU does. */
   async #guard(offset: number, length: number, ignored: Ignored): Promise<void> {
     const what = await this.#overlap(offset, length, ignored)
@@ -104,8 +110,10 @@ export class Repairer {
         if (table !== 0 && meets(table, clusterSize)) return 'active L2 table'
       }
     }
-    for (const block of await RefcountReader.readTable(this.image)) {
-      if (block > 0 && meets(block, clusterSize)) return 'refcount block'
+    if (ignored !== 'refcount block') {
+      for (const block of await RefcountReader.readTable(this.image)) {
+        if (block > 0 && meets(block, clusterSize)) return 'refcount block'
+      }
     }
     const { bitmaps } = header
     const vouched = (header.autoclearFeatures & autoclear.bitmaps) !== 0n
