@@ -61,6 +61,9 @@ export interface ConversionPlan {
 
 const maxSparse = 16 * 1024 * 1024
 
+/** More requests to a file of this host only fill the processor's caches. */
+const localRequests = 4
+
 /** Most extents that a plan remembers: more are asked for again on each walk. */
 const rememberedExtents = 65_536
 
@@ -187,7 +190,7 @@ async function runCopy(
       },
       sparse,
       isZero: request.targetIsZero ?? (sparse > 0 && !overBacking && newReadsAsZeros(target, request)),
-      requests: request.requests ?? 8,
+      requests: Math.min(request.requests ?? 8, isLocal(source) ? localRequests : 16),
       ordered: request.outOfOrder !== true,
       offload: request.copyOffload === true || (sparse === 0 && request.salvage !== true),
       salvage: request.salvage === true ? (request.warn ?? (() => {})) : undefined,
@@ -196,6 +199,13 @@ async function runCopy(
     run,
   )
   await target.flush()
+}
+
+function isLocal(source: Disk): boolean {
+  for (let disk: Disk | undefined = source; disk !== undefined; disk = disk.parent) {
+    if (disk.file.descriptor === undefined) return false
+  }
+  return true
 }
 
 function packedUnit(target: WritableDisk): number {
