@@ -26,7 +26,7 @@ import { ReusedStream, type ZlibStream, type ZlibWrite } from './zlib-stream.ts'
  *  and an ext4 of 600 MB: level 3 gives 6 % larger files at 89 MB/s, 4: 3 to 4 % at 82 MB/s, 5: 2 to 3 % at 67 MB/s, 6: 2 % at 57 MB/s. */
 const deflateOptions: ZlibOptions = { level: 4, windowBits: 12, memLevel: 9 }
 
-/** Against `qemu-img convert -c` (level 3, 160 MB/s): level 1 gives 4 % larger files at 303 MB/s, 2: 1 % at 282 MB/s, 3: as large at 236 MB/s. As QEMU writes
+/** Against `qemu-img convert -c` (level 3, 160 MB/s): level 1 gives 4 % larger files at 303 MB/s, 2: 1 to 2 % at 282 MB/s, 3: as large at 236 MB/s. As QEMU writes
  *  frames: with the content size, without a checksum. */
 const zstdOptions: ZstdOptions = {
   params: {
