@@ -2,8 +2,7 @@
 import { isZero } from '../bytes/zero.ts'
 
 /** Node's memcmp, six times as fast as a loop; undefined in browsers. */
-const compareAll: ((a: Uint8Array, b: Uint8Array) => number) | undefined =
-  typeof Buffer === 'undefined' ? undefined : Buffer.compare
+const compareAll = (globalThis as { Buffer?: { compare(a: Uint8Array, b: Uint8Array): number } }).Buffer?.compare
 
 /** Bytes that are looked at together before the place is sought byte by byte. */
 const blockBytes = 4096
