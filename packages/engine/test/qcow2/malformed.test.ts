@@ -124,14 +124,12 @@ describeWith(['qemu-img'], 'malformed qcow2 images as QEMU sees them', () => {
         .toBe(theirs)
     }
     if (differs.check === undefined) {
-      const theirs = await qemuCheck(file, 'qcow2')
+      const theirs = await qemuCheck(file, 'qcow2', undefined, settings)
       const ours = await engine.run({ op: 'check', file })
       expect
         .soft(counters(ours), `check; QEMU: ${theirs?.stderr.slice(0, 300)}`)
         .toEqual(
-          theirs === undefined || theirs.code === 1
-            ? 'an error'
-            : [theirs.corruptions ?? 0, theirs.leaks ?? 0, theirs['check-errors']],
+          theirs === undefined ? 'an error' : [theirs.corruptions ?? 0, theirs.leaks ?? 0, theirs['check-errors']],
         )
     }
   })

@@ -126,15 +126,10 @@ export async function qemuCheck(
   file: string,
   format: string,
   repair?: 'leaks' | 'all',
+  settings?: RunSettings,
 ): Promise<(QemuCheck & { stderr: string }) | undefined> {
-  const result = await tryQemuImg([
-    'check',
-    '--output=json',
-    '-f',
-    format,
-    ...(repair === undefined ? ['-U'] : ['-r', repair]),
-    file,
-  ])
+  const how = repair === undefined ? ['-U'] : ['-r', repair]
+  const result = await tryQemuImg(['check', '--output=json', '-f', format, ...how, file], settings)
   if (result.stdout.trim() === '') return undefined
   return { ...(JSON.parse(result.stdout) as QemuCheck), code: result.code, stderr: result.stderr }
 }

@@ -12,6 +12,7 @@ const withSnapshots: Qcow2Spec = {
   ],
 }
 
+const pastNumbers = 'an offset past 2^53 − 1 counts as not aligned; QEMU gives up, or looks there'
 const pastEnd = 'QEMU takes the zeros past the end of the file for snapshots'
 
 /** The first snapshot's entry bent: `at` is where it stands. */
@@ -30,6 +31,7 @@ const snapshotRows: Row[] = [
     name: 'snapshot L1 table at 2^64 - 4096',
     make: snapshot((image, at) => image.setU64(at, 0xffff_ffff_ffff_f000n)),
     snapshots: ['corrupt', 'snapshot 1'],
+    differs: { check: pastNumbers },
   },
   {
     name: 'snapshot L1 table of 2^32 - 1 entries',
@@ -54,6 +56,7 @@ const snapshotRows: Row[] = [
   {
     name: 'snapshot with an empty id and name',
     make: snapshot((image, at) => image.setU16(at + 12, 0).setU16(at + 14, 0)),
+    differs: { check: pastNumbers },
   },
   {
     name: 'snapshot with 1025 bytes of extra data',
@@ -230,7 +233,7 @@ const bitmapRows: Row[] = [
   {
     name: 'bitmap directory past the end of the file',
     make: bent((image) => image.setU64((image.at.extensions[0x23852875] ?? 0) + 24, 1n << 40n), withBitmaps),
-    open: ['invalid', 'bitmap directory: size'],
+    open: ['invalid', 'bitmap directory: name_size'],
   },
   {
     name: 'bitmap directory shorter than its count',
@@ -252,8 +255,12 @@ const over = (name: string | Uint8Array, format?: string): Qcow2Image =>
   buildQcow2({ ...plain, backing: { name, ...(format === undefined ? {} : { format }) } })
 
 const loop: Row['open'] = ['invalid', 'backing file']
-/** Opening is refused; info and check look at the image alone. */
-const alone = { info: 'works', check: 'works' } as const
+/** Opening is refused; info and check look at the image alone. QEMU's check opens what lies under it too. */
+const alone = {
+  info: 'works',
+  check: 'works',
+  differs: { check: 'the image is checked without what lies under it' },
+} as const
 
 const selfData = 'QEMU reads the image itself as its data; here no image stands twice in a chain'
 
@@ -343,7 +350,7 @@ const chainRows: Row[] = [
     make: () => ({ 'image.qcow2': over('json:{"driver":"null-co"}') }),
     open: ['unsupported', 'protocol'],
     ...alone,
-    differs: { open: 'QEMU has a null-co driver' },
+    differs: { ...alone.differs, open: 'QEMU has a null-co driver' },
   },
   {
     name: 'a backing file of an unknown protocol',
@@ -365,19 +372,19 @@ const chainRows: Row[] = [
     },
     open: ['limit', 'chain depth'],
     ...alone,
-    differs: { open: 'the depth of a chain is bounded' },
+    differs: { ...alone.differs, open: 'the depth of a chain is bounded' },
   },
   {
     name: 'a data file that is not there',
     make: () => ({ 'image.qcow2': buildQcow2({ ...plain, clusters: {}, dataFile: { name: 'absent' } }) }),
     open: ['missing', undefined],
-    ...alone,
+    info: 'works',
   },
   {
     name: 'a data file without a name',
     make: () => ({ 'image.qcow2': buildQcow2({ ...plain, clusters: {}, dataFile: {} }) }),
     open: ['missing', 'data file'],
-    ...alone,
+    info: 'works',
   },
   {
     name: 'a data file that is the image itself',
@@ -389,7 +396,7 @@ const chainRows: Row[] = [
       }),
     }),
     open: ['invalid', 'data-file'],
-    ...alone,
+    info: 'works',
     differs: { open: selfData, read: selfData, check: selfData },
   },
   {
