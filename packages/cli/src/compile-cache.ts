@@ -6,7 +6,17 @@ import { join } from 'node:path'
 /** Turns Node's compile cache on, in the user's own cache folder: a folder that others can write to would let them plant code. NODE_COMPILE_CACHE and
  *  NODE_DISABLE_COMPILE_CACHE are respected. */
 export function keepCompiledCode(): void {
+  const folder = cacheFolder()
+  if (folder !== undefined) enableCompileCache(join(folder, 'moraine', 'compiled'))
+}
+
+function cacheFolder(): string | undefined {
   const cache = process.env.XDG_CACHE_HOME
-  const folder = cache?.startsWith('/') ? cache : join(homedir(), '.cache')
-  enableCompileCache(join(folder, 'moraine', 'compiled'))
+  if (cache?.startsWith('/')) return cache
+  try {
+    return join(homedir(), '.cache')
+  } catch {
+    // A user without a home, as in some containers: do without.
+    return undefined
+  }
 }

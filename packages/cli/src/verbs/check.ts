@@ -73,10 +73,11 @@ export const verb = defineVerb({
     if (checked === undefined) throw new Failure(`Unknown driver '${disk.format}'`)
     const display = await showProgress(context, {
       percent: false,
-      quiet: values.quiet || json,
+      quiet: values.quiet,
       mode: values.progress,
       step: 1,
       operation: 'check',
+      outputTaken: json,
     })
     const check = (kind: Repair): Promise<CheckResult> =>
       checkImage(checked, disk, {
