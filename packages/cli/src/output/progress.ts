@@ -132,6 +132,7 @@ class JsonDisplay implements ProgressDisplay {
   private readonly operation: string
   private last: Progress = { done: 0, total: 0 }
   private lineAt = Number.NEGATIVE_INFINITY
+  private said = ''
 
   constructor(context: Context, operation: string) {
     this.context = context
@@ -156,7 +157,10 @@ class JsonDisplay implements ProgressDisplay {
 
   private line(finished = false): void {
     const percent = finished ? 100 : Math.round(percentOf(this.last) * 100) / 100
-    this.context.err.write(`${JSON.stringify({ operation: this.operation, ...this.last, percent })}\n`)
+    const text = `${JSON.stringify({ operation: this.operation, ...this.last, percent })}\n`
+    if (text === this.said) return
+    this.said = text
+    this.context.err.write(text)
     this.context.err.flush()
   }
 }
