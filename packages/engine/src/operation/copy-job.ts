@@ -9,6 +9,9 @@ import {
 } from '../core/index.ts'
 import { type Cut, cutSegments, type Segment } from './segments.ts'
 
+/** Most tasks that a copy has workers do at once. It bounds the workers that start, each some 25 MiB, by what a process may take (192 MiB). */
+export const workerTasks = 6
+
 /** Everything that a copy needs to know. */
 export interface CopyJob {
   source: Disk

@@ -11,7 +11,7 @@ import {
 } from '../core/index.ts'
 import type { PackOutput, PackSource, WorkerPool } from '../platform/worker-pool.ts'
 import { BufferPool } from './buffers.ts'
-import type { CopyJob, Counter } from './copy-job.ts'
+import { type CopyJob, type Counter, workerTasks } from './copy-job.ts'
 import { Pipeline } from './pipeline.ts'
 import { readSegment, salvageSegment } from './read-segment.ts'
 import { cutSegments, type Segment } from './segments.ts'
@@ -28,8 +28,7 @@ const inlineBytes = 2 * 1024 * 1024
 export async function copyPacked(job: CopyJob, counter: Counter, run: RunOptions): Promise<void> {
   const pool: WorkerPool | undefined =
     job.dataBytes !== undefined && job.dataBytes < inlineBytes ? undefined : workers()
-  // As many tasks as the workers take, and one to follow for each.
-  const pipeline = new Pipeline(pool === undefined ? job.requests : pool.size * 2 + 2, run.signal)
+  const pipeline = new Pipeline(pool === undefined ? job.requests : workerTasks, run.signal)
   const packer = new Packer(job, pipeline, pool)
   const throttle = job.rate === undefined ? undefined : new Throttle(job.rate)
   try {

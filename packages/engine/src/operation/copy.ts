@@ -4,7 +4,7 @@ import { workers } from '#platform'
 import { MoraineError, type RunOptions, throwIfCancelled } from '../core/index.ts'
 import type { WorkerPool } from '../platform/worker-pool.ts'
 import { BufferPool } from './buffers.ts'
-import { type CopyJob, Counter } from './copy-job.ts'
+import { type CopyJob, Counter, workerTasks } from './copy-job.ts'
 import { copyPacked } from './copy-packed.ts'
 import { Pipeline } from './pipeline.ts'
 import { readSegment, salvageSegment } from './read-segment.ts'
@@ -22,7 +22,7 @@ export async function copyDisk(job: CopyJob, run: RunOptions): Promise<void> {
 
 async function copyPlain(job: CopyJob, counter: Counter, run: RunOptions): Promise<void> {
   const pool = poolFor(job)
-  const pipeline = new Pipeline(Math.max(job.requests, pool === undefined ? 0 : pool.size * 2), run.signal)
+  const pipeline = new Pipeline(pool === undefined ? job.requests : Math.max(job.requests, workerTasks), run.signal)
   const copier = new Copier(job, pipeline, pool)
   const throttle = job.rate === undefined ? undefined : new Throttle(job.rate)
   try {
@@ -59,10 +59,14 @@ async function* groups(job: CopyJob, decode: boolean, signal: AbortSignal): Asyn
         group = []
         bytes = 0
       }
-      if (packed) group.push(segment)
-      else
-        for (const piece of job.sparse === 0 ? writtenZeros(segment) : [segment])
-          if (isCopied(job, piece)) yield [piece]
+      if (packed) {
+        group.push(segment)
+        bytes += segment.length
+        continue
+      }
+      for (const piece of job.sparse === 0 ? writtenZeros(segment) : [segment]) {
+        if (isCopied(job, piece)) yield [piece]
+      }
     }
   }
   if (group.length > 0) yield group

@@ -1,6 +1,7 @@
 /** The order and the cuts of writes: what a target's writer allocates follows from them, so they are those of qemu-img. */
 import { expect, it } from 'vitest'
 import { planConversion, raw } from '../../src/index.ts'
+import { cutSegments } from '../../src/operation/segments.ts'
 import { temporaryFolder } from '../support/folder.ts'
 import { describeWith } from '../support/process.ts'
 import { qemuImg } from '../support/qemu.ts'
@@ -47,4 +48,26 @@ describeWith(['qemu-img'], 'the writes of a conversion', () => {
       })
     }
   })
+})
+
+it('counts chunks anew after 2 GiB less a sector, as qemu-img 7.2 does', async () => {
+  const total = 5 * 2 ** 30
+  async function* allData() {
+    yield [{ offset: 0, length: total, allocated: true, data: true, zero: false, depth: 0 }]
+  }
+  const odd: { offset: number; length: number }[] = []
+  let end = 0
+  for await (const batch of cutSegments(allData(), { total, overBacking: false, sourceAlignment: 512 })) {
+    for (const { offset, length } of batch) {
+      expect(offset).toBe(end)
+      end = offset + length
+      if (length !== 2_097_152) odd.push({ offset, length })
+    }
+  }
+  // From the trace of `qemu-img convert -S 0` of a 5 GiB file.
+  expect(odd).toEqual([
+    { offset: 2_145_386_496, length: 2_096_640 },
+    { offset: 4_292_869_632, length: 2_096_640 },
+    { offset: 5_368_708_096, length: 1024 },
+  ])
 })
