@@ -1,4 +1,5 @@
 /** Reading and writing raw images, or a window of one. */
+import { roundUp } from '../../bytes/integers.ts'
 
 import type { Disk } from '../../core/index.ts'
 import {
@@ -17,24 +18,29 @@ import type { OpenContext } from '../format.ts'
 
 const sector = 512
 
-/** Opens `source` as a raw disk. A length that is no multiple of 512 is rounded up, the rest reads as zeros. */
+/** Opens `source` as a raw disk. A length that is no multiple of 512 is rounded up, the rest reads as zeros.
+ *  @throws MoraineError `invalid` for a window that is none (words of QEMU), `denied` when the source cannot be written and shall be. */
 export async function openRaw(source: ByteSource, context: OpenContext): Promise<Disk | WritableDisk> {
   const offset = context.window?.offset ?? 0
-  const asked = context.window?.size
-  if (offset > source.size || (asked !== undefined && offset + asked > source.size)) {
-    throw new MoraineError('invalid', 'the window passes the end of the file', {
-      path: source.name,
-      format: 'raw',
-      field: offset > source.size ? 'offset' : 'size',
-      value: offset > source.size ? offset : asked,
-      rule: `offset + size at most ${source.size}`,
-    })
+  const size = context.window?.size
+  const whole = roundUp(source.size, sector)
+  const fail = (field: string, value: number, reason: string): never => {
+    throw new MoraineError('invalid', reason, { path: source.name, format: 'raw', field, value })
   }
-  if (context.mode === 'read') return new RawDisk(source, offset, asked)
+  if (offset > whole) {
+    fail('offset', offset, `Offset (${offset}) cannot be greater than size of the containing file (${whole})`)
+  }
+  if (size !== undefined && offset + size > whole) {
+    // QEMU writes two blanks before `actual`.
+    const rule = `has to be smaller or equal to the  actual size of the containing file (${whole})`
+    fail('size', size, `The sum of offset (${offset}) and size (${size}) ${rule}`)
+  }
+  if (size !== undefined && size % sector !== 0) fail('size', size, 'Specified size is not multiple of 512')
+  if (context.mode === 'read') return new RawDisk(source, offset, size)
   if (!isStore(source)) {
     throw new MoraineError('denied', 'the source cannot be written', { path: source.name, format: 'raw' })
   }
-  return new WritableRawDisk(source, offset, asked)
+  return new WritableRawDisk(source, offset, size)
 }
 
 class RawDisk implements Disk {
@@ -54,7 +60,7 @@ class RawDisk implements Disk {
   }
 
   get size(): number {
-    return Math.ceil((this.window ?? this.file.size - this.start) / sector) * sector
+    return this.window ?? roundUp(roundUp(this.file.size, sector) - this.start, sector)
   }
 
   /** The file's own descriptor, as long as disk and file offsets are the same. */
@@ -63,10 +69,14 @@ class RawDisk implements Disk {
   }
 
   read(offset: number, into: Uint8Array, signal?: AbortSignal): Promise<void> {
+    const refusal = this.outside(offset, into.length)
+    if (refusal !== undefined) return Promise.reject(refusal)
     return readPadded(this.file, this.start + offset, into, signal)
   }
 
   async *extents(offset: number, length: number, signal?: AbortSignal): AsyncIterable<Extent[]> {
+    const refusal = this.outside(offset, length)
+    if (refusal !== undefined) throw refusal
     const end = offset + length
     const inFile = Math.max(0, Math.min(end, this.file.size - this.start) - offset)
     if (inFile > 0) {
@@ -97,6 +107,19 @@ class RawDisk implements Disk {
   close(): Promise<void> {
     return this.file.close()
   }
+
+  /** The error for a range that leaves the disk: what lies there may be another's, or nobody's yet. */
+  protected outside(offset: number, length: number): MoraineError | undefined {
+    if (offset >= 0 && offset + length <= this.size) return undefined
+    return new MoraineError('io', 'the range passes the end of the disk', {
+      path: this.name,
+      format: 'raw',
+      field: 'offset',
+      value: offset,
+      rule: `offset + ${length} at most ${this.size}`,
+      code: 'EIO',
+    })
+  }
 }
 
 class WritableRawDisk extends RawDisk implements WritableDisk {
@@ -112,14 +135,20 @@ class WritableRawDisk extends RawDisk implements WritableDisk {
   }
 
   write(offset: number, from: Uint8Array, signal?: AbortSignal): Promise<void> {
+    const refusal = this.outside(offset, from.length)
+    if (refusal !== undefined) return Promise.reject(refusal)
     return this.store.write(this.start + offset, from, signal)
   }
 
   zero(offset: number, length: number, mode: ZeroMode, signal?: AbortSignal): Promise<void> {
+    const refusal = this.outside(offset, length)
+    if (refusal !== undefined) return Promise.reject(refusal)
     return this.store.zero(this.start + offset, length, mode, signal)
   }
 
   discard(offset: number, length: number): Promise<void> {
+    const refusal = this.outside(offset, length)
+    if (refusal !== undefined) return Promise.reject(refusal)
     return this.store.discard(this.start + offset, length)
   }
 
@@ -154,6 +183,8 @@ class WritableRawDisk extends RawDisk implements WritableDisk {
   }
 
   async copyFrom(source: ByteSource, sourceOffset: number, offset: number, length: number): Promise<number> {
+    const refusal = this.outside(offset, length)
+    if (refusal !== undefined) throw refusal
     return (await this.store.copyFrom?.(source, sourceOffset, this.start + offset, length)) ?? 0
   }
 }
