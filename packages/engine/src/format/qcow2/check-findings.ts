@@ -1,6 +1,22 @@
 /** What a check finds, counted as QEMU counts it. */
 import type { CheckOptions } from '../format.ts'
 
+/** So many lines are said of one image; a small hostile one could have more to say than fits anywhere. */
+const mostLines = 1_000_000
+
+/** Passes lines on up to a bound. `end` tells how many were left out. */
+export function boundedReport(report: CheckOptions['report']): { report: CheckOptions['report']; end(): void } {
+  let lines = 0
+  return {
+    report(line, level) {
+      if (++lines <= mostLines) report(line, level)
+    },
+    end() {
+      if (lines > mostLines) report(`${lines - mostLines} more lines are left out`, 'error')
+    },
+  }
+}
+
 /** Counters of one part of a check, and the words for each finding. */
 export class Findings {
   readonly #report: CheckOptions['report']

@@ -5,7 +5,7 @@ import { type ByteStore, type Disk, MoraineError } from '../../core/index.ts'
 import type { CheckOptions, CheckResult } from '../format.ts'
 import { checkCopied } from './check-copied.ts'
 import { ReferenceCounts } from './check-counts.ts'
-import { Findings } from './check-findings.ts'
+import { boundedReport, Findings } from './check-findings.ts'
 import { type CheckedSnapshots, readSnapshotsForCheck } from './check-snapshots.ts'
 import { CountComparison, StoredTable } from './check-stored.ts'
 import { ReferenceWalk, type WalkMode } from './check-walk.ts'
@@ -49,6 +49,19 @@ export async function checkQcow2(disk: Disk, options: CheckOptions): Promise<Che
  *  L1 table are not.
  *  @throws MoraineError as `checkQcow2`. */
 export async function checkImageFile(
+  image: Qcow2Image,
+  store: ByteStore | undefined,
+  options: CheckOptions,
+): Promise<CheckResult> {
+  const { report, end } = boundedReport(options.report)
+  try {
+    return await checkWhole(image, store, { ...options, report })
+  } finally {
+    end()
+  }
+}
+
+async function checkWhole(
   image: Qcow2Image,
   store: ByteStore | undefined,
   options: CheckOptions,

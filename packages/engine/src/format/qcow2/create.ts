@@ -89,7 +89,10 @@ async function writeSkeleton(store: ByteStore, header: Header, options: Qcow2Pla
   setU64be(viewOf(bytes), clusterSize, 2 * clusterSize)
   const block = bytes.subarray(2 * clusterSize)
   for (let cluster = 0; cluster < 3; cluster++) setCountAt(block, viewOf(block), options.refcountOrder, cluster, 1)
-  await store.write(0, bytes)
+  // Counts before the header: cut short, there is no image yet.
+  await store.write(clusterSize, bytes.subarray(clusterSize))
+  await store.flush()
+  await store.write(0, bytes.subarray(0, clusterSize))
 }
 
 function creationContext(store: ByteStore, dataStore: ByteStore | undefined): OpenContext {

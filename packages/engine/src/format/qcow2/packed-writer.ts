@@ -76,7 +76,7 @@ export class PackedWriter {
     if (this.#length > 0) await this.#hand()
     await this.#writing
     this.#writing = undefined
-    if (!this.#used || this.#store.kind !== 'file') return
+    if (!this.#used || this.#store.kind === 'device') return
     this.#used = false
     if (this.#store.size % 512 !== 0) await this.#store.resize(Math.ceil(this.#store.size / 512) * 512)
   }

@@ -17,6 +17,19 @@ export interface RefcountMetadataSize {
   tableClusters: number
 }
 
+/** A range of host bytes. */
+export interface HostRange {
+  offset: number
+  length: number
+}
+
+function appendRange(list: HostRange[] | undefined, offset: number, length: number): void {
+  if (list === undefined) return
+  const last = list[list.length - 1]
+  if (last !== undefined && last.offset + last.length === offset) last.length += length
+  else list.push({ offset, length })
+}
+
 /** How many refcount blocks and table clusters count `clusters` clusters and themselves. `generous` leaves room for half a table more. */
 export function refcountMetadataSize(
   clusters: number,
@@ -126,8 +139,9 @@ export class Refcounts extends RefcountReader {
 
   /** Adds `change` to the count of every cluster that the range touches. False when a refcount block had to be made first: nothing was
    *  changed, and whoever chose the range should choose again, since the block may lie in it.
+   *  @param freed clusters whose count became 0 are added here; nobody may allocate before the caller is done with the list.
    *  @throws MoraineError `corrupt` when a count would leave its width. */
-  async update(offset: number, length: number, change: number): Promise<boolean> {
+  async update(offset: number, length: number, change: number, freed?: HostRange[]): Promise<boolean> {
     if (length === 0) return true
     const { clusterSize } = this.image.geometry
     const first = Math.floor(offset / clusterSize)
@@ -147,8 +161,10 @@ export class Refcounts extends RefcountReader {
         const page = found instanceof Promise ? await found : found
         const stop = Math.min(last, cluster + this.perPage - 1 - (cluster % this.perPage))
         for (; cluster <= stop; cluster++) {
-          if (this.#change(page, cluster, change) === 0)
+          if (this.#change(page, cluster, change) === 0) {
+            appendRange(freed, cluster * clusterSize, clusterSize)
             this.freedUpTo = Math.max(this.freedUpTo, (cluster + 1) * clusterSize)
+          }
         }
       }
     } catch (error) {

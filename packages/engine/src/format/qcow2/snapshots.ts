@@ -57,10 +57,10 @@ export class Qcow2Snapshots implements SnapshotStore {
     })
   }
 
-  apply(idOrName: string): Promise<void> {
-    return this.#change(async () => {
-      const { image, writer } = this.#disk
-      const snapshot = findSnapshot(image, idOrName)
+  async apply(idOrName: string): Promise<void> {
+    const { image, writer } = this.#disk
+    const snapshot = findSnapshot(image, idOrName)
+    await this.#change(async () => {
       const taken = await this.#tableOf(snapshot)
       if (snapshot.diskSize !== image.size) {
         if (image.header.version < 3)
@@ -84,10 +84,10 @@ export class Qcow2Snapshots implements SnapshotStore {
     })
   }
 
-  delete(idOrName: string): Promise<void> {
-    return this.#change(async () => {
-      const { image, writer } = this.#disk
-      const snapshot = findSnapshot(image, idOrName)
+  async delete(idOrName: string): Promise<void> {
+    const { image, writer } = this.#disk
+    const snapshot = findSnapshot(image, idOrName)
+    await this.#change(async () => {
       const taken = await this.#tableOf(snapshot)
       await this.#writeTable(image.snapshots.filter((other) => other !== snapshot))
       await countTree(writer, taken, -1)

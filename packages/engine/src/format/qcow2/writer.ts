@@ -8,7 +8,7 @@ import { fault, hasDataFile, L1Table, type Qcow2Image } from './image.ts'
 import { entry, field, incompatible, knownAutoclear, readPackedSpan } from './layout.ts'
 import type { Page } from './metadata-cache.ts'
 import { MetadataGuard } from './metadata-guard.ts'
-import { Refcounts } from './refcounts.ts'
+import { type HostRange, Refcounts } from './refcounts.ts'
 
 /** An L2 entry: where it stands in memory. */
 export interface EntryPlace {
@@ -25,7 +25,7 @@ export class Qcow2Writer {
   readonly guard: MetadataGuard
   readonly #dirtyL1 = new Set<number>()
   /** Ranges that nothing points to any more; their counts drop once the pointers are gone from the file. */
-  #frees: { offset: number; length: number }[] = []
+  #frees: HostRange[] = []
   /** Host bytes from here on were not in the file when it was opened. */
   readonly #cleanFrom: number
   /** The file must be at least this long. */
@@ -122,7 +122,7 @@ export class Qcow2Writer {
   async writeBack(): Promise<void> {
     const { cache, data } = this.image
     if (this.guard.tripped) await this.#markCorrupt()
-    if (this.store.kind === 'file' && this.store.size < this.#reach) await this.store.resize(this.#reach)
+    if (this.store.kind !== 'device' && this.store.size < this.#reach) await this.store.resize(this.#reach)
     await cache.writeBack('refcount', this.store)
     await this.store.flush()
     if (data !== this.image.file && 'flush' in data) await (data as ByteStore).flush()
@@ -134,7 +134,9 @@ export class Qcow2Writer {
     await this.store.flush()
     const frees = this.#frees
     this.#frees = []
-    for (const { offset, length } of frees) await this.refcounts.update(offset, length, -1)
+    const freed: HostRange[] = []
+    for (const { offset, length } of frees) await this.refcounts.update(offset, length, -1, freed)
+    await this.giveBack(freed)
     if (frees.length > 0) await cache.writeBack('refcount', this.store)
   }
 
@@ -144,6 +146,13 @@ export class Qcow2Writer {
     if (header.version < 3 || (header.incompatibleFeatures & incompatible.corrupt) !== 0n) return
     header.incompatibleFeatures |= incompatible.corrupt
     await this.writeFeatures()
+  }
+
+  /** Gives the space of clusters that were just freed back to the host. */
+  async giveBack(freed: readonly HostRange[]): Promise<void> {
+    for (const { offset, length } of freed) {
+      if (offset < this.store.size) await this.store.discard(offset, Math.min(length, this.store.size - offset))
+    }
   }
 
   async #writeL1(): Promise<void> {
@@ -214,7 +223,7 @@ export class Qcow2Writer {
 
   /** Cuts the file behind the last cluster in use. */
   async cutFile(): Promise<void> {
-    if (this.store.kind !== 'file') return
+    if (this.store.kind === 'device') return
     const { clusterSize } = this.image.geometry
     let clusters = Math.ceil(this.store.size / clusterSize)
     for (; clusters > 0; clusters--) {
