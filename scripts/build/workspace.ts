@@ -8,6 +8,7 @@ export interface PackageManifest {
   version: string
   bin?: Record<string, string>
   exports?: Record<string, unknown>
+  imports?: Record<string, unknown>
   dependencies?: Record<string, string>
 }
 

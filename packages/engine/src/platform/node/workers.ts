@@ -1,5 +1,6 @@
 /** A pool of worker threads for work that would keep the event loop busy: packing and unpacking. Workers run synchronous code on descriptors of this
  *  process; what they are handed is copied, or changes hands when it is on the transfer list. */
+import { createRequire } from 'node:module'
 import { availableParallelism } from 'node:os'
 import { Worker } from 'node:worker_threads'
 import { MoraineError, throwIfCancelled } from '../../core/index.ts'
@@ -24,7 +25,7 @@ export function workers(): WorkerPool {
 }
 
 /** A pool of at most `size` workers that run the module at `entry`; it calls `onClose` when it is closed. */
-export function startPool(size: number, entry: URL, onClose: () => void = () => {}): WorkerPool {
+export function startPool(size: number, entry: string | URL, onClose: () => void = () => {}): WorkerPool {
   return new Pool(size, entry, onClose)
 }
 
@@ -38,14 +39,14 @@ interface Task {
 
 class Pool implements WorkerPool {
   readonly size: number
-  readonly #entry: URL
+  readonly #entry: string | URL
   readonly #onClose: () => void
   readonly #hands = new Set<Hand>()
   readonly #waiting: Task[] = []
   #next = 0
   #closed = false
 
-  constructor(size: number, entry: URL, onClose: () => void) {
+  constructor(size: number, entry: string | URL, onClose: () => void) {
     this.size = size
     this.#entry = entry
     this.#onClose = onClose
@@ -125,7 +126,7 @@ class Hand {
   readonly #onGone: (hand: Hand) => void
   #whenIdle: (() => void) | undefined
 
-  constructor(entry: URL, onFree: () => void, onGone: (hand: Hand) => void) {
+  constructor(entry: string | URL, onFree: () => void, onGone: (hand: Hand) => void) {
     this.#onFree = onFree
     this.#onGone = onGone
     // The arguments of this process are not for workers: some (`--input-type`, say) keep them from starting.
@@ -192,11 +193,9 @@ class Hand {
   }
 }
 
-/** The worker's file stands beside this one, in the sources (`.ts`) and in the built package (`.js`). */
-function entry(): URL {
-  return import.meta.url.endsWith('.ts')
-    ? new URL('./worker-main.ts', import.meta.url)
-    : new URL('./worker-main.js', import.meta.url)
+/** The worker's file, by the package's own map: `.ts` in the sources, `.js` in what is built, wherever this module ended up. */
+function entry(): string {
+  return createRequire(import.meta.url).resolve('#worker')
 }
 
 function cancelled(signal: AbortSignal | undefined): MoraineError {
