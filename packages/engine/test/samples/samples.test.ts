@@ -1,0 +1,73 @@
+/** Real images by other vendors' tools: they open, as the format they are, with the size and the bytes that the manifest tells. */
+import { readFileSync } from 'node:fs'
+import { join } from 'node:path'
+import { allFormats, findFormat, isMoraineError, probeFormats } from '@moraine/engine'
+import { openFile } from '@moraine/engine/node'
+import { describe, expect, it } from 'vitest'
+import { checkFile, closing, diskSha, openImage } from '../support/disk.ts'
+import { temporaryFolder } from '../support/folder.ts'
+import { bytesSha } from '../support/qemu.ts'
+import { type Sample, samples, samplesFolder, unpackedSample } from '../support/samples.ts'
+
+const folder = temporaryFolder()
+/** Those of formats that the engine has; an ISO is raw to it. */
+const known = samples().filter(({ format }) => formatName(format) !== undefined)
+const title = samplesFolder === undefined ? 'samples [skipped: the folder MORAINE_SAMPLES is not there]' : 'samples'
+
+function formatName(format: string): string | undefined {
+  return findFormat(allFormats, format === 'iso' ? 'raw' : format)?.name
+}
+
+function fileOf(sample: Sample): string {
+  return unpackedSample(sample, folder.fresh())
+}
+
+const named = (list: Sample[]): [string, Sample][] =>
+  list.map((sample) => [`${sample.file} (${sample.producer}, ${sample.variant})`, sample])
+const good = known.filter(({ kind }) => kind === 'positive' || kind === 'truth' || kind === 'part')
+const bad = known.filter(({ kind }) => kind === 'negative' || kind === 'broken')
+
+describe.skipIf(samplesFolder === undefined)(title, () => {
+  it.each(named(known))('%s is the file of the manifest', (_name, sample) => {
+    const stored = readFileSync(join(samplesFolder ?? '', sample.file))
+    const unpacked = readFileSync(fileOf(sample))
+    // A packed file may be listed by what is stored or by what it unpacks to.
+    expect([bytesSha(stored), bytesSha(unpacked)]).toContain(sample.fileSha)
+  })
+
+  it.each(named(good))('%s reads as qemu-img reads it', async (_name, sample) => {
+    const file = fileOf(sample)
+    const format = formatName(sample.format) ?? ''
+    const source = await openFile(file)
+    try {
+      const [best] = await probeFormats(source, allFormats)
+      expect(best?.format.name, 'probed').toBe(format)
+    } finally {
+      await source.close()
+    }
+    await closing(await openImage(file, format), async (disk) => {
+      if (sample.virtualSize !== undefined) expect(disk.size).toBe(sample.virtualSize)
+      if (sample.rawSha !== undefined) expect(await diskSha(disk)).toBe(sample.rawSha)
+    })
+    if (findFormat(allFormats, format)?.check === undefined) return
+    const { result, lines } = await checkFile(file, format)
+    expect([result.corruptions, result.checkErrors], lines.join('; ')).toEqual([0, 0])
+  })
+
+  it.each(named(bad))('%s gives one clear error', async (_name, sample) => {
+    const opened = openImage(fileOf(sample), formatName(sample.format) ?? '').then((disk) => closing(disk, diskSha))
+    const error = await opened.then(
+      () => undefined,
+      (reason: unknown) => reason,
+    )
+    expect(isMoraineError(error), `${error}`).toBe(true)
+  })
+
+  it('two formats of one volume hold the same bytes', async () => {
+    const whole = samples().filter(({ file }) => /dfvfs\/ext2\.splitraw\.\d+$/.test(file))
+    const truth = Buffer.concat(whole.map((sample) => readFileSync(fileOf(sample))))
+    const image = known.find(({ file }) => file === 'dfvfs/ext2.qcow2')
+    if (image === undefined) throw new Error('dfvfs/ext2.qcow2 is not among the samples')
+    expect(await closing(await openImage(fileOf(image), 'qcow2'), (disk) => diskSha(disk))).toBe(bytesSha(truth))
+  })
+})
