@@ -11,9 +11,9 @@ import { entry } from './layout.ts'
 import type { Repairer } from './repair.ts'
 
 /** Entries of tables looked at once more only to say again what is wrong with them. */
-const mostAgain = 8 * 1024 * 1024
-/** L2 tables that begin inside a cluster are followed only so often: each of them may overlap all others. */
-const mostUnaligned = 1024
+const mostAgain = 2 * 1024 * 1024
+/** Entries of L2 tables that begin inside a cluster: each of these tables may overlap all others. */
+const mostUnaligned = 8 * 1024 * 1024
 
 /** Looks at every flag of the active tables, and corrects them with a `repairer`. */
 export async function checkCopied(
@@ -57,7 +57,10 @@ class CopiedCheck {
         const offset = this.#tableOf(index)
         if (offset === 0) return tablePlan.pass
         if (offset >= file.size) return tablePlan.bare
-        if (offset % clusterSize !== 0) return this.#unaligned++ < mostUnaligned ? offset : tablePlan.bare
+        if (offset % clusterSize !== 0) {
+          this.#unaligned += geometry.l2Entries
+          return this.#unaligned <= mostUnaligned ? offset : tablePlan.bare
+        }
         return this.#tables.visit(offset / clusterSize) === 0 ? offset : tablePlan.bare
       },
       (index, bytes) => this.#checkEntry(index, bytes),
@@ -82,7 +85,7 @@ class CopiedCheck {
     if (count === undefined) return
     if ((count === 1) !== upper >= entry.copied) {
       const words = hex64(upper, view.getUint32(index * 8 + 4))
-      const digits = await this.#stored.digitsOf(this.#image, Math.floor(offset / clusterSize))
+      const digits = await this.#digits(count, Math.floor(offset / clusterSize))
       this.#found(`OFLAG_COPIED L2 cluster: l1_index=${index} l1_entry=${words} refcount=${digits}`, this.#repairer)
       if (this.#repairer !== undefined) {
         view.setUint32(index * 8, flagged(upper, count === 1))
@@ -91,6 +94,11 @@ class CopiedCheck {
     }
     if (bytes !== undefined) await this.#checkTable(bytes, offset)
     else if (offset < this.#image.file.size && offset % clusterSize === 0) await this.#checkAgain(offset)
+  }
+
+  /** A count in digits: 64-bit counts pass what a number holds. */
+  async #digits(count: number, cluster: number): Promise<string> {
+    return count <= Number.MAX_SAFE_INTEGER ? String(count) : this.#stored.digitsOf(this.#image, cluster)
   }
 
   #found(words: string, repairer: Repairer | undefined): void {
@@ -125,7 +133,8 @@ class CopiedCheck {
       }
       if (count === undefined || (count === 1) === copied) continue
       faults++
-      const digits = dataFile ? '1' : await this.#stored.digitsOf(this.#image, Math.floor(host / clusterSize))
+      const digits =
+        dataFile || count <= Number.MAX_SAFE_INTEGER ? count : await this.#digits(count, Math.floor(host / clusterSize))
       this.#found(`OFLAG_COPIED data cluster: l2_entry=${hex64(upper, lower)} refcount=${digits}`, repairer)
       if (repairer === undefined) continue
       view.setUint32(at, flagged(upper, count === 1))

@@ -16,11 +16,11 @@ import { fault, hasDataFile, type L1Table, type Qcow2Image, readL1 } from './ima
 import { autoclear, bounds, entry } from './layout.ts'
 
 /** Entries of tables walked once more only to say again what is wrong with them. */
-const mostAgain = 8 * 1024 * 1024
-/** L2 tables that begin inside a cluster are followed only so often: each of them may overlap all others. */
-const mostUnaligned = 1024
-/** Lines about one cluster that is referred to too often, when many references are counted together. */
-const mostOverflowLines = 10_000
+const mostAgain = 2 * 1024 * 1024
+/** Entries of L2 tables that begin inside a cluster: each of these tables may overlap all others. */
+const mostUnaligned = 8 * 1024 * 1024
+/** Lines about clusters that are referred to too often. */
+const mostOverflowLines = 1_000_000
 const reservedL1 = { upper: 0x7f00_0000, lower: 0x1ff }
 
 /** What the walk is to do besides counting. */
@@ -59,6 +59,7 @@ export class ReferenceWalk {
   #noisy = new Map<number, number>()
   #again = 0
   #unaligned = 0
+  #overflowLines = 0
   /** Bytes of tables (snapshot L1, bitmap tables) that were read in one piece. */
   #linear = 0
 
@@ -99,7 +100,8 @@ export class ReferenceWalk {
     findings.silent = false
     this.entries.suspect = true
     const offset = cluster * image.geometry.clusterSize
-    const lines = Math.min(times, mostOverflowLines)
+    const lines = Math.min(times, mostOverflowLines - this.#overflowLines)
+    this.#overflowLines += lines
     for (let line = 0; line < lines; line++) {
       findings.corruption(`ERROR: overflow cluster offset=0x${offset.toString(16)}`)
       findings.say(
@@ -173,8 +175,13 @@ export class ReferenceWalk {
     const offset = offsetOf(upper, lower)
     if (offset >= image.file.size) return tablePlan.bare
     const { clusterSize } = image.geometry
-    if (offset % clusterSize !== 0) return this.#unaligned++ < mostUnaligned ? offset : tablePlan.bare
+    if (offset % clusterSize !== 0) return this.#takeUnaligned() ? offset : tablePlan.bare
     return this.#tables.visit(offset / clusterSize) === 0 ? offset : tablePlan.bare
+  }
+
+  #takeUnaligned(): boolean {
+    this.#unaligned += this.#subject.image.geometry.l2Entries
+    return this.#unaligned <= mostUnaligned
   }
 
   #countEntry(l1: L1Table, index: number, bytes: Uint8Array | undefined, active: boolean): void | Promise<void> {
