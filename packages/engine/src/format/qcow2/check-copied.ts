@@ -13,7 +13,7 @@ import type { Repairer } from './repair.ts'
 /** Entries of tables looked at once more only to say again what is wrong with them. */
 const mostAgain = 2 * 1024 * 1024
 /** Entries of L2 tables that begin inside a cluster: each of these tables may overlap all others. */
-const mostUnaligned = 8 * 1024 * 1024
+const mostUnaligned = 2 * 1024 * 1024
 
 /** Looks at every flag of the active tables, and corrects them with a `repairer`. */
 export async function checkCopied(

@@ -18,7 +18,7 @@ import { autoclear, bounds, entry } from './layout.ts'
 /** Entries of tables walked once more only to say again what is wrong with them. */
 const mostAgain = 2 * 1024 * 1024
 /** Entries of L2 tables that begin inside a cluster: each of these tables may overlap all others. */
-const mostUnaligned = 8 * 1024 * 1024
+const mostUnaligned = 2 * 1024 * 1024
 /** Lines about clusters that are referred to too often. */
 const mostOverflowLines = 1_000_000
 const reservedL1 = { upper: 0x7f00_0000, lower: 0x1ff }
