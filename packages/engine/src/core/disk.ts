@@ -1,4 +1,5 @@
 /** A disk: the guest's bytes, as a format presents them. */
+import type { PackedCodec } from './extent.ts'
 import type { ByteSource, ByteStore, Preallocation } from './source.ts'
 
 /** One internal snapshot, in the terms of QEMU's `SnapshotInfo`. */
@@ -66,6 +67,8 @@ export interface WritableDisk extends Disk, ByteStore {
   readonly snapshots?: SnapshotStore | undefined
   /** Bytes of one cluster for `writePacked`; missing when the format cannot store compressed units. */
   readonly packedUnit?: number | undefined
+  /** How the units of this image are packed; missing where `packedUnit` is. */
+  readonly packedCodec?: PackedCodec | undefined
   /** Stores one whole unit (the last may be cut by the disk's end), already packed by the image's codec. The unit must not be allocated yet. */
   writePacked?(offset: number, packed: Uint8Array): Promise<void>
   /** Sets the virtual size. `shrink` must be true to lose bytes.

@@ -1,14 +1,7 @@
 /** Copying into packed units: units are packed side by side, by workers where there are some, and stored in guest order. */
 import { defaultCodecs, workers } from '#platform'
 import { isZero } from '../bytes/zero.ts'
-import {
-  type Extent,
-  MoraineError,
-  type PackedCodec,
-  type RunOptions,
-  throwIfCancelled,
-  type WritableDisk,
-} from '../core/index.ts'
+import { type Extent, MoraineError, type PackedCodec, type RunOptions, throwIfCancelled } from '../core/index.ts'
 import type { PackOutput, PackSource, WorkerPool } from '../platform/worker-pool.ts'
 import { BufferPool } from './buffers.ts'
 import { type CopyJob, type Counter, workerTasks } from './copy-job.ts'
@@ -76,11 +69,6 @@ function* singleUnits(segment: Segment, unit: number): Iterable<Segment> {
   }
 }
 
-/** How units of this image are packed: qcow2 says `zlib` and means raw deflate. */
-function packedCodecOf(target: WritableDisk): PackedCodec {
-  return target.info().details?.data['compression-type'] === 'zstd' ? 'zstd' : 'deflate'
-}
-
 /** Packs batches of units and stores them. */
 class Packer {
   readonly unit: number
@@ -97,7 +85,7 @@ class Packer {
     this.#pool = pool
     this.unit = job.cut.unit ?? 0
     this.unitsInTask = Math.max(1, Math.floor(taskBytes / this.unit))
-    this.#codec = packedCodecOf(job.target)
+    this.#codec = job.target.packedCodec ?? 'deflate'
     this.#buffers = new BufferPool(pipeline.limit, this.unitsInTask * this.unit)
     if (defaultCodecs[this.#codec]?.pack === undefined) {
       throw new MoraineError('unsupported', `nothing at hand packs with ${this.#codec}`, {

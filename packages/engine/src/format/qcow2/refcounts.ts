@@ -337,7 +337,9 @@ export class Refcounts extends RefcountReader {
   }
 
   #overflow(cluster: number, count: number, change: number): Error {
-    return fault(this.image, 'corrupt', `reference count of cluster ${cluster} leaves its range`, 'refcount', {
+    // Too many references are the image's own narrow counts; too few are damage.
+    const kind = change > 0 ? 'limit' : 'corrupt'
+    return fault(this.image, kind, `reference count of cluster ${cluster} leaves its range`, 'refcount', {
       value: `${count} ${change < 0 ? '−' : '+'} ${Math.abs(change)}`,
       rule: `0 to ${this.#max}`,
     })

@@ -4,6 +4,7 @@ import { Mutex } from '../../bytes/mutex.ts'
 import {
   type ByteStore,
   type Disk,
+  type PackedCodec,
   type Preallocation,
   type SnapshotStore,
   throwIfCancelled,
@@ -36,6 +37,7 @@ export class WritableQcow2Disk extends Qcow2Disk implements WritableDisk {
   readonly writer: Qcow2Writer
   readonly snapshots: SnapshotStore
   readonly packedUnit: number | undefined
+  readonly packedCodec: PackedCodec | undefined
   readonly #packed: PackedWriter
   readonly #bitmaps: BitmapTracker
   /** Held while a request decides where its bytes go, so that requests allocate in the order of their calls. */
@@ -50,6 +52,7 @@ export class WritableQcow2Disk extends Qcow2Disk implements WritableDisk {
     this.kind = writer.store.kind
     this.writer = writer
     this.packedUnit = hasDataFile(image) ? undefined : image.geometry.clusterSize
+    this.packedCodec = hasDataFile(image) ? undefined : this.codec
     this.#packed = new PackedWriter(writer)
     this.#bitmaps = new BitmapTracker(writer)
     this.snapshots = new Qcow2Snapshots(this)
