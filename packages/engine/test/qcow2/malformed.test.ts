@@ -2,6 +2,7 @@
  *  The rows are in `malformed/`; QEMU's answer is asked for each of them where qemu-img is installed. */
 import { mkdirSync, rmSync, writeFileSync } from 'node:fs'
 import { dirname, join } from 'node:path'
+import { allFormats, MemoryStore, openDisk } from '@moraine/engine'
 import { afterAll, describe, expect, it } from 'vitest'
 import { type Answer, EngineChild } from '../support/engine.ts'
 import { temporaryFolder } from '../support/folder.ts'
@@ -87,6 +88,19 @@ describe('malformed qcow2 images', () => {
     // Writing may find more; it must end well or with an error of the engine, never with a crash.
     const write = await bounded('write', file)
     if (row.write !== undefined || row.open !== undefined) judge('write', write, row.write ?? row.open)
+  })
+
+  it.each([
+    ['a backing file', buildQcow2({ ...plain, backing: { name: '/etc/passwd', format: 'raw' } })],
+    ['a data file', buildQcow2({ ...plain, clusters: {}, dataFile: { name: '/etc/passwd' } })],
+  ])('%s is not opened unless the caller allows it', async (_name, image) => {
+    const closed = (purpose: 'use' | 'info') =>
+      openDisk(MemoryStore.from(image.bytes), { formats: allFormats, format: 'qcow2', purpose })
+    await expect(closed('use')).rejects.toMatchObject({ kind: 'denied' })
+    // info tells the name and opens nothing.
+    expect(
+      JSON.stringify((await closed('info')).info(), (_key, value) => (typeof value === 'bigint' ? `${value}` : value)),
+    ).toContain('/etc/passwd')
   })
 
   it('names an unknown feature as its feature table does', async () => {

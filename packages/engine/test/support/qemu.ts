@@ -21,15 +21,7 @@ export function tryQemuImg(args: readonly string[], settings: RunSettings = {}):
 
 /** Runs qemu-io commands on an image of the given format; all must succeed. Lines as in `write -P 0x11 0 64k`. */
 export async function qemuIo(file: string, format: string, ...lines: string[]): Promise<string> {
-  return qemuIoOpen(['-f', format, file], lines)
-}
-
-/** Runs qemu-io commands on an image given by options, as in `driver=qcow2,file.filename=x`. */
-export function qemuIoOptions(options: string, ...lines: string[]): Promise<string> {
-  return qemuIoOpen(['--image-opts', options], lines)
-}
-
-async function qemuIoOpen(open: string[], lines: string[]): Promise<string> {
+  const open = ['-f', format, file]
   const result = await run(command('qemu-io'), [...lines.flatMap((line) => ['-c', line]), ...open])
   const text = result.stdout + result.stderr
   // qemu-io ends with 0 after some failed commands; its words tell.
