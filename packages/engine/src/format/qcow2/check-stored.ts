@@ -17,6 +17,8 @@ const mostUnreadable = 100_000
 export class StoredTable {
   readonly view: DataView
   readonly #clusterSize: number
+  /** The page of counts that was asked for last; the next question is mostly about its neighbour. */
+  #last: { first: number; end: number; page: Page } | undefined
 
   private constructor(bytes: Uint8Array, clusterSize: number) {
     this.view = viewOf(bytes)
@@ -54,12 +56,20 @@ export class StoredTable {
   }
 
   /** The stored count of a cluster; undefined where its block cannot be read. What lies past the end of the file is zero. Counts past 2^53 are
-   *  rounded. */
+   *  rounded. What was read is believed from then on: a table is asked only while counts do not change. */
   countOf(image: Qcow2Image, cluster: number): number | undefined | Promise<number> {
+    const { refcountOrder } = image.header
+    const last = this.#last
+    if (last !== undefined && cluster >= last.first && cluster < last.end) {
+      return countAt(last.page.bytes, last.page.view, refcountOrder, cluster - last.first)
+    }
     const place = this.#placeOf(image, cluster)
     if (place === undefined || place === 0) return place
-    const { refcountOrder } = image.header
-    const inPage = ({ bytes, view }: Page) => countAt(bytes, view, refcountOrder, place.index)
+    const inPage = (page: Page) => {
+      const first = cluster - place.index
+      this.#last = { first, end: first + (page.bytes.length * 8) / 2 ** refcountOrder, page }
+      return countAt(page.bytes, page.view, refcountOrder, place.index)
+    }
     const page = image.cache.load(place.offset, 'refcount')
     return page instanceof Promise ? page.then(inPage) : inPage(page)
   }
