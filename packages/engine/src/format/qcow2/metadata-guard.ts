@@ -1,7 +1,7 @@
 /** Keeps guest data off the image's own metadata: counts that lie, or an L2 entry that points at a table, must not cost the image. The
  *  structures watched are those of QEMU's default overlap checks. */
 import { fault, type Qcow2Image } from './image.ts'
-import { encodeSnapshotTable } from './snapshot-table.ts'
+import { storedTableBytes } from './snapshot-table.ts'
 
 /** Past this many L2 tables they are not watched one by one; a set of them would cost more memory than the limit for caches. */
 const mostTables = 262_144
@@ -89,8 +89,7 @@ export class MetadataGuard {
       },
     ]
     if (snapshots.length > 0) {
-      const { length } = encodeSnapshotTable(snapshots)
-      ranges.push({ offset: header.snapshotsOffset, length, what: 'snapshot table' })
+      ranges.push({ offset: header.snapshotsOffset, length: storedTableBytes(snapshots), what: 'snapshot table' })
     }
     for (const { l1Offset, l1Size } of snapshots) {
       ranges.push({ offset: l1Offset, length: l1Size * 8, what: 'inactive L1 table' })

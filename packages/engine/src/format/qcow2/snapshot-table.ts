@@ -18,6 +18,8 @@ export interface Snapshot {
   /** Bytes; the image's size where the entry does not say. */
   diskSize: number
   icount: bigint | undefined
+  /** Bytes of the entry as it stands in the file. */
+  storedBytes: number
   /** Extra data past what is known here, kept. */
   unknownExtra: Uint8Array
 }
@@ -76,6 +78,7 @@ export async function readSnapshotTable(image: Pick<Qcow2Image, 'file' | 'header
       vmStateSize: extraLength >= 8 ? u64be(extra, 0) : view.getUint32(32),
       diskSize: extraLength >= 16 ? u64be(extra, 8) : image.size,
       icount: icount === noIcount ? undefined : icount,
+      storedBytes: fixedBytes + rest.length,
       unknownExtra: rest.slice(Math.min(24, extraLength), extraLength),
     })
     at += fixedBytes + rest.length
@@ -84,6 +87,11 @@ export async function readSnapshotTable(image: Pick<Qcow2Image, 'file' | 'header
     }
   }
   return list
+}
+
+/** Bytes of the table as it stands in the file. */
+export function storedTableBytes(snapshots: readonly Pick<Snapshot, 'storedBytes'>[]): number {
+  return snapshots.reduce((length, { storedBytes }) => roundUp(length, 8) + storedBytes, 0)
 }
 
 /** Encodes a snapshot table as QEMU writes it: 24 bytes of extra data, entries padded to 8 (the last one is not). */

@@ -6,7 +6,7 @@ import { findSnapshot } from './disk.ts'
 import { fault, hasDataFile, L1Table, readL1 } from './image.ts'
 import { bounds, field, incompatible } from './layout.ts'
 import { countTree } from './reference-tree.ts'
-import { encodeSnapshotTable, type Snapshot } from './snapshot-table.ts'
+import { encodeSnapshotTable, type Snapshot, storedTableBytes } from './snapshot-table.ts'
 import type { WritableQcow2Disk } from './writable-disk.ts'
 
 /** The snapshots of one writable image. */
@@ -51,6 +51,7 @@ export class Qcow2Snapshots implements SnapshotStore {
           diskSize: image.size,
           // qemu-img stores 0, not "none", and `info` shows it.
           icount: 0n,
+          storedBytes: 0,
           unknownExtra: new Uint8Array(),
         },
       ])
@@ -136,7 +137,7 @@ export class Qcow2Snapshots implements SnapshotStore {
     const offset = bytes.length === 0 ? 0 : await writer.refcounts.allocate(bytes.length)
     if (bytes.length > 0) await writer.store.write(offset, bytes)
     await writer.writeBack()
-    const old = { offset: header.snapshotsOffset, length: encodeSnapshotTable(image.snapshots).length }
+    const old = { offset: header.snapshotsOffset, length: storedTableBytes(image.snapshots) }
     const fields = new Uint8Array(12)
     viewOf(fields).setUint32(0, snapshots.length)
     setU64be(viewOf(fields), 4, offset)
@@ -144,7 +145,11 @@ export class Qcow2Snapshots implements SnapshotStore {
     await writer.store.flush()
     header.snapshotCount = snapshots.length
     header.snapshotsOffset = offset
-    image.snapshots = snapshots
+    // Every entry was written anew, with all the extra data that is known today.
+    image.snapshots = snapshots.map((snapshot) => ({
+      ...snapshot,
+      storedBytes: encodeSnapshotTable([snapshot]).length,
+    }))
     writer.guard.moved()
     if (old.length > 0) await writer.refcounts.update(old.offset, old.length, -1)
   }
