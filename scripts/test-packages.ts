@@ -4,6 +4,7 @@ import { randomBytes } from 'node:crypto'
 import { mkdir, mkdtemp, readdir, readFile, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { delimiter, dirname, join } from 'node:path'
+import { rolldown } from 'rolldown'
 import { nodeProgram, root, workspacePackages } from './build/workspace.ts'
 import { run } from './support/run.ts'
 import { startService } from './support/service.ts'
@@ -91,6 +92,20 @@ async function testCommand(into: string, tarballs: Map<string, string>): Promise
   }
 }
 
+/** The installed engine in a browser's bundle: the modules of the build are joined, and still a page that passes raw alone is not sent
+ *  qcow2, and nothing of Node either. */
+async function bundlePage(folder: string, formats: string): Promise<string> {
+  await writeFile(
+    join(folder, 'page.js'),
+    `import { openDisk, ${formats} } from '@moraine/engine'
+     export const open = (source) => openDisk(source, { formats: [${formats}] })`,
+  )
+  const bundle = await rolldown({ input: join(folder, 'page.js'), platform: 'browser', logLevel: 'silent' })
+  const { output } = await bundle.generate({ format: 'esm' })
+  await bundle.close()
+  return output.map((item) => (item.type === 'chunk' ? item.code : '')).join('\n')
+}
+
 /** The engine alone: nothing else is installed, its types hold without the sources, and a program on it runs. */
 async function testEngine(into: string, tarballs: Map<string, string>): Promise<void> {
   const engine = tarballs.get('@moraine/engine')
@@ -116,4 +131,9 @@ async function testEngine(into: string, tarballs: Map<string, string>): Promise<
   await must(into, join(root, 'node_modules', '.bin', 'tsc'), '-p', 'tsconfig.json', '--pretty', 'false')
   expect("the engine's types hold", true)
   expect('a program on the engine runs', (await must(into, nodeProgram(), 'use.ts')).trim() === `${1 << 20} 0`)
+
+  const [page, whole] = [await bundlePage(into, 'raw'), await bundlePage(into, 'raw, qcow2')]
+  expect('a page with qcow2 is sent it', whole.includes('refcount_bits'))
+  expect('a page without qcow2 is not', !page.includes('refcount_bits') && page.length < whole.length / 2)
+  expect('neither is sent anything of Node', !/\bnode:|koffi/.test(page + whole))
 }

@@ -22,7 +22,8 @@ export async function bundlePackage({ folder, manifest }: WorkspacePackage): Pro
     format: 'esm',
     dir: dist,
     entryFileNames: '[name].js',
-    chunkFileNames: 'chunks/[name]-[hash].js',
+    // Beside the entries: a module that looks for a file of its package from `import.meta.url` finds it as from the sources.
+    chunkFileNames: '[name]-[hash].js',
     sourcemap: true,
   })
   await bundle.close()
