@@ -1,6 +1,6 @@
 /** Which parts of a buffer are written and which are left as zeros: the decision of `qemu-img convert -S`, sector by sector.
  *  Facts: QEMU 7.2, writes traced. */
-import { allocatedRun } from '../bytes/zero.ts'
+import { allocatedRun, isZero } from '../bytes/zero.ts'
 
 const sector = 512
 
@@ -16,12 +16,29 @@ export interface ZeroRun {
  *  the next lower power of two, so that the following write begins aligned. */
 export function zeroRuns(bytes: Uint8Array, offset: number, sparse: number): ZeroRun[] {
   const alignment = 2 ** Math.floor(Math.log2(sparse / sector)) * sector
+  if (alignment === sparse && offset % sparse === 0) return zeroBlocks(bytes, sparse)
   const runs: ZeroRun[] = []
   let at = 0
   while (at < bytes.length) {
     const run = nextRun(bytes, at, offset, sparse, alignment)
     runs.push(run)
     at = run.start + run.length
+  }
+  return runs
+}
+
+/** The same for the common case, in which runs begin and end at multiples of `block`: a block is left out when it is zeros throughout. */
+function zeroBlocks(bytes: Uint8Array, block: number): ZeroRun[] {
+  const runs: ZeroRun[] = []
+  let last: ZeroRun | undefined
+  for (let start = 0; start < bytes.length; start += block) {
+    const end = Math.min(start + block, bytes.length)
+    const data = bytes[start] !== 0 || !isZero(bytes, start, end)
+    if (last?.data === data) last.length += end - start
+    else {
+      last = { data, start, length: end - start }
+      runs.push(last)
+    }
   }
   return runs
 }

@@ -45,6 +45,8 @@ export class WritableQcow2Disk extends Qcow2Disk implements WritableDisk {
   /** Held while metadata changes. */
   readonly #metadata = new Mutex()
   readonly #busy = new Set<Busy>()
+  /** Requests whose bytes are on their way into clusters that are theirs already. */
+  readonly #flying = new Set<Busy>()
   #closed = false
 
   private constructor(image: Qcow2Image, parent: Disk | undefined, writer: Qcow2Writer) {
@@ -111,7 +113,7 @@ export class WritableQcow2Disk extends Qcow2Disk implements WritableDisk {
         finish = resolve
       }),
     }
-    const pieces = await this.#order.run(async () => {
+    const { pieces, linked } = await this.#order.run(async () => {
       for (let other = this.#overlapping(busy.from, busy.to - busy.from); other !== undefined; ) {
         await other.done
         other = this.#overlapping(busy.from, busy.to - busy.from)
@@ -119,12 +121,17 @@ export class WritableQcow2Disk extends Qcow2Disk implements WritableDisk {
       throwIfCancelled(signal, this.name)
       const placed = await this.exclusive(async () => {
         await this.#bitmaps.mark(offset, from.length)
-        return placeRequest(this.writer, this.map, offset, from.length)
+        const pieces = await placeRequest(this.writer, this.map, offset, from.length)
+        const linked = await this.#readsAsZeroBefore(pieces)
+        if (linked) for (const piece of pieces) await linkPiece(this.writer, piece)
+        return { pieces, linked }
       })
-      this.#busy.add(busy)
+      if (placed.linked) this.#flying.add(busy)
+      else this.#busy.add(busy)
       return placed
     })
     try {
+      if (linked) return await this.#writeTogether(pieces, offset, from, signal)
       const written = await Promise.allSettled(
         pieces.map((piece) =>
           this.#writePiece(piece, from.subarray(piece.guest - offset, piece.guest - offset + piece.length)),
@@ -138,8 +145,39 @@ export class WritableQcow2Disk extends Qcow2Disk implements WritableDisk {
       if (failed !== undefined) throw failed.reason
     } finally {
       this.#busy.delete(busy)
+      this.#flying.delete(busy)
       finish()
     }
+  }
+
+  /** Whether nothing but zeros is lost when the entries of these pieces change before their bytes are written: the clusters read as zeros,
+   *  and so did what they replace. Then later writes need not wait for these. */
+  async #readsAsZeroBefore(pieces: readonly Piece[]): Promise<boolean> {
+    for (const { kind, clean, from, to } of pieces) {
+      if (kind === 'in-place') continue
+      if (kind === 'fill' || !clean || !(await this.readsAsZero(from, to - from))) return false
+    }
+    return true
+  }
+
+  /** Writes a whole request; pieces side by side in the file go out as one. */
+  async #writeTogether(
+    pieces: readonly Piece[],
+    offset: number,
+    from: Uint8Array,
+    signal?: AbortSignal,
+  ): Promise<void> {
+    const writes: Promise<void>[] = []
+    for (let first = 0; first < pieces.length; ) {
+      const { guest, host } = pieces[first] as Piece
+      let end = guest
+      while (first < pieces.length && (pieces[first] as Piece).host === host + end - guest) {
+        end += (pieces[first] as Piece).length
+        first++
+      }
+      writes.push(this.#data.write(host, from.subarray(guest - offset, end - offset), signal))
+    }
+    for (const result of await Promise.allSettled(writes)) if (result.status === 'rejected') throw result.reason
   }
 
   #overlapping(offset: number, length: number): Busy | undefined {
@@ -200,7 +238,9 @@ export class WritableQcow2Disk extends Qcow2Disk implements WritableDisk {
   /** Runs `work` when no write is under way, and holds new ones back until it is done. */
   async alone<T>(work: () => Promise<T>): Promise<T> {
     return this.#order.run(async () => {
-      while (this.#busy.size > 0) await Promise.all([...this.#busy].map(({ done }) => done))
+      while (this.#busy.size + this.#flying.size > 0) {
+        await Promise.all([...this.#busy, ...this.#flying].map(({ done }) => done))
+      }
       return this.exclusive(async () => {
         await this.#packed.flush()
         return work()
