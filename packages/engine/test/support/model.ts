@@ -24,7 +24,7 @@ const longest = 300_000
 const bounds: { kind: string; words: RegExp }[] = [
   { kind: 'unsupported', words: /v2 image which has snapshots|version 2 image|Failed to zero out new clusters/ },
   // A narrow count cannot hold what snapshots share.
-  { kind: 'corrupt', words: /reference count of cluster \d+ leaves its range .* \+ 1; rule: 0 to (1|3|15)\)/ },
+  { kind: 'limit', words: /reference count of cluster \d+ leaves its range .* \+ 1; rule: 0 to (1|3|15)\)/ },
 ]
 
 /** The model beside an open disk. */

@@ -92,7 +92,9 @@ export class WritableQcow2Disk extends Qcow2Disk implements WritableDisk {
     if (this.#bitmaps.quiet && (this.#busy.size === 0 || this.#overlapping(offset, from.length) === undefined)) {
       try {
         const run = this.map.resolve(offset, from.length)
-        if (!(run instanceof Promise) && run.kind === 'data' && run.copied && run.length === from.length) {
+        // The page is on its way; what is wrong with it comes up again when the request is placed.
+        if (run instanceof Promise) run.catch(() => {})
+        else if (run.kind === 'data' && run.copied && run.length === from.length) {
           if (this.#data === this.writer.store) this.writer.guard.check(run.host, run.length)
           return this.#data.write(run.host, from, signal)
         }
