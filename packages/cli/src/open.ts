@@ -104,6 +104,8 @@ async function open(context: Context, name: string, request: OpenRequest): Promi
     format: format.name,
     mode: writes ? 'write' : 'read',
     purpose: purposes[request.use],
+    // A check of an image whose chain does not open fails, as QEMU's does.
+    parents: purposes[request.use] !== 'info',
     gate: fileGate({ lock: request.forceShare === true ? 'none' : 'qemu', sync }),
     codecs: nodeCodecs,
     warn: (message) => context.warn(message),

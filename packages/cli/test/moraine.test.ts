@@ -281,6 +281,22 @@ describe('serve', () => {
   })
 })
 
+describe('chains', () => {
+  it('a check ends where the backing files go round in a circle, or lack one', async () => {
+    await call('create -u -q -f qcow2 -b round2.qcow2 -F qcow2 round1.qcow2 1M')
+    await call('create -u -q -f qcow2 -b round1.qcow2 -F qcow2 round2.qcow2 1M')
+    const { code, stderr } = await call('check round1.qcow2')
+    expect(code).toBe(1)
+    expect(stderr).toContain('creates an infinite loop')
+    await call('create -u -q -f qcow2 -b nofile -F qcow2 orphan.qcow2 1M')
+    for (const line of ['check orphan.qcow2', 'check -r all orphan.qcow2']) {
+      const orphan = await call(line)
+      expect(orphan).toMatchObject({ code: 1, stdout: '' })
+      expect(orphan.stderr).toContain("Could not open backing file: Could not open 'nofile': No such file or directory")
+    }
+  })
+})
+
 describe('targets', () => {
   it('refuses to overwrite what it reads, with and without locks', async () => {
     const before = readFileSync(path('a.raw'))

@@ -39,6 +39,7 @@ describeWith(['qemu-img', 'qemu-io'], 'reading, as qemu-img reads', () => {
     await fixtures.qemuImg('create -q -f qcow2 -b base -F qcow2 sub/over')
     await fixtures.qemuImg('create -q -f qcow2 -u -b nowhere -F qcow2 orphan.qcow2 1M')
     await fixtures.qemuImg('create -q -f qcow2 -u -b orphan.qcow2 -F qcow2 grandchild.qcow2 1M')
+    await fixtures.qemuImg('create -q -f qcow2 -u -b a.raw -F qcow2 misnamed.qcow2 1M')
     await fixtures.qemuImg('create -q -f qcow2 -u -b loop2.qcow2 -F qcow2 loop1.qcow2 1M')
     await fixtures.qemuImg('create -q -f qcow2 -u -b loop1.qcow2 -F qcow2 loop2.qcow2 1M')
     await fixtures.qemuImg('create -q -f qcow2 -u -b selfish.qcow2.x -F raw selfish.qcow2 1M')
@@ -111,6 +112,10 @@ describeWith(['qemu-img', 'qemu-io'], 'reading, as qemu-img reads', () => {
       'map -s 8M --output=json a.raw',
       'map -s 100M a.raw',
       'map -l 0 --output=json base.qcow2',
+      'map -s 5 zero.qcow2',
+      'map -s 5 -l 8 --output=json zero.qcow2',
+      'map -l 0 zero.qcow2',
+      'map -s 8M -l 0 --output=json a.raw',
       'map nofile',
       'map orphan.qcow2',
       'map grandchild.qcow2',
@@ -194,6 +199,12 @@ describeWith(['qemu-img', 'qemu-io'], 'reading, as qemu-img reads', () => {
       'check nofile',
       'check -f raw base.qcow2',
       'check -f qcow2 a.raw',
+      'check orphan.qcow2',
+      'check -q orphan.qcow2',
+      'check -U --output=json orphan.qcow2',
+      'check -r all orphan.qcow2',
+      'check grandchild.qcow2',
+      'check misnamed.qcow2',
     ]) {
       fixtures.same(line)
     }

@@ -45,6 +45,8 @@ export interface OpenContext {
   mode: 'read' | 'write'
   /** `use` reads guest content; `info` opens no other file; `check` opens what is damaged too, so that `check` can look at it. */
   purpose: 'use' | 'info' | 'check'
+  /** Whether the disk under this one (backing file, parent) is opened with it. */
+  parents: boolean
   gate: Gate
   limits: Limits
   codecs: Codecs

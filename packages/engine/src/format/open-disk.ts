@@ -22,6 +22,9 @@ export interface OpenOptions {
   mode?: 'read' | 'write' | undefined
   /** Default `use`. */
   purpose?: OpenContext['purpose'] | undefined
+  /** Whether the disk under this one is opened with it. Default: when guest content is to be read (`use`). A check wants it where a
+   *  chain that does not open shall fail, as in `qemu-img check`. */
+  parents?: boolean | undefined
   /** Default: nothing else is opened. */
   gate?: Gate | undefined
   limits?: Partial<Limits> | undefined
@@ -95,9 +98,11 @@ async function openInChain(source: ByteSource, options: OpenOptions, above: read
     refuseLoop(source, above, limits)
     const format = await chooseFormat(source, options)
     const mode = options.mode ?? 'read'
+    const purpose = options.purpose ?? 'use'
     return await format.open(source, {
       mode,
-      purpose: options.purpose ?? 'use',
+      purpose,
+      parents: options.parents ?? purpose === 'use',
       gate,
       limits,
       codecs: options.codecs ?? {},

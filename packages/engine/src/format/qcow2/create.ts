@@ -101,6 +101,7 @@ function creationContext(store: ByteStore, dataStore: ByteStore | undefined): Op
   return {
     mode: 'write',
     purpose: 'use',
+    parents: false,
     gate: closedGate,
     limits: defaultLimits,
     codecs: {},

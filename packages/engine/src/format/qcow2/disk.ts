@@ -121,11 +121,7 @@ export class Qcow2Disk implements Disk {
 
   /** What to do where nothing is allocated and no parent answers: zeros, unless a parent should have been opened. */
   protected parentUnread(_into: Uint8Array): Promise<void> {
-    if (
-      this.parent === undefined &&
-      this.image.header.backingFile !== undefined &&
-      this.image.context.purpose !== 'use'
-    ) {
+    if (this.parent === undefined && this.image.header.backingFile !== undefined && !this.image.context.parents) {
       return Promise.reject(fault(this.image, 'denied', 'the backing file was not opened', 'backing file'))
     }
     return Promise.resolve()

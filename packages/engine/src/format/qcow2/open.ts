@@ -22,7 +22,7 @@ export async function openQcow2(file: ByteSource, context: OpenContext): Promise
     if (dirty && image.store !== undefined && context.purpose === 'use') await repairDirty(image, image.store, context)
     const { backingFile, backingFormat } = image.header
     const parent =
-      context.purpose === 'use' && backingFile !== undefined && backingFile !== ''
+      context.parents && backingFile !== undefined && backingFile !== ''
         ? await context.openParent({ name: backingFile, format: backingFormat, role: 'backing' })
         : undefined
     if (image.store === undefined) return new Qcow2Disk(image, parent)
