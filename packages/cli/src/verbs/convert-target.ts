@@ -68,7 +68,12 @@ function resolveTarget(format: DiskFormat, pairs: [string, string][]): TargetOpt
 
 /** Checks the target against the sources and the request; whether there are bitmaps to copy.
  *  @throws Failure */
-export function checkTarget(values: ConvertValues, sources: readonly Disk[], target: TargetOptions): boolean {
+export function checkTarget(
+  context: Context,
+  values: ConvertValues,
+  sources: readonly Disk[],
+  target: TargetOptions,
+): boolean {
   const { backing, format, options } = target
   if (values.targetIsZero && backing !== undefined) {
     throw new Failure('Cannot use --target-is-zero when the destination image has a backing file')
@@ -85,16 +90,23 @@ export function checkTarget(values: ConvertValues, sources: readonly Disk[], tar
       throw new Failure('Compression and preallocation not supported at the same time')
     }
   }
-  return values.bitmaps && checkBitmaps(sources)
+  return values.bitmaps && checkBitmaps(context, values, sources)
 }
 
-function checkBitmaps(sources: readonly Disk[]): boolean {
+function checkBitmaps({ persona }: Context, values: ConvertValues, sources: readonly Disk[]): boolean {
   const [source] = sources
   if (source === undefined || sources.length > 1) {
     throw new Failure('Copying bitmaps only possible with single source')
   }
-  const details = source.info().details
-  if (details?.type !== 'qcow2' || details.data.compat === '0.10') throw new Failure('Source lacks bitmap support')
-  const { bitmaps } = details.data
-  return Array.isArray(bitmaps) && bitmaps.length > 0
+  if (source.bitmaps === undefined) throw new Failure('Source lacks bitmap support')
+  const list = source.bitmaps.list()
+  // QEMU's list has the newest first.
+  const broken = list.findLast(({ inconsistent }) => inconsistent)
+  if (broken !== undefined && !values.skipBroken) {
+    const removal = persona.details ? '' : ", or use 'qemu-img bitmap --remove' to delete it"
+    throw new Failure(`Cannot copy inconsistent bitmap '${broken.name}'`, {
+      hint: `Try --skip-broken-bitmaps${removal}`,
+    })
+  }
+  return list.length > 0
 }

@@ -98,9 +98,9 @@ async function openSources(
 
 async function convert(context: Context, values: ConvertValues, job: Job): Promise<void> {
   const target = readTarget(context, values, job)
-  const bitmaps = checkTarget(values, job.opened, target)
+  const bitmaps = checkTarget(context, values, job.opened, target)
   if (context.persona.readName(job.name).kind === 'stdio') {
-    return await writeToPipe(context, values, job, target)
+    return await writeToPipe(context, values, job, { ...target, bitmaps })
   }
   const cache = readCacheMode('cache', values.cache ?? 'unsafe')
   if (values.noCreate) return await convertInto(context, values, job, { ...target, bitmaps, cache })
@@ -157,7 +157,7 @@ async function convertInto(
 }
 
 function checkOpenTarget(values: ConvertValues, disk: WritableDisk): void {
-  if (values.bitmaps && disk.info().details?.type !== 'qcow2') {
+  if (values.bitmaps && disk.bitmaps === undefined) {
     throw new Failure(`Format driver '${disk.format}' does not support bitmaps`)
   }
   if (values.compress && disk.packedUnit === undefined) {
@@ -201,18 +201,25 @@ function plans(
     rate: values.rate === 0 ? undefined : values.rate,
     copyOffload: values.copyOffload,
     bitmaps: target.bitmaps,
-    warn: (message) => {
-      if (!values.quiet) context.warn(message)
+    skipBrokenBitmaps: values.skipBroken,
+    // QEMU says what bitmaps it leaves out even when asked to be quiet.
+    warn: (message, about) => {
+      if (!values.quiet || about === 'bitmap') context.warn(message)
     },
   })
 }
 
 /** `-`: front to back, to standard output. */
-async function writeToPipe(context: Context, values: ConvertValues, job: Job, target: TargetOptions): Promise<void> {
+async function writeToPipe(
+  context: Context,
+  values: ConvertValues,
+  job: Job,
+  target: TargetOptions & { bitmaps: boolean },
+): Promise<void> {
   if (values.noCreate) throw new Failure('-n cannot be used with standard output')
   const { writeStream } = await import('../output/pipe.ts')
   await attempt(context, '', async () => {
-    const plan = await plans(context, values, job, { ...target, bitmaps: false })
+    const plan = await plans(context, values, job, target)
     const stream = await plan.stream()
     if (!values.quiet) sayLosses(context, plan)
     await writeStream(stream, { signal: context.signal, onProgress: job.display.onProgress })

@@ -1,4 +1,5 @@
 /** A disk: the guest's bytes, as a format presents them. */
+import type { BitmapStore, Bitmaps } from './bitmap.ts'
 import type { PackedCodec } from './extent.ts'
 import type { ByteSource, ByteStore, Preallocation } from './source.ts'
 
@@ -48,6 +49,8 @@ export interface Disk extends ByteSource {
   readonly file: ByteSource
   /** The disk under this one, once opened. */
   readonly parent?: Disk | undefined
+  /** The dirty bitmaps of the image (a snapshot shows those of its image); missing where it has no place for any. */
+  readonly bitmaps?: Bitmaps | undefined
   info(): DiskInfo
   /** A read-only view of an internal snapshot, by id or name; it borrows this disk's files and need not be closed.
    *  @throws MoraineError `missing`. */
@@ -65,6 +68,7 @@ export interface SnapshotStore {
 /** A disk that can be written. Offsets and lengths are guest bytes; the disk does not grow by writing. */
 export interface WritableDisk extends Disk, ByteStore {
   readonly snapshots?: SnapshotStore | undefined
+  readonly bitmaps?: BitmapStore | undefined
   /** Bytes of one cluster for `writePacked`; missing when the format cannot store compressed units. */
   readonly packedUnit?: number | undefined
   /** How the units of this image are packed; missing where `packedUnit` is. */

@@ -1,4 +1,5 @@
 /** The nouns. */
+export * from './bitmap.ts'
 export * from './codecs.ts'
 export * from './disk.ts'
 export * from './error.ts'

@@ -10,6 +10,7 @@ import {
 import type { DiskFormat, StreamPlan } from '../format/format.ts'
 import type { OptionValues } from '../format/options.ts'
 import { copyDisk } from './copy.ts'
+import { bitmapsOf, planBitmapCopy } from './copy-bitmaps.ts'
 import { findLosses, type Loss } from './losses.ts'
 import { cutOfSource } from './segments.ts'
 
@@ -39,8 +40,10 @@ export interface ConversionRequest {
   copyOffload?: boolean | undefined
   /** Copy dirty bitmaps (--bitmaps). */
   bitmaps?: boolean | undefined
-  /** Warnings for people. */
-  warn?: ((message: string) => void) | undefined
+  /** Leave inconsistent ones out, with a warning for each (--skip-broken-bitmaps), rather than refuse them. */
+  skipBrokenBitmaps?: boolean | undefined
+  /** Warnings for people: of a sector that could not be read, of a bitmap that was left out. */
+  warn?: ((message: string, about: 'salvage' | 'bitmap') => void) | undefined
 }
 
 /** A conversion, ready to run. */
@@ -71,25 +74,34 @@ const rememberedExtents = 65_536
  *  @throws MoraineError `invalid` when the request contradicts itself (QEMU's words), `unsupported`. */
 export async function planConversion(source: Disk, request: ConversionRequest): Promise<ConversionPlan> {
   checkRequest(source, request)
+  const bitmaps = request.bitmaps === true ? bitmapsOf(source, request.skipBrokenBitmaps === true) : undefined
   const walk = await rememberExtents(source)
   const { format } = request
   const losses = findLosses(source, format, {
-    bitmaps: request.bitmaps ?? false,
+    bitmaps: bitmaps !== undefined,
     backing: request.backing !== undefined,
   })
   return {
     virtualSize: source.size,
     length: format.name === 'raw' ? source.size : undefined,
     losses,
-    run: (target, run = {}) => runCopy(source, target, request, walk, run),
+    async run(target, run = {}) {
+      const warn = (message: string) => request.warn?.(message, 'bitmap')
+      const bitmapCopy = bitmaps === undefined ? undefined : planBitmapCopy(bitmaps, target, warn)
+      await runCopy(source, target, request, walk, run)
+      await bitmapCopy?.run(run.signal)
+    },
     async stream() {
-      if (format.stream === undefined || request.compress === true || request.backing !== undefined) {
-        const what = request.compress === true ? 'compressed ' : request.backing === undefined ? '' : 'overlay '
-        throw new MoraineError('unsupported', `${what}${format.name} cannot be written front to back`, {
+      const refuse = (what: string): never => {
+        throw new MoraineError('unsupported', `${what} cannot be written front to back`, {
           format: format.name,
           hint: 'write to a file',
         })
       }
+      if (request.compress === true) refuse(`compressed ${format.name}`)
+      if (request.backing !== undefined) refuse(`overlay ${format.name}`)
+      if (bitmaps?.list().some(({ inconsistent }) => !inconsistent) === true) refuse('dirty bitmaps')
+      if (format.stream === undefined) return refuse(format.name)
       return format.stream(source, request.options ?? {})
     },
   }
@@ -122,12 +134,6 @@ function checkRequest(source: Disk, request: ConversionRequest): void {
   }
   if (request.targetIsZero === true && request.backing !== undefined) {
     fail('targetIsZero', 'Cannot use --target-is-zero when the destination image has a backing file')
-  }
-  if (request.bitmaps === true) {
-    throw new MoraineError('unsupported', 'copying dirty bitmaps is not supported yet', {
-      path: source.name,
-      field: 'bitmaps',
-    })
   }
 }
 
@@ -193,7 +199,7 @@ async function runCopy(
       requests: Math.min(request.requests ?? 8, isLocal(source) ? localRequests : 16),
       ordered: request.outOfOrder !== true,
       offload: request.copyOffload === true || (sparse === 0 && request.salvage !== true),
-      salvage: request.salvage === true ? (request.warn ?? (() => {})) : undefined,
+      salvage: request.salvage === true ? (message) => request.warn?.(message, 'salvage') : undefined,
       rate: request.rate,
     },
     run,

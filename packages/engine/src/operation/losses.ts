@@ -1,5 +1,5 @@
 /** What a conversion does not carry over, with the reason: shown before any byte moves. */
-import type { DetailValue, Disk } from '../core/index.ts'
+import type { Disk } from '../core/index.ts'
 import type { DiskFormat } from '../format/format.ts'
 
 /** One thing of the source that the target will not have. */
@@ -21,8 +21,9 @@ export function findLosses(source: Disk, format: DiskFormat, kept: { bitmaps: bo
       reason: `${count} internal snapshot${count === 1 ? ' is' : 's are'} not copied: only the current content is`,
     })
   }
-  const bitmaps = listLength(info.details?.data.bitmaps)
-  if (bitmaps > 0 && !kept.bitmaps) {
+  const lost = source.bitmaps?.list().filter(({ inconsistent }) => inconsistent || !kept.bitmaps)
+  const bitmaps = lost?.length ?? 0
+  if (bitmaps > 0) {
     losses.push({
       what: 'bitmaps',
       reason: `${bitmaps} dirty bitmap${bitmaps === 1 ? ' is' : 's are'} not copied`,
@@ -47,8 +48,4 @@ export function findLosses(source: Disk, format: DiskFormat, kept: { bitmaps: bo
     })
   }
   return losses
-}
-
-function listLength(value: DetailValue | undefined): number {
-  return Array.isArray(value) ? value.length : 0
 }

@@ -2,6 +2,7 @@
 
 import { setU64be, u64be, viewOf } from '../../bytes/integers.ts'
 import { readPadded } from '../../core/index.ts'
+import { clearBitsFrom, readBitmapPart, setBits } from './bitmap-bits.ts'
 import { type BitmapEntry, bitmapFlag, encodeBitmapDirectory } from './bitmap-directory.ts'
 import { fault } from './image.ts'
 import { knownAutoclear } from './layout.ts'
@@ -26,6 +27,11 @@ export class BitmapTracker {
   /** True once it is known that no write needs to be followed. */
   get quiet(): boolean {
     return this.#tracked !== undefined && this.#tracked.length === 0
+  }
+
+  /** Names of the bitmaps that are being followed. */
+  names(): ReadonlySet<string> {
+    return new Set(this.#tracked?.map(({ entry }) => entry.name))
   }
 
   /** Follows a change of guest bytes. */
@@ -76,16 +82,9 @@ export class BitmapTracker {
     for (let bit = Math.floor(offset / unit); bit <= last; ) {
       const index = Math.floor(bit / perPart)
       const part = await this.#part(bitmap, index)
-      const end = Math.min(last, (index + 1) * perPart - 1)
-      for (; bit <= end; bit++) {
-        const inPart = bit % perPart
-        if (inPart % 8 === 0 && end - bit >= 7) {
-          part[inPart >>> 3] = 0xff
-          bit += 7
-        } else {
-          part[inPart >>> 3] = (part[inPart >>> 3] ?? 0) | (1 << (inPart & 7))
-        }
-      }
+      const end = Math.min(last + 1, (index + 1) * perPart)
+      setBits(part, bit % perPart, end - index * perPart)
+      bit = end
     }
   }
 
@@ -98,17 +97,19 @@ export class BitmapTracker {
     if (index * 8 >= bitmap.table.byteLength) {
       throw fault(image, 'corrupt', `the table of bitmap '${bitmap.entry.name}' is too short`, 'bitmap_table_size')
     }
-    const raw = u64be(bitmap.table, index * 8)
-    const offset = raw - (raw % 512)
+    const { offset, ones } = readBitmapPart(image, bitmap.table, index, bitmap.entry.name)
     if (offset > 0) await readPadded(store, offset, part)
-    else if (raw % 2 === 1) part.fill(0xff)
+    else if (ones) part.fill(0xff)
     bitmap.parts.set(index, part)
     return part
   }
 
-  /** Stores the bits that changed and takes the in-use marks away. */
+  /** Stores the bits that changed and takes the in-use marks away. The next change looks anew which bitmaps want to be followed. */
   async store(): Promise<void> {
-    if (this.#tracked === undefined || this.#tracked.length === 0) return
+    if (this.#tracked === undefined || this.#tracked.length === 0) {
+      this.#tracked = undefined
+      return
+    }
     const { image, store, refcounts } = this.#writer
     const { clusterSize } = image.geometry
     for (const { entry, table, parts } of this.#tracked) {
@@ -137,10 +138,7 @@ export class BitmapTracker {
     const bits = Math.ceil(size / 2 ** entry.granularityBits)
     const perPart = geometry.clusterSize * 8
     const part = parts.get(Math.floor(bits / perPart))
-    if (part === undefined) return
-    const inPart = bits % perPart
-    part.fill(0, Math.ceil(inPart / 8))
-    if (inPart % 8 !== 0) part[inPart >>> 3] = (part[inPart >>> 3] ?? 0) & ((1 << (inPart & 7)) - 1)
+    if (part !== undefined) clearBitsFrom(part, bits % perPart)
   }
 
   /** Fits every bitmap to a new size of the disk.
@@ -148,8 +146,9 @@ export class BitmapTracker {
   async resized(size: number): Promise<void> {
     const { image, store, refcounts } = this.#writer
     const { clusterSize } = image.geometry
-    const broken = image.bitmapList.find(({ flags }) => (flags & bitmapFlag.inUse) !== 0)
-    if (broken !== undefined && this.#tracked === undefined) {
+    const followed = this.names()
+    const broken = image.bitmapList.find(({ name, flags }) => (flags & bitmapFlag.inUse) !== 0 && !followed.has(name))
+    if (broken !== undefined) {
       throw fault(image, 'unsupported', `Bitmap '${broken.name}' is inconsistent and cannot be used`, 'bitmap')
     }
     await this.store()
@@ -193,9 +192,7 @@ export class BitmapTracker {
     const part = new Uint8Array(clusterSize)
     if (raw >= 512) await readPadded(store, raw, part)
     else part.fill(0xff)
-    const inPart = bits % perPart
-    part.fill(0, Math.ceil(inPart / 8))
-    if (inPart % 8 !== 0) part[inPart >>> 3] = (part[inPart >>> 3] ?? 0) & ((1 << (inPart & 7)) - 1)
+    clearBitsFrom(part, bits % perPart)
     let offset = raw
     if (raw < 512) {
       offset = await this.#writer.refcounts.allocate(clusterSize)

@@ -1,6 +1,7 @@
 /** Reading a qcow2 image: guest bytes, extents, facts, snapshots. */
 import {
   appendExtent,
+  type Bitmaps,
   type ByteSource,
   type Disk,
   type DiskInfo,
@@ -9,6 +10,7 @@ import {
   readPadded,
   throwIfCancelled,
 } from '../../core/index.ts'
+import { Qcow2Bitmaps } from './bitmaps.ts'
 import { ClusterMap, type Run } from './cluster-map.ts'
 import { fault, type Qcow2Image, readL1 } from './image.ts'
 import { qcow2Info } from './info.ts'
@@ -23,6 +25,7 @@ export class Qcow2Disk implements Disk {
   readonly format = 'qcow2'
   readonly image: Qcow2Image
   readonly parent: Disk | undefined
+  readonly bitmaps: Bitmaps | undefined
   readonly map: ClusterMap
   #unpacked: { key: number; bytes: Uint8Array } | undefined
   #preallocated: Promise<boolean> | undefined
@@ -30,6 +33,7 @@ export class Qcow2Disk implements Disk {
   constructor(image: Qcow2Image, parent: Disk | undefined) {
     this.image = image
     this.parent = parent
+    this.bitmaps = image.header.version < 3 ? undefined : new Qcow2Bitmaps(image)
     this.map = new ClusterMap(image)
   }
 
@@ -253,7 +257,7 @@ export class Qcow2Disk implements Disk {
       throw fault(this.image, 'corrupt', 'Snapshot L1 table is too small', `snapshot ${snapshot.id}`)
     }
     const l1 = await readL1(file, snapshot.l1Offset, snapshot.l1Size)
-    return new SnapshotDisk({ ...this.image, size: snapshot.diskSize, l1 }, this.parent)
+    return new SnapshotDisk({ ...this.image, size: snapshot.diskSize, l1 }, this.parent, this.bitmaps)
   }
 
   allocatedSize(): Promise<number> {
@@ -276,6 +280,13 @@ export class Qcow2Disk implements Disk {
 
 /** A snapshot; it borrows the files of the disk it belongs to. */
 class SnapshotDisk extends Qcow2Disk {
+  override readonly bitmaps: Bitmaps | undefined
+
+  constructor(image: Qcow2Image, parent: Disk | undefined, bitmaps: Bitmaps | undefined) {
+    super(image, parent)
+    this.bitmaps = bitmaps
+  }
+
   override async close(): Promise<void> {}
 }
 

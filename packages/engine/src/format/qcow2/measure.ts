@@ -71,16 +71,11 @@ async function dataBytes(source: Disk, clusterSize: number, signal: AbortSignal 
 
 /** Bytes for the source's bitmaps, written in full; undefined when the source has no place for bitmaps. */
 function bitmapBytes(source: Disk, clusterSize: number): number | undefined {
-  const { details } = source.info()
-  if (details?.type !== 'qcow2' || details.data.compat === '0.10') return undefined
-  const { bitmaps } = details.data
+  if (source.bitmaps === undefined) return undefined
   let bytes = 0
   let directory = 0
-  for (const bitmap of Array.isArray(bitmaps) ? bitmaps : []) {
-    if (typeof bitmap !== 'object' || Array.isArray(bitmap)) continue
-    const { name, granularity, flags } = bitmap
-    if (typeof name !== 'string' || typeof granularity !== 'number') continue
-    if (Array.isArray(flags) && flags.includes('in-use')) continue
+  for (const { name, granularity, inconsistent } of source.bitmaps.list()) {
+    if (inconsistent) continue
     const clusters = Math.ceil(Math.ceil(Math.ceil(source.size / granularity) / 8) / clusterSize)
     bytes += clusters * clusterSize + roundUp(clusters * 8, clusterSize)
     directory += roundUp(24 + new TextEncoder().encode(name).length, 8)

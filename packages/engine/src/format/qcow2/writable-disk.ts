@@ -2,6 +2,7 @@
 
 import { Mutex } from '../../bytes/mutex.ts'
 import {
+  type BitmapStore,
   type ByteStore,
   type Disk,
   type PackedCodec,
@@ -11,6 +12,7 @@ import {
   type WritableDisk,
   type ZeroMode,
 } from '../../core/index.ts'
+import { WritableBitmaps } from './bitmap-store.ts'
 import { BitmapTracker } from './bitmap-tracker.ts'
 import { clearRange } from './clear.ts'
 import { Qcow2Disk } from './disk.ts'
@@ -36,6 +38,7 @@ export class WritableQcow2Disk extends Qcow2Disk implements WritableDisk {
   readonly kind: ByteStore['kind']
   readonly writer: Qcow2Writer
   readonly snapshots: SnapshotStore
+  override readonly bitmaps: BitmapStore | undefined
   readonly packedUnit: number | undefined
   readonly packedCodec: PackedCodec | undefined
   readonly #packed: PackedWriter
@@ -58,6 +61,7 @@ export class WritableQcow2Disk extends Qcow2Disk implements WritableDisk {
     this.#packed = new PackedWriter(writer)
     this.#bitmaps = new BitmapTracker(writer)
     this.snapshots = new Qcow2Snapshots(this)
+    this.bitmaps = image.header.version < 3 ? undefined : new WritableBitmaps(this)
   }
 
   /** Opens for writing; features that no longer hold once it is written are cleared by the first change. */
@@ -316,6 +320,16 @@ export class WritableQcow2Disk extends Qcow2Disk implements WritableDisk {
       await this.#packed.flush()
       await this.writer.writeBack()
     })
+  }
+
+  /** Stores what the bitmaps have followed so far; the next write begins to follow again. */
+  async settleBitmaps(): Promise<void> {
+    await this.alone(() => this.#bitmaps.store())
+  }
+
+  /** Names of the bitmaps that follow the writes of now. */
+  followedBitmaps(): ReadonlySet<string> {
+    return this.#bitmaps.names()
   }
 
   /** The whole content was replaced by other means. The caller holds everything. */

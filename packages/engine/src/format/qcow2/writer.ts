@@ -4,8 +4,9 @@
 import { setU64be, viewOf } from '../../bytes/integers.ts'
 import type { ByteStore } from '../../core/index.ts'
 import { encodeHeader } from './header.ts'
+import { switchHeader } from './header-switch.ts'
 import { fault, hasDataFile, L1Table, type Qcow2Image } from './image.ts'
-import { entry, field, incompatible, knownAutoclear, readPackedSpan } from './layout.ts'
+import { entry, field, type Header, incompatible, knownAutoclear, readPackedSpan } from './layout.ts'
 import type { Page } from './metadata-cache.ts'
 import { MetadataGuard } from './metadata-guard.ts'
 import { type HostRange, Refcounts } from './refcounts.ts'
@@ -172,7 +173,15 @@ export class Qcow2Writer {
     }
   }
 
-  /** Writes the header anew, with its extensions; features this engine does not know are no longer vouched for. */
+  /** Gives the image another header with its extensions, while it is in use. What the old one pointed to and the new one does not can be
+   *  freed afterwards. */
+  async replaceHeader(header: Header): Promise<void> {
+    header.autoclearFeatures &= knownAutoclear
+    await switchHeader(this.store, header, encodeHeader(header, this.image.file.name))
+    Object.assign(this.image.header, header)
+  }
+
+  /** Writes the header of an image that is being made, with its extensions. */
   async writeHeader(): Promise<void> {
     const { header } = this.image
     header.autoclearFeatures &= knownAutoclear
