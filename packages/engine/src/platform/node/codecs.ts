@@ -2,21 +2,10 @@
  *
  *  Measured on Node 24.21, 64 KiB clusters of programs and texts, one core: unpacking deflate 320 MB/s (the portable decoder 198), zstd 665 MB/s
  *  (196). The public one-shot functions: 314 and 615, and see `zlib-stream.ts`. */
-import {
-  constants,
-  createDeflateRaw,
-  createInflate,
-  createInflateRaw,
-  createZstdCompress,
-  createZstdDecompress,
-  deflateRawSync,
-  deflateSync,
-  type ZlibOptions,
-  type ZstdOptions,
-  zstdCompressSync,
-} from 'node:zlib'
+import type { ZlibOptions, ZstdOptions } from 'node:zlib'
 import { portableCodecs } from '../../codec/portable.ts'
 import type { Codecs, Pack, PackedCodec, Unpack } from '../../core/index.ts'
+import { zlib } from './builtin.ts'
 import { deflateOneShot, unpackOneShot, zstdOneShot } from './one-shot.ts'
 import { ReusedStream, type ZlibStream, type ZlibWrite } from './zlib-stream.ts'
 
@@ -28,12 +17,9 @@ const deflateOptions: ZlibOptions = { level: 4, windowBits: 12, memLevel: 9 }
 
 /** Against `qemu-img convert -c` (level 3, 160 MB/s): level 1 gives 4 % larger files at 303 MB/s, 2: 1 to 2 % at 282 MB/s, 3: as large at 236 MB/s. As QEMU writes
  *  frames: with the content size, without a checksum. */
-const zstdOptions: ZstdOptions = {
-  params: {
-    [constants.ZSTD_c_compressionLevel]: 2,
-    [constants.ZSTD_c_contentSizeFlag]: 1,
-    [constants.ZSTD_c_checksumFlag]: 0,
-  },
+function zstdOptions(): ZstdOptions {
+  const { ZSTD_c_compressionLevel, ZSTD_c_contentSizeFlag, ZSTD_c_checksumFlag } = zlib().constants
+  return { params: { [ZSTD_c_compressionLevel]: 2, [ZSTD_c_contentSizeFlag]: 1, [ZSTD_c_checksumFlag]: 0 } }
 }
 
 const sample = new TextEncoder().encode('one stream for all units, '.repeat(40))
@@ -64,15 +50,24 @@ function packsSample(codec: PackedCodec, packInto: () => number | undefined): bo
 function fill(stream: ZlibStream, input: Uint8Array, output: Uint8Array): boolean | undefined {
   stream.reset()
   // Not "finish", with which a stream that has more to give is an error. (zstd's decoder does not look at it.)
-  const result = stream.write(constants.Z_SYNC_FLUSH, input, output)
+  const result = stream.write(zlib().constants.Z_SYNC_FLUSH, input, output)
   return result === undefined ? undefined : result.written === output.length
 }
 
 /** The reused decoders. For tests, otherwise used here alone. */
 export const decoders: Record<PackedCodec, ReusedStream> = {
-  deflate: new ReusedStream(createInflateRaw, (stream) => unpacksSample(stream, deflateRawSync(sample))),
-  zlib: new ReusedStream(createInflate, (stream) => unpacksSample(stream, deflateSync(sample))),
-  zstd: new ReusedStream(createZstdDecompress, (stream) => unpacksSample(stream, zstdCompressSync(sample))),
+  deflate: new ReusedStream(
+    () => zlib().createInflateRaw(),
+    (stream) => unpacksSample(stream, zlib().deflateRawSync(sample)),
+  ),
+  zlib: new ReusedStream(
+    () => zlib().createInflate(),
+    (stream) => unpacksSample(stream, zlib().deflateSync(sample)),
+  ),
+  zstd: new ReusedStream(
+    () => zlib().createZstdDecompress(),
+    (stream) => unpacksSample(stream, zlib().zstdCompressSync(sample)),
+  ),
 }
 
 /** Whatever the native decoder refuses, or gives too little of, is for the portable one to judge, so that errors are the same everywhere and a stream is good as
@@ -90,12 +85,12 @@ function unpacker(codec: PackedCodec, decoder: ReusedStream | undefined): Unpack
 /** Packs a unit into `output`, which has room for what does not shrink. Returns the bytes; undefined when the stream is to be given up. */
 function deflateInto(stream: ZlibStream, input: Uint8Array, output: Uint8Array): number | undefined {
   stream.reset()
-  return whole(stream.write(constants.Z_FINISH, input, output), output)
+  return whole(stream.write(zlib().constants.Z_FINISH, input, output), output)
 }
 
 function zstdInto(stream: ZlibStream, input: Uint8Array, output: Uint8Array): number | undefined {
   // No reset, which would forget the level: a frame that has ended leaves nothing behind.
-  return whole(stream.write(constants.ZSTD_e_end, input, output), output)
+  return whole(stream.write(zlib().constants.ZSTD_e_end, input, output), output)
 }
 
 function whole(result: ZlibWrite | undefined, output: Uint8Array): number | undefined {
@@ -104,11 +99,11 @@ function whole(result: ZlibWrite | undefined, output: Uint8Array): number | unde
 
 const compressors = {
   deflate: new ReusedStream(
-    () => createDeflateRaw(deflateOptions),
+    () => zlib().createDeflateRaw(deflateOptions),
     (stream) => packsSample('deflate', () => deflateInto(stream, sample, sampleOutput)),
   ),
   zstd: new ReusedStream(
-    () => createZstdCompress(zstdOptions),
+    () => zlib().createZstdCompress(zstdOptions()),
     (stream) => packsSample('zstd', () => zstdInto(stream, sample, sampleOutput)),
   ),
 }
@@ -126,7 +121,7 @@ export function packView(codec: 'deflate' | 'zstd', input: Uint8Array, reuse = t
     if (length !== undefined) return room.subarray(0, length)
     compressors[codec].drop()
   }
-  return codec === 'deflate' ? deflateOneShot(input, deflateOptions) : zstdOneShot(input, zstdOptions)
+  return codec === 'deflate' ? deflateOneShot(input, deflateOptions) : zstdOneShot(input, zstdOptions())
 }
 
 function packer(codec: 'deflate' | 'zstd', reuse: boolean): Pack {

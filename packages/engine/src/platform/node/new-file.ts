@@ -1,5 +1,4 @@
 /** New target files: written beside their name and renamed when they are whole, so that nobody sees a half-made image. */
-import { randomBytes } from 'node:crypto'
 import fs from 'node:fs'
 import path from 'node:path'
 import type { ByteStore } from '../../core/index.ts'
@@ -93,9 +92,9 @@ function resolveLinks(target: string): string {
 }
 
 function hiddenName(final: string): string {
-  // File names end at 255 bytes; the name may be all of them.
+  // File names end at 255 bytes; the name may be all of them. Nobody's file is taken, whatever the name: it is made exclusively.
   const base = Buffer.from(path.basename(final)).subarray(0, 200).toString('utf8').replaceAll('\ufffd', '')
-  return path.join(path.dirname(final), `.${base}.${randomBytes(6).toString('hex')}.part`)
+  return path.join(path.dirname(final), `.${base}.${Math.random().toString(36).slice(2, 14)}.part`)
 }
 
 function syncFolder(folder: string): void {

@@ -1,16 +1,8 @@
 /** Units through Node's public one-shot functions: what `codecs.ts` falls back to. */
-import {
-  constants,
-  deflateRawSync,
-  inflateRawSync,
-  inflateSync,
-  type ZlibOptions,
-  type ZstdOptions,
-  zstdCompressSync,
-  zstdDecompressSync,
-} from 'node:zlib'
+import type { ZlibOptions, ZstdOptions } from 'node:zlib'
 import { zstdFrameLength } from '../../codec/zstd-frame.ts'
 import type { PackedCodec } from '../../core/index.ts'
+import { zlib } from './builtin.ts'
 
 /* A result is asked for in one piece, with some room: zlib begins another piece when one is exactly full. */
 const spareBytes = 64
@@ -30,21 +22,25 @@ export function unpackOneShot(codec: PackedCodec, input: Uint8Array, output: Uin
 }
 
 function decode(codec: PackedCodec, input: Uint8Array, options: ZlibOptions): Uint8Array | undefined {
-  if (codec === 'deflate') return inflateRawSync(input, options)
-  if (codec === 'zlib') return inflateSync(input, options)
+  if (codec === 'deflate') return zlib().inflateRawSync(input, options)
+  if (codec === 'zlib') return zlib().inflateSync(input, options)
   // Node refuses what follows the frame: it gets exactly that.
   const length = zstdFrameLength(input)
-  return length === undefined ? undefined : zstdDecompressSync(input.subarray(0, length), options as ZstdOptions)
+  return length === undefined ? undefined : zlib().zstdDecompressSync(input.subarray(0, length), options as ZstdOptions)
 }
 
 /** Packs as raw deflate. */
 export function deflateOneShot(input: Uint8Array, options: ZlibOptions): Uint8Array {
-  return deflateRawSync(input, { ...options, chunkSize: pieceFor(input) })
+  return zlib().deflateRawSync(input, { ...options, chunkSize: pieceFor(input) })
 }
 
 /** Packs as one zstd frame. */
 export function zstdOneShot(input: Uint8Array, options: ZstdOptions): Uint8Array {
-  return zstdCompressSync(input, { ...options, chunkSize: pieceFor(input), finishFlush: constants.ZSTD_e_end })
+  return zlib().zstdCompressSync(input, {
+    ...options,
+    chunkSize: pieceFor(input),
+    finishFlush: zlib().constants.ZSTD_e_end,
+  })
 }
 
 function pieceFor(input: Uint8Array): number {

@@ -2,9 +2,10 @@
  *  process; what they are handed is copied, or changes hands when it is on the transfer list. */
 import { createRequire } from 'node:module'
 import { availableParallelism } from 'node:os'
-import { Worker } from 'node:worker_threads'
+import type { Worker } from 'node:worker_threads'
 import { MoraineError, throwIfCancelled } from '../../core/index.ts'
 import type { Tasks, WorkerPool } from '../worker-pool.ts'
+import { workerThreads } from './builtin.ts'
 import type { TaskReply, TaskRequest } from './worker-protocol.ts'
 
 /** Workers at most, however many processors there are. */
@@ -130,6 +131,7 @@ class Hand {
     this.#onFree = onFree
     this.#onGone = onGone
     // The arguments of this process are not for workers: some (`--input-type`, say) keep them from starting.
+    const { Worker } = workerThreads()
     this.#worker = new Worker(entry, { execArgv: [] })
     this.#worker.unref()
     this.#worker.on('message', (reply: TaskReply) => this.#finish(reply))
