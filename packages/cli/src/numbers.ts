@@ -1,21 +1,36 @@
 /** Numbers and sizes on the command line, with QEMU's messages. */
-import { parseSize } from '@moraine/engine'
+import { isHexWithSuffix, scanSize } from '@moraine/engine'
 import { Failure } from './failure.ts'
 
 const largest = 0x7fff_ffff_ffff_ffffn
 
 /** A size that must fit 63 bits. `what` names it in messages, as in `image size`.
  *  @throws Failure */
-export function readSize(what: string, text: string): bigint {
-  const size = parseSize(text)
-  if (size !== undefined && size <= largest) return size
-  if (size !== undefined || /^\s*(\d+[bkmgtpe]?|\d+\.\d*[kmgtpe])$/i.test(text)) {
-    throw new Failure(`Invalid ${what} specified. Must be between 0 and ${largest}.`)
-  }
+export function readSize(what: string, text: string, warn: Warn): bigint {
+  warnOfHex(text, warn)
+  const size = scanSize(text)
+  if (typeof size === 'bigint' && size <= largest) return size
+  if (size !== 'invalid') throw new Failure(`Invalid ${what} specified. Must be between 0 and ${largest}.`)
   throw new Failure([
     `Invalid ${what} specified. You may use k, M, G, T, P or E suffixes for`,
     'kilobytes, megabytes, gigabytes, terabytes, petabytes and exabytes.',
   ])
+}
+
+/** Says a warning on standard error. */
+export type Warn = (message: string) => void
+
+/** Warns of a size such as `0x10k`, in QEMU's words. */
+export function warnOfHex(text: string, warn: Warn): void {
+  if (isHexWithSuffix(text)) warn(`Using a multiplier suffix on hex numbers is deprecated: ${text}`)
+}
+
+/** The most bytes that QEMU takes any image to be: what is aligned to 1 GiB below 2^63. */
+export const longestImage = 0x7fff_ffff_c000_0000n
+
+/** QEMU's words for a size above `longestImage`. */
+export function beyondLongest(size: bigint): string {
+  return `offset(${size}) exceeds maximum(${longestImage})`
 }
 
 /** A whole number in C's notations (decimal, `0x…`, `0…`); undefined when it is none. */

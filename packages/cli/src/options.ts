@@ -8,6 +8,7 @@ import {
   splitOptions,
 } from '@moraine/engine'
 import { Failure } from './failure.ts'
+import { type Warn, warnOfHex } from './numbers.ts'
 
 /** Options that a plain file takes under every format. Wording and order: `qemu-img create -o help` of 7.2. */
 const fileOptions: readonly OptionSpec[] = [
@@ -53,11 +54,24 @@ export function creationTable(format: DiskFormat): readonly OptionSpec[] {
 
 /** Checks pairs as QEMU does before it creates: names, switches and numbers, but not the values of choices.
  *  @throws MoraineError */
-export function readLoosely(format: DiskFormat, pairs: readonly [string, string][]): Record<string, OptionValue> {
+export function readLoosely(
+  format: DiskFormat,
+  pairs: readonly [string, string][],
+  warn?: Warn,
+): Record<string, OptionValue> {
   const table = creationTable(format).map((option): OptionSpec => {
     return option.type === 'enum' ? { name: option.name, type: 'string', help: option.help } : option
   })
-  return readOptions(table, pairs)
+  const values: Record<string, OptionValue> = {}
+  for (const pair of pairs) {
+    if (warn !== undefined) warnOfSize(table, pair, warn)
+    Object.assign(values, readOptions(table, [pair]))
+  }
+  return values
+}
+
+function warnOfSize(table: readonly OptionSpec[], [name, text]: readonly [string, string], warn: Warn): void {
+  if (table.find((option) => option.name === name)?.type === 'size') warnOfHex(text, warn)
 }
 
 /** Checks pairs in full, and takes out what belongs to the file and has no effect here.
@@ -65,12 +79,25 @@ export function readLoosely(format: DiskFormat, pairs: readonly [string, string]
 export function readCreationOptions(
   format: DiskFormat,
   pairs: readonly [string, string][],
+  warn?: Warn,
 ): Record<string, OptionValue> {
   refuseFilePreallocation(format, pairs)
-  const { nocow, extent_size_hint: hint, ...values } = readOptions(creationTable(format), pairs)
+  const table = creationTable(format)
+  const { nocow, extent_size_hint: hint, ...values } = readOptions(table, pairs)
+  // QEMU reads the values again when it creates, and warns again.
+  if (warn !== undefined) for (const pair of lastOfEach(table, pairs)) warnOfSize(table, pair, warn)
   if (nocow === true) throw new Failure("Option 'nocow' is not supported by moraine")
   if (hint !== undefined && hint !== 0n) throw new Failure("Option 'extent_size_hint' is not supported by moraine")
   return values
+}
+
+/** Of several values for one name the last; the size first, as QEMU reads it. */
+function lastOfEach(
+  table: readonly OptionSpec[],
+  pairs: readonly (readonly [string, string])[],
+): (readonly [string, string])[] {
+  const names = ['size', ...table.map(({ name }) => name).filter((name) => name !== 'size')]
+  return names.flatMap((name) => pairs.filter((pair) => pair[0] === name).slice(-1))
 }
 
 /** The file under a raw image knows fewer ways to preallocate, and says so in words of its own. */
@@ -117,5 +144,7 @@ export function formattingLine(filename: string, format: DiskFormat, values: Opt
 
 function valueText(value: OptionValue): string {
   if (typeof value === 'boolean') return value ? 'on' : 'off'
+  // QEMU prints sizes as signed 64-bit numbers.
+  if (typeof value === 'bigint') return String(BigInt.asIntN(64, value))
   return String(value).replaceAll(',', ',,')
 }

@@ -1,6 +1,7 @@
 /** Reads a verb's arguments by its table. */
 import { Failure, unsupported, usageFailure } from './failure.ts'
 import { Getopt, type GetoptOption } from './getopt.ts'
+import type { Warn } from './numbers.ts'
 import type { Persona } from './persona.ts'
 import type { OptionSpec, Values, Verb } from './verb.ts'
 
@@ -19,7 +20,7 @@ export function optionsFor(verb: Verb, persona: Persona): [key: string, option: 
 
 /** Reads what stands after the verb. Errors come in the order in which the arguments stand, as with getopt.
  *  @throws Failure */
-export function readArguments(verb: Verb, persona: Persona, args: readonly string[]): Request {
+export function readArguments(verb: Verb, persona: Persona, args: readonly string[], warn: Warn): Request {
   const rest = [...args]
   const trailing = takeTrailing(verb, persona, rest)
   const options = optionsFor(verb, persona)
@@ -46,7 +47,7 @@ export function readArguments(verb: Verb, persona: Persona, args: readonly strin
     if (option.refused === true) throw unsupported(`option '${spelling(option)}'`)
     verb.each?.(step.key, seen)
     seen.add(step.key)
-    values[step.key] = readValue(option, values[step.key], step.value)
+    values[step.key] = readValue(option, values[step.key], step.value, warn)
   }
   return {
     kind: 'run',
@@ -68,9 +69,9 @@ function initialValue(option: OptionSpec): unknown {
   return option.argument === undefined ? false : undefined
 }
 
-function readValue(option: OptionSpec, before: unknown, text: string | undefined): unknown {
+function readValue(option: OptionSpec, before: unknown, text: string | undefined, warn: Warn): unknown {
   if (text === undefined) return true
-  const value = option.parse === undefined ? text : option.parse(text)
+  const value = option.parse === undefined ? text : option.parse(text, warn)
   return option.collect === true && Array.isArray(before) ? [...before, value] : value
 }
 

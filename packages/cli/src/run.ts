@@ -59,7 +59,7 @@ async function dispatch(
     throw usageFailure(`Command not found: ${name}`)
   }
   progress.verb = name
-  const request = readArguments(verb, persona, verbArgs)
+  const request = readArguments(verb, persona, verbArgs, context.warn)
   if (request.kind === 'run') return await verb.run(request.values, request.operands, context)
   if (request.complaint !== undefined) context.err.write(`${request.complaint}\n`)
   return printHelp(context, name)

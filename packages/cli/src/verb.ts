@@ -28,15 +28,19 @@ export interface OptionSpec {
   readonly help: string
   /** It may be given several times, and all values are kept. Otherwise the last one counts. */
   readonly collect?: true
-  /** Checks and converts the argument as soon as it is met. */
-  readonly parse?: (text: string) => unknown
+  /** Checks and converts the argument as soon as it is met; `warn` says a warning about it. */
+  readonly parse?: (text: string, warn: (message: string) => void) => unknown
   /** QEMU has it and it is refused by name. */
   readonly refused?: true
   /** QEMU does not have it; only moraine takes it. */
   readonly extension?: true
 }
 
-type Single<Option extends OptionSpec> = Option extends { parse: (text: string) => infer Result } ? Result : string
+type Single<Option extends OptionSpec> = Option extends {
+  parse: (text: string, warn: (message: string) => void) => infer Result
+}
+  ? Result
+  : string
 
 type Value<Option extends OptionSpec> = Option extends { collect: true }
   ? Single<Option>[]

@@ -1,6 +1,6 @@
 /** The options of `convert`. */
 import { Failure } from '../failure.ts'
-import { readInteger, readSize } from '../numbers.ts'
+import { readInteger, readSize, type Warn } from '../numbers.ts'
 import { readOptionList } from '../options.ts'
 import { readSnapshot } from '../snapshot-name.ts'
 import type { OptionSpec, Values } from '../verb.ts'
@@ -72,7 +72,7 @@ export const convertOptions = {
     short: 'r',
     argument: 'RATE',
     help: 'Copy at most this many bytes a second.',
-    parse: (text: string): number => Number(readSize('rate limit', text)),
+    parse: (text: string, warn: Warn): number => Number(readSize('rate limit', text, warn)),
   },
   requests: {
     short: 'm',
@@ -88,8 +88,8 @@ export const convertOptions = {
 /** The options of a call. */
 export type ConvertValues = Values<typeof convertOptions>
 
-function readSparse(text: string): number {
-  const size = readSize('buffer size for sparse output', text)
+function readSparse(text: string, warn: Warn): number {
+  const size = readSize('buffer size for sparse output', text, warn)
   if (size % sector !== 0n || size > largestSparse) {
     throw new Failure(
       `Invalid buffer size for sparse output specified. Valid sizes are multiples of ${sector} up to ${largestSparse}. ` +

@@ -34,7 +34,7 @@ export function readTarget(
     const format = formatNamed(formatName, 'file format')
     context.persona.readName(name)
     const pairs = optionPairs(values.options)
-    readLoosely(format, pairs)
+    readLoosely(format, pairs, context.warn)
     const table = creationTable(format)
     const has = (option: string): boolean => table.some((known) => known.name === option)
     if (values.backing !== undefined) {
@@ -45,7 +45,7 @@ export function readTarget(
       if (!has('backing_fmt')) throw new Failure(`Backing file format not supported for file format '${format.name}'`)
       pairs.push(['backing_fmt', values.backingFormat])
     }
-    return resolveTarget(format, pairs)
+    return resolveTarget(context, format, pairs)
   } catch (error) {
     throw failureFrom(error, context.persona)
   }
@@ -60,8 +60,9 @@ function formatOfExisting(formatName: string, name: string): DiskFormat {
   }
 }
 
-function resolveTarget(format: DiskFormat, pairs: [string, string][]): TargetOptions {
-  const { size: _size, backing_file: file, backing_fmt: fileFormat, ...options } = readCreationOptions(format, pairs)
+function resolveTarget(context: Context, format: DiskFormat, pairs: [string, string][]): TargetOptions {
+  const values = readCreationOptions(format, pairs, context.warn)
+  const { size: _size, backing_file: file, backing_fmt: fileFormat, ...options } = values
   if (typeof file !== 'string') return { format, options, backing: undefined }
   return { format, options, backing: { name: file, format: typeof fileFormat === 'string' ? fileFormat : undefined } }
 }

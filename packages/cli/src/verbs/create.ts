@@ -1,9 +1,9 @@
 /** `create`: a new, empty image. */
-import { allFormats, type Disk, type DiskFormat, isMoraineError, openDisk } from '@moraine/engine'
+import { allFormats, type Disk, type DiskFormat, isMoraineError, MoraineError, openDisk } from '@moraine/engine'
 import { fileGate, localPath, nodeCodecs, openFile } from '@moraine/engine/node'
 import { explain, Failure, failureFrom, usageFailure } from '../failure.ts'
 import { formatNamed, probeFormat } from '../formats.ts'
-import { readSize } from '../numbers.ts'
+import { beyondLongest, longestImage, readSize } from '../numbers.ts'
 import { pathOf } from '../open.ts'
 import {
   asksForHelp,
@@ -56,7 +56,7 @@ export const verb = defineVerb({
     const formatName = values.format ?? 'raw'
     if (asksForHelp(values.options)) return printOptions(context, formatName, filename)
     if (filename === undefined) throw usageFailure('Expecting image file name')
-    const size = sizeText === undefined ? undefined : readSize('image size', sizeText)
+    const size = sizeText === undefined ? undefined : readSize('image size', sizeText, context.warn)
     if (surplus !== undefined) throw usageFailure(`Unexpected argument: ${surplus}`)
     try {
       await create(context, { ...values, filename, formatName, size })
@@ -66,6 +66,8 @@ export const verb = defineVerb({
     return 0
   },
 })
+
+const noSize = 0xffff_ffff_ffff_ffffn
 
 interface CreateArguments {
   filename: string
@@ -89,19 +91,25 @@ async function create(context: Context, args: CreateArguments): Promise<void> {
   const { filename } = args
   const format = formatNamed(args.formatName, 'file format')
   pathOf(filename, context.persona)
-  const pairs = gatherPairs(format, args)
+  const pairs = gatherPairs(format, args, context)
   const values = readLoosely(format, pairs)
   const backing = backingOf(filename, values)
   const opened = backing === undefined || args.unsafe ? undefined : await openBacking(context, filename, backing)
   try {
     if (backing !== undefined && backing.format === undefined) throw missingBackingFormat(opened, context)
-    const size = (values.size as bigint | undefined) ?? (opened === undefined ? undefined : BigInt(opened.size))
+    const size = givenSize(values) ?? (opened === undefined ? undefined : BigInt(opened.size))
     if (size === undefined) throw new Failure('Image creation needs a size parameter')
     if (!args.quiet) context.out.write(formattingLine(filename, format, { ...values, size }))
     if (backing === undefined && values.backing_fmt !== undefined) {
       throw new Failure('Backing format cannot be used without backing file')
     }
-    const { size: _size, backing_file: _file, backing_fmt: _format, ...options } = readCreationOptions(format, pairs)
+    const {
+      size: _size,
+      backing_file: _file,
+      backing_fmt: _format,
+      ...options
+    } = readCreationOptions(format, pairs, context.warn)
+    refuseBeyondQemu(format, size)
     const image = await NewImage.create(context, {
       name: filename,
       format,
@@ -110,6 +118,8 @@ async function create(context: Context, args: CreateArguments): Promise<void> {
       backing: backing === undefined ? undefined : { ...backing, disk: opened },
       cache: 'unsafe',
       sources: opened === undefined ? [] : [opened],
+    }).catch((error) => {
+      throw tooLarge(error, format)
     })
     await image.publish()
   } finally {
@@ -117,13 +127,38 @@ async function create(context: Context, args: CreateArguments): Promise<void> {
   }
 }
 
+/** QEMU counts sizes in 64 bits with a sign; −1 is its "no size". */
+function givenSize({ size }: Record<string, unknown>): bigint | undefined {
+  return typeof size === 'bigint' && size !== noSize ? size : undefined
+}
+
+/** Sizes that are negative for QEMU once they are rounded up to sectors, or longer than it takes any image to be. */
+function refuseBeyondQemu(format: DiskFormat, size: bigint): void {
+  const raw = format.name === 'raw'
+  const rounded = ((size + 511n) / 512n) * 512n
+  if (rounded > 0x7fff_ffff_ffff_ffffn) {
+    throw new Failure(
+      raw ? 'Could not resize file: Invalid argument' : 'Could not resize image: Image size cannot be negative',
+    )
+  }
+  if (rounded > longestImage && !raw) throw new Failure(`Could not resize image: ${beyondLongest(rounded)}`)
+}
+
+/** Of whatever is too large QEMU's `create` says the same, and how it could be done where the format has clusters. */
+function tooLarge(error: unknown, format: DiskFormat): unknown {
+  if (!isMoraineError(error) || !(error.kind === 'limit' || error.code === 'EFBIG')) return error
+  const clusters = format.options.some(({ name }) => name === 'cluster_size')
+  const hint = clusters ? ' (try using a larger cluster size)' : ''
+  return new MoraineError(error.kind, `The image size is too large for file format '${format.name}'${hint}`, error)
+}
+
 /** All options as pairs: those of -o, then the size, -b and -F, which are old spellings of options. */
-function gatherPairs(format: DiskFormat, args: CreateArguments): [string, string][] {
+function gatherPairs(format: DiskFormat, args: CreateArguments, context: Context): [string, string][] {
   const pairs = optionPairs(args.options)
+  // A wrong option is said before a size given twice.
+  readLoosely(format, pairs, context.warn)
   const table = creationTable(format)
   if (args.size !== undefined) {
-    // A wrong option is said before a size given twice.
-    readLoosely(format, pairs)
     if (pairs.some(([name]) => name === 'size')) throw new Failure('The image size must be specified only once')
     pairs.push(['size', String(args.size)])
   }

@@ -1,7 +1,7 @@
 /** `map`: what lies where in an image. */
 import { isMoraineError, type MapEntry, mapDisk } from '@moraine/engine'
 import { Failure } from '../failure.ts'
-import { readSize } from '../numbers.ts'
+import { readSize, type Warn } from '../numbers.ts'
 import { openImage } from '../open.ts'
 import type { TextOutput } from '../output/streams.ts'
 import { defineVerb } from '../verb.ts'
@@ -27,14 +27,14 @@ export const verb = defineVerb({
       long: 'start-offset',
       argument: 'OFFSET',
       help: 'Begin here.',
-      parse: (text: string) => readSize('start offset', text),
+      parse: (text: string, warn: Warn) => readSize('start offset', text, warn),
     },
     length: {
       short: 'l',
       long: 'max-length',
       argument: 'LEN',
       help: 'Show at most this many bytes.',
-      parse: (text: string) => readSize('max length', text),
+      parse: (text: string, warn: Warn) => readSize('max length', text, warn),
     },
     output: outputFormat,
     forceShare,

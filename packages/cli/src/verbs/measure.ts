@@ -10,7 +10,7 @@ import {
 } from '@moraine/engine'
 import { explain, Failure } from '../failure.ts'
 import { formatNamed } from '../formats.ts'
-import { readSize } from '../numbers.ts'
+import { readSize, type Warn } from '../numbers.ts'
 import { openImage } from '../open.ts'
 import { optionPairs, readCreationOptions, readLoosely, readOptionList } from '../options.ts'
 import { toPrettyJson } from '../output/json.ts'
@@ -48,7 +48,7 @@ export const verb = defineVerb({
       long: 'size',
       argument: 'SIZE',
       help: 'Measure an empty disk of this size.',
-      parse: (text: string) => readSize('image size', text),
+      parse: (text: string, warn: Warn) => readSize('image size', text, warn),
     },
     format,
     snapshot: {
@@ -126,7 +126,7 @@ async function measure(context: Context, values: MeasureValues, source: Disk | u
 function readTargetOptions(context: Context, target: DiskFormat, lists: string[]): OptionValues {
   const pairs = optionPairs(lists)
   try {
-    readLoosely(target, pairs)
+    readLoosely(target, pairs, context.warn)
   } catch (error) {
     if (!isMoraineError(error)) throw error
     throw new Failure([explain(error, context.persona), `Invalid options for file format '${target.name}'`])

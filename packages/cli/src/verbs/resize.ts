@@ -1,6 +1,7 @@
 /** `resize`: change the virtual size. */
-import { type Preallocation, parseSize } from '@moraine/engine'
+import { MoraineError, type Preallocation, scanSize, sizeComplaint } from '@moraine/engine'
 import { Failure, failureFrom, usageFailure } from '../failure.ts'
+import { beyondLongest, longestImage, type Warn, warnOfHex } from '../numbers.ts'
 import { openForWriting } from '../open.ts'
 import { defineVerb } from '../verb.ts'
 import { format, imageOpts, object, quiet } from './common.ts'
@@ -43,7 +44,7 @@ export const verb = defineVerb({
     if (filename === undefined || text === undefined || operands.length > 2) {
       throw usageFailure('Expecting image file name and size')
     }
-    const change = readChange(text)
+    const change = readChange(text, context.warn)
     const preallocation = values.preallocation ?? 'off'
     const disk = await openForWriting(context, filename, { use: 'resize', format: values.format })
     try {
@@ -60,11 +61,17 @@ export const verb = defineVerb({
         )
         return 1
       }
+      if (size > longestImage) throw new Failure(beyondLongest(size))
+      // QEMU's raw leaves the resizing to the file, which says so.
+      const prefix = disk.format === 'raw' && preallocation === 'off' ? 'Could not resize file: ' : ''
       try {
+        if (disk.format === 'raw' && size > BigInt(Number.MAX_SAFE_INTEGER)) {
+          throw new MoraineError('limit', 'File too large', { path: filename, field: 'size', value: size })
+        }
         await disk.resize(Number(size), preallocation, values.shrink)
         await disk.flush()
       } catch (error) {
-        throw failureFrom(error, context.persona)
+        throw failureFrom(error, context.persona, prefix)
       }
     } finally {
       await disk.close()
@@ -79,22 +86,18 @@ interface Change {
   bytes: bigint
 }
 
-function readChange(text: string): Change {
+function readChange(text: string, warn: Warn): Change {
   const sign = text.startsWith('+') ? '+' : text.startsWith('-') ? '-' : undefined
-  const bytes = parseSize(sign === undefined ? text : text.slice(1))
-  if (bytes === undefined) {
-    throw new Failure(
-      "Parameter 'size' expects a non-negative number below 2^64\n" +
-        'Optional suffix k, M, G, T, P or E means kilo-, mega-, giga-, tera-, peta-\nand exabytes, respectively.',
-    )
-  }
+  const size = sign === undefined ? text : text.slice(1)
+  warnOfHex(size, warn)
+  const bytes = scanSize(size)
+  if (typeof bytes !== 'bigint') throw new Failure(sizeComplaint('size', size, bytes))
   return { sign, bytes }
 }
 
-/** The new size, in whole sectors. QEMU counts in 64 bits with a sign, so a size from 2^63 on is negative. */
+/** The new size. QEMU counts in 64 bits with a sign, so a size from 2^63 on is negative. */
 function newSize(current: number, { sign, bytes }: Change): bigint {
-  const signed = BigInt.asIntN(64, bytes)
-  if (sign === '+') return BigInt(current) + signed
-  if (sign === '-') return BigInt(current) - signed
-  return signed
+  if (sign === '+') return BigInt.asIntN(64, BigInt(current) + bytes)
+  if (sign === '-') return BigInt.asIntN(64, BigInt(current) - bytes)
+  return BigInt.asIntN(64, bytes)
 }

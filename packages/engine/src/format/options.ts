@@ -31,25 +31,48 @@ const sizeSuffixes: Record<string, bigint> = {
   e: 60n,
 }
 
+const largestSize = 0xffff_ffff_ffff_ffffn
+
+/** Why a text is no size: it is not written like one, or it passes 2^64 − 1. */
+export type SizeFault = 'invalid' | 'range'
+
 /** A size as people write it, in bytes: a whole number or a fraction, with an optional suffix b, k, M, G, T, P or E (powers of 1024,
- *  either case; `defaultSuffix` applies without one). Hexadecimal (`0x…`) has no fraction and no suffix. Undefined when it is none of these or passes 2^64 − 1. Source: QEMU's `qemu_strtosz`. */
-export function parseSize(text: string, defaultSuffix = 'b'): bigint | undefined {
-  const match = /^\s*(?:(0x[0-9a-f]+)|(\d+)(?:\.(\d*))?|\.(\d+))([bkmgtpe])?$/i.exec(text)
-  if (match === null) return undefined
-  const [, hex, whole, fraction = match[4] ?? '', , suffix] = match
-  if (hex !== undefined) {
-    if (suffix !== undefined) return undefined
-    const value = BigInt(hex)
-    return value > 0xffff_ffff_ffff_ffffn ? undefined : value
-  }
+ *  either case; `defaultSuffix` applies without one). Hexadecimal (`0x…`) has no fraction. Part of a byte is rounded, half up.
+ *  Source: QEMU 7.2's `qemu_strtosz`, whose fraction is a double too. */
+export function scanSize(text: string, defaultSuffix = 'b'): bigint | SizeFault {
+  const match = /^[ \t\n\v\f\r]*\+?(?:(0x[0-9a-f]+)|(\d+)(?:\.(\d*))?)([bkmgtpe])?$/i.exec(text)
+  if (match === null) return 'invalid'
+  const [, hex, decimal = '0', digits = '', suffix] = match
+  const whole = BigInt(hex ?? decimal)
+  // As in QEMU, a whole part that is too large is the end, and what follows it is then in the way.
+  if (whole > largestSize) return digits === '' && suffix === undefined ? 'range' : 'invalid'
   const shift = sizeSuffixes[(suffix ?? defaultSuffix).toLowerCase()] ?? 0n
-  const unit = 1n << shift
-  let value = BigInt(whole ?? '0') * unit
-  if (fraction !== '') {
-    if (unit === 1n && /[1-9]/.test(fraction)) return undefined
-    value += (BigInt(fraction) * unit) / 10n ** BigInt(fraction.length)
-  }
-  return value > 0xffff_ffff_ffff_ffffn ? undefined : value
+  const fraction = BigInt(Math.trunc(Number(`0.${digits}`) * 2 ** 64))
+  if (shift === 0n && fraction > 0n) return 'invalid'
+  const value = (whole << shift) + (((fraction << shift) + (1n << 63n)) >> 64n)
+  return value > largestSize ? 'range' : value
+}
+
+/** `scanSize` for callers that need not know what is wrong: undefined where the text is no size. */
+export function parseSize(text: string, defaultSuffix = 'b'): bigint | undefined {
+  const size = scanSize(text, defaultSuffix)
+  return typeof size === 'bigint' ? size : undefined
+}
+
+/** Whether a text is a hexadecimal number with a suffix, which is easily misread (`0x1e` is 30, `0x1k` is 1024). QEMU 7.2 takes it with a warning. */
+export function isHexWithSuffix(text: string): boolean {
+  return /^[ \t\n\v\f\r]*\+?0x0*[0-9a-f]{1,16}[kmgtp]/i.test(text)
+}
+
+/** A whole number in C's notations (decimal, `0x…`, octal `0…`), read as 64 bits with a sign, as QEMU shows it: from 2^63 on it is negative.
+ *  Source: QEMU 7.2's `qemu_strtou64` with base 0. */
+function scanNumber(text: string): number | SizeFault {
+  const match = /^[ \t\n\v\f\r]*([+-]?)(?:(0x[0-9a-f]+|[1-9]\d*)|0([0-7]*))$/i.exec(text)
+  if (match === null) return 'invalid'
+  const [, sign, plain, octal = ''] = match
+  const value = plain === undefined ? BigInt(`0o0${octal}`) : BigInt(plain)
+  if (value > largestSize) return 'range'
+  return Number(BigInt.asIntN(64, sign === '-' ? -value : value))
 }
 
 /** Splits `a=1,b=x,,y,c` into pairs: `,,` is a comma within a value, a bare `key` means `on`, a bare `nokey` that `key` is off. Source: QEMU's option grammar. */
@@ -95,6 +118,15 @@ export function readOptions(
   return values
 }
 
+/** QEMU's words for a text that is no size. */
+export function sizeComplaint(name: string, text: string, fault: SizeFault): string {
+  if (fault === 'range') return `Value '${text}' is out of range for parameter '${name}'`
+  return (
+    `Parameter '${name}' expects a non-negative number below 2^64\n` +
+    'Optional suffix k, M, G, T, P or E means kilo-, mega-, giga-, tera-, peta-\nand exabytes, respectively.'
+  )
+}
+
 function readValue(spec: OptionSpec, text: string): OptionValue {
   switch (spec.type) {
     case 'string':
@@ -107,24 +139,20 @@ function readValue(spec: OptionSpec, text: string): OptionValue {
         value: text,
       })
     case 'number': {
-      if (!/^(0x[0-9a-f]+|\d+)$/i.test(text)) {
-        throw new MoraineError('invalid', `Parameter '${spec.name}' expects a number`, {
-          field: spec.name,
-          value: text,
-        })
-      }
-      return Number(text)
+      const number = scanNumber(text)
+      if (typeof number === 'number') return number
+      throw new MoraineError(
+        'invalid',
+        number === 'range'
+          ? `Value '${text}' is too large for parameter '${spec.name}'`
+          : `Parameter '${spec.name}' expects a number`,
+        { field: spec.name, value: text },
+      )
     }
     case 'size': {
-      const size = parseSize(text)
-      if (size === undefined) {
-        throw new MoraineError(
-          'invalid',
-          `Parameter '${spec.name}' expects a non-negative number below 2^64\nOptional suffix k, M, G, T, P or E means kilo-, mega-, giga-, tera-, peta-\nand exabytes, respectively.`,
-          { field: spec.name, value: text },
-        )
-      }
-      return size
+      const size = scanSize(text)
+      if (typeof size === 'bigint') return size
+      throw new MoraineError('invalid', sizeComplaint(spec.name, text, size), { field: spec.name, value: text })
     }
     case 'enum':
       if (spec.values?.includes(text)) return text

@@ -1,7 +1,7 @@
 /** Creating a qcow2 image. The layout is that of `qemu-img create` 7.2: header, refcount table, one block, L1 table, then what preallocation adds. */
 
 import { setU64be, viewOf } from '../../bytes/integers.ts'
-import { type ByteStore, closedGate, defaultLimits, MoraineError } from '../../core/index.ts'
+import { type ByteStore, closedGate, defaultLimits, isMoraineError, MoraineError } from '../../core/index.ts'
 import type { CreatePlan, CreateTarget, OpenContext } from '../format.ts'
 import { encodeHeader } from './header.ts'
 import { openImage } from './image.ts'
@@ -29,7 +29,7 @@ export async function createQcow2(target: CreateTarget, plan: CreatePlan): Promi
     }
     await disk.writer.writeHeader()
     const size = Math.ceil(plan.size / 512) * 512
-    await disk.resize(size, options.preallocation)
+    await disk.resize(size, options.preallocation).catch(refuseSize)
     if (plan.backing !== undefined) {
       image.header.backingFile = plan.backing.name
       image.header.backingFormat = plan.backing.format
@@ -40,6 +40,13 @@ export async function createQcow2(target: CreateTarget, plan: CreatePlan): Promi
   } finally {
     await dataStore?.close()
   }
+}
+
+/** Says, as QEMU does, at which step of the creation the size was too large. */
+function refuseSize(error: unknown): never {
+  throw isMoraineError(error, 'limit')
+    ? new MoraineError(error.kind, `Could not resize image: ${error.reason}`, error)
+    : error
 }
 
 function newHeader(options: Qcow2Plan): Header {

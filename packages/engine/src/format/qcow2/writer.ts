@@ -213,7 +213,7 @@ export class Qcow2Writer {
     const { l1, header } = this.image
     if (entries <= l1.size) return
     if (entries * 8 > 32 * 1024 * 1024) {
-      throw fault(this.image, 'limit', 'File too large', 'l1_size', {
+      throw fault(this.image, 'limit', 'Failed to grow the L1 table: File too large', 'l1_size', {
         value: entries,
         rule: 'at most 32 MiB of entries',
       })
