@@ -81,9 +81,14 @@ function describe(reason: string, place: ErrorPlace): string {
   return facts.length === 0 ? head : `${head} (${facts.join('; ')})`
 }
 
-/** Narrows an unknown value to a `MoraineError`, of the given kind when one is named. */
+/** Narrows an unknown value to a `MoraineError`, of the given kind when one is named. It goes by the name, not the class: a program may hold the
+ *  engine twice. */
 export function isMoraineError(error: unknown, kind?: ErrorKind): error is MoraineError {
-  return error instanceof MoraineError && (kind === undefined || error.kind === kind)
+  return (
+    error instanceof Error &&
+    error.name === 'MoraineError' &&
+    (kind === undefined || (error as MoraineError).kind === kind)
+  )
 }
 
 /** Throws kind `cancelled` when the signal has fired. Cheap enough for inner loops. */

@@ -197,7 +197,7 @@ class Hand {
 
 /** The worker's file, by the package's own map: `.ts` in the sources, `.js` in what is built, wherever this module ended up. */
 function entry(): string {
-  return createRequire(import.meta.url).resolve('#worker')
+  return createRequire(import.meta.url).resolve('@moraine/engine/worker')
 }
 
 function cancelled(signal: AbortSignal | undefined): MoraineError {
