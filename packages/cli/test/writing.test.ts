@@ -326,19 +326,6 @@ describeWith(['qemu-img', 'qemu-io'], 'writing, as qemu-img writes', () => {
     fixtures.sameOnCopies('a.raw', 'check -r all -f raw a.raw')
     fixtures.sameOnCopies('base.qcow2', 'check -U -r all base.qcow2')
   })
-
-  describe('progress', () => {
-    for (const line of [
-      'convert -p a.raw x',
-      'convert -p -O qcow2 a.raw x',
-      'convert -p -O qcow2 base.qcow2 x',
-      'convert -p -S 0 odd.raw x',
-      'convert -p nofile x',
-      'convert -p -c -O qcow2 base.qcow2 x',
-    ]) {
-      fixtures.sameOnCopies('a.raw a2.raw base.qcow2 odd.raw', line, { files: false })
-    }
-  })
 })
 
 /** Copies of one image: with clusters that are counted and not used, with used ones that are not counted, and with both. */

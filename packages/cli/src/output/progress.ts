@@ -29,6 +29,8 @@ export interface ProgressRequest {
   mode?: ProgressMode | undefined
   /** Percent that must have passed before QEMU prints again. */
   step: number
+  /** QEMU adds up the steps of this verb, in single precision. */
+  addsUp?: boolean
   /** What is done, for JSON lines and the bar. */
   operation: string
   /** Standard output carries the result, so a percentage goes to standard error. */
@@ -39,7 +41,7 @@ export interface ProgressRequest {
 export async function showProgress(context: Context, request: ProgressRequest): Promise<ProgressDisplay> {
   switch (chooseMode(context, request)) {
     case 'percent':
-      return new PercentDisplay(request.step, request.outputTaken === true ? context.err : context.out)
+      return new PercentDisplay(request, request.outputTaken === true ? context.err : context.out)
     case 'json':
       return new JsonDisplay(context, request.operation)
     case 'bar': {
@@ -68,14 +70,16 @@ export function percentOf({ done, total }: Progress): number {
 class PercentDisplay implements ProgressDisplay {
   private printed = 0
   private begun = false
+  private sum = 0
+  private counted = 0
   private readonly step: number
   private readonly output: TextOutput
   readonly onProgress: (progress: Progress) => void
 
-  constructor(step: number, output: TextOutput) {
+  constructor({ step, addsUp }: ProgressRequest, output: TextOutput) {
     this.step = step
     this.output = output
-    this.onProgress = (progress) => this.show(percentOf(progress))
+    this.onProgress = (progress) => this.show(addsUp === true ? this.add(progress) : percentOf(progress))
   }
 
   finish(): void {
@@ -84,6 +88,14 @@ class PercentDisplay implements ProgressDisplay {
 
   end(): void {
     this.output.write('\n')
+  }
+
+  private add(progress: Progress): number {
+    const share = Math.fround(Math.fround(progress.done - this.counted) / Math.fround(progress.total))
+    this.counted = progress.done
+    const percent = progress.total === 0 ? 0 : Math.fround(share * 100)
+    this.sum = Math.min(100, Math.fround(this.sum + Math.fround(Math.fround(percent / 100) * 100)))
+    return this.sum
   }
 
   private show(percent: number): void {

@@ -1,5 +1,5 @@
 /** `compare`: do two images hold the same. */
-import { type Comparison, compareDisks, type Disk, isMoraineError } from '@moraine/engine'
+import { type CompareOptions, type Comparison, compareDisks, type Disk, isMoraineError } from '@moraine/engine'
 import { readCacheMode } from '../cache.ts'
 import { Failure, usageFailure } from '../failure.ts'
 import { openImage } from '../open.ts'
@@ -51,6 +51,7 @@ export const verb = defineVerb({
       quiet: values.quiet,
       mode: values.progress,
       step: 2,
+      addsUp: true,
       operation: 'compare',
     })
     const disks: Disk[] = []
@@ -58,9 +59,15 @@ export const verb = defineVerb({
       await openBoth(disks, context, values, [first, second])
       const [a, b] = disks
       if (a === undefined || b === undefined) throw new Failure('two disks are needed')
-      const verdict = await compare(a, b, values.strict, context, display.onProgress)
-      const text = verdictText(verdict, values.strict)
-      if (!values.quiet) context.out.write(text)
+      const verdict = await compare(a, b, {
+        strict: values.strict,
+        signal: context.signal,
+        onProgress: display.onProgress,
+        onSizeMismatch: () => {
+          if (!values.quiet) context.out.write('Warning: Image size mismatch!\n')
+        },
+      })
+      if (!values.quiet) context.out.write(verdictText(verdict))
       return verdict.identical ? exitCodes.identical : exitCodes.different
     } finally {
       display.end()
@@ -92,15 +99,9 @@ async function openBoth(
   }
 }
 
-async function compare(
-  a: Disk,
-  b: Disk,
-  strict: boolean,
-  context: Context,
-  onProgress: ((progress: { done: number; total: number }) => void) | undefined,
-): Promise<Comparison> {
+async function compare(a: Disk, b: Disk, options: CompareOptions): Promise<Comparison> {
   try {
-    return await compareDisks(a, b, { strict, signal: context.signal, onProgress })
+    return await compareDisks(a, b, options)
   } catch (error) {
     if (!isMoraineError(error) || error.kind === 'cancelled') throw error
     const name = error.path ?? a.name
@@ -113,15 +114,14 @@ async function compare(
   }
 }
 
-function verdictText(verdict: Comparison, strict: boolean): string {
-  const warning = verdict.sizeMismatch && !strict ? 'Warning: Image size mismatch!\n' : ''
-  if (verdict.identical) return `${warning}Images are identical.\n`
+function verdictText(verdict: Comparison): string {
+  if (verdict.identical) return 'Images are identical.\n'
   switch (verdict.reason) {
     case 'size':
       return 'Strict mode: Image size mismatch!\n'
     case 'status':
       return `Strict mode: Offset ${verdict.offset} block status mismatch!\n`
     case 'content':
-      return `${warning}Content mismatch at offset ${verdict.offset}!\n`
+      return `Content mismatch at offset ${verdict.offset}!\n`
   }
 }

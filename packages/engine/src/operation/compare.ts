@@ -8,6 +8,7 @@ import {
   type RunOptions,
   throwIfCancelled,
 } from '../core/index.ts'
+import { CompareProgress } from './compare-progress.ts'
 import { firstDifference, firstNonZero } from './difference.ts'
 import { type ExtentPair, pairExtents } from './extent-walk.ts'
 import { cutOfSource } from './segments.ts'
@@ -21,6 +22,8 @@ const chunksInFlight = 8
 export interface CompareOptions extends RunOptions {
   /** Sizes and block status must be the same too. */
   strict?: boolean | undefined
+  /** Called when the sizes differ and what both have is the same: what follows is the search for anything but zeros in the rest. */
+  onSizeMismatch?: (() => void) | undefined
 }
 
 /** The verdict. `sizeMismatch`: the sizes differ and what they have in common does not; the rest of the longer one must then be zeros.
@@ -29,23 +32,21 @@ export type Comparison =
   | { identical: true; sizeMismatch: boolean }
   | { identical: false; offset: number; reason: 'content' | 'size' | 'status'; sizeMismatch: boolean }
 
-/** Compares two disks. Ranges that read as zeros on both sides are not read; nor are ranges that lie at the same bytes of the same file.
+/** Compares two disks. Progress comes in guest order, in QEMU's steps, and stops before what differs. Ranges that read as zeros on both sides are not read; nor are ranges that lie at the same bytes of the same file.
  *  @throws MoraineError from reading either disk, with its path; `field` is `block status` when its tables could not be read; `cancelled`. */
 export async function compareDisks(a: Disk, b: Disk, options: CompareOptions = {}): Promise<Comparison> {
   const strict = options.strict ?? false
-  if (strict && a.size !== b.size) return { identical: false, offset: 0, reason: 'size', sizeMismatch: true }
   const total = Math.max(a.size, b.size)
   const shared = Math.min(a.size, b.size)
-  let done = 0
-  const advance = (bytes: number): void => {
-    done += bytes
-    options.onProgress?.({ done, total })
-  }
   options.onProgress?.({ done: 0, total })
-  const found = await compareShared(a, b, shared, strict, options.signal, advance)
+  if (strict && a.size !== b.size) return { identical: false, offset: 0, reason: 'size', sizeMismatch: true }
+  const progress = new CompareProgress([a, b], total, options.onProgress)
+  const found = await compareShared(a, b, shared, strict, options.signal, progress)
   if (found !== undefined) return { identical: false, ...found, sizeMismatch: false }
   if (a.size === b.size) return { identical: true, sizeMismatch: false }
-  const tail = await findNonZeroTail(a.size > b.size ? a : b, shared, total, options.signal, advance)
+  options.onSizeMismatch?.()
+  const first = a.size > b.size
+  const tail = await findNonZeroTail(first ? a : b, first, shared, total, options.signal, progress)
   if (tail !== undefined) return { identical: false, offset: tail, reason: 'content', sizeMismatch: true }
   return { identical: true, sizeMismatch: true }
 }
@@ -56,7 +57,7 @@ async function compareShared(
   length: number,
   strict: boolean,
   signal: AbortSignal | undefined,
-  advance: (bytes: number) => void,
+  progress: CompareProgress,
 ): Promise<{ offset: number; reason: 'content' | 'status' } | undefined> {
   const window = new Window<number | undefined>(chunksInFlight)
   const buffers = new BufferPairs()
@@ -67,14 +68,17 @@ async function compareShared(
       const status = spans === undefined ? undefined : statusMismatch(pair, length, spans)
       // What lies before a place whose status differs is judged first.
       const end = status ?? pair.offset + pair.length
-      if (isSame(pair)) advance(end - pair.offset)
+      if (isSame(pair)) progress.piece([pair.a, pair.b], pair.offset, pair.offset, end)()
       else {
         for (let at = pair.offset; at < end; at += chunkBytes) {
           throwIfCancelled(signal, a.name)
           const size = Math.min(chunkBytes, end - at)
-          mismatch = await window.push(() =>
-            compareChunk(a, b, pair, at, size, buffers, signal).finally(() => advance(size)),
-          )
+          mismatch = await window.push(async () => {
+            const passed = progress.piece([pair.a, pair.b], pair.offset, at, at + size)
+            const found = await compareChunk(a, b, pair, at, size, buffers, signal)
+            if (found === undefined) passed()
+            return found
+          })
           if (mismatch !== undefined) return { offset: mismatch, reason: 'content' }
         }
       }
@@ -113,26 +117,34 @@ async function compareChunk(
   }
 }
 
+/** `isFirst`: the disk is the first of the two. */
 async function findNonZeroTail(
   disk: Disk,
+  isFirst: boolean,
   start: number,
   end: number,
   signal: AbortSignal | undefined,
-  advance: (bytes: number) => void,
+  progress: CompareProgress,
 ): Promise<number | undefined> {
   const buffer = new Uint8Array(Math.min(chunkBytes, end - start))
+  const said = (extent: Extent): [Extent | undefined, Extent | undefined] => {
+    return isFirst ? [extent, undefined] : [undefined, extent]
+  }
   for await (const batch of statusErrors(disk.extents(start, end - start, signal))) {
     for (const extent of batch) {
-      if (!extent.zero) {
-        for (let at = extent.offset; at < extent.offset + extent.length; at += chunkBytes) {
-          const bytes = buffer.subarray(0, Math.min(chunkBytes, extent.offset + extent.length - at))
+      const last = extent.offset + extent.length
+      if (extent.zero) progress.piece(said(extent), extent.offset, extent.offset, last)()
+      else {
+        for (let at = extent.offset; at < last; at += chunkBytes) {
+          const bytes = buffer.subarray(0, Math.min(chunkBytes, last - at))
           await readExtent(disk, extent, at, bytes, signal)
-          if (isZero(bytes)) continue
-          const found = firstNonZero(bytes) ?? 0
-          return at + found - (found % sector)
+          if (!isZero(bytes)) {
+            const found = firstNonZero(bytes) ?? 0
+            return at + found - (found % sector)
+          }
+          progress.piece(said(extent), extent.offset, at, at + bytes.length)()
         }
       }
-      advance(extent.length)
     }
   }
   return undefined

@@ -7,6 +7,7 @@ import {
   throwIfCancelled,
   type WritableDisk,
 } from '../core/index.ts'
+import { InOrder } from './in-order.ts'
 import { type Cut, cutSegments, type Segment } from './segments.ts'
 
 /** Most tasks that a copy has workers do at once. It bounds the workers that start, each some 25 MiB, by what a process may take (192 MiB). */
@@ -35,11 +36,12 @@ export interface CopyJob {
   rate: number | undefined
 }
 
-/** Counts guest bytes that are worked on, as `qemu-img convert -p` does: data, and with -S 0 zeros too. */
+/** Counts guest bytes that are worked on, as `qemu-img convert -p` does: data, and with -S 0 zeros too, in guest order. */
 export class Counter {
   readonly #report: ((progress: Progress) => void) | undefined
   readonly #total: number
   readonly #zeros: boolean
+  readonly #order = new InOrder()
   #done = 0
 
   static async of(job: CopyJob, run: RunOptions): Promise<Counter> {
@@ -60,10 +62,18 @@ export class Counter {
     report?.({ done: 0, total })
   }
 
-  add(segment: Segment): void {
-    if (this.#report === undefined || !isWork(segment, this.#zeros)) return
+  /** Work on the next segments begins. The returned function counts them, when those before them are counted. */
+  begin(segments: readonly Segment[]): () => void {
+    if (this.#report === undefined) return () => {}
+    return this.#order.begin(() => {
+      for (const segment of segments) this.#add(segment)
+    })
+  }
+
+  #add(segment: Segment): void {
+    if (!isWork(segment, this.#zeros)) return
     this.#done = Math.min(this.#done + segment.length, this.#total)
-    this.#report({ done: this.#done, total: this.#total })
+    this.#report?.({ done: this.#done, total: this.#total })
   }
 
   end(): void {

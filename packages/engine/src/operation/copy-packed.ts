@@ -32,8 +32,9 @@ export async function copyPacked(job: CopyJob, counter: Counter, run: RunOptions
       if (units.length === 0) return
       await throttle?.pass(units.length * packer.unit, pipeline.signal)
       await pipeline.start(async (turn, pass) => {
+        const copied = counter.begin(units)
         await packer.copy(units, turn, pass)
-        for (const unit of units) counter.add(unit)
+        copied()
       })
     }
     for await (const segments of cutSegments(job.extents(pipeline.signal), job.cut)) {

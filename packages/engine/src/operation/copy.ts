@@ -30,8 +30,9 @@ async function copyPlain(job: CopyJob, counter: Counter, run: RunOptions): Promi
       throwIfCancelled(run.signal, job.source.name)
       await throttle?.pass(bytesOf(group), pipeline.signal)
       await pipeline.start(async (turn, pass) => {
+        const copied = counter.begin(group)
         await copier.copy(group, job.ordered ? turn : noTurn, pass)
-        for (const segment of group) counter.add(segment)
+        copied()
       })
     }
   } finally {
