@@ -2,7 +2,7 @@
 
 import { divideUp, roundUp } from '../../bytes/integers.ts'
 import type { ByteStore, Preallocation } from '../../core/index.ts'
-import { clearCluster, dropClusters } from './clear.ts'
+import { dropClusters, zeroUnits } from './clear.ts'
 import { fault, hasDataFile, hasRawDataFile } from './image.ts'
 import type { WritableQcow2Disk } from './writable-disk.ts'
 import { linkPiece, placeAdjacent, placeRequest } from './write-request.ts'
@@ -108,12 +108,14 @@ async function preallocateData(
   )
 }
 
-/** Makes what a disk gains read as zeros where a longer parent would show through, as QEMU does. */
+/** Makes what a disk gains read as zeros where a longer parent would show through, as QEMU does: by entries, and by bytes before the first
+ *  whole unit. */
 async function coverParent(disk: WritableQcow2Disk, old: number, size: number): Promise<void> {
-  const { clusterSize } = disk.image.geometry
-  const whole = roundUp(old, clusterSize)
-  await writeZeros(disk, old, Math.min(whole, size))
-  for (let guest = whole; guest < size; guest += clusterSize) await clearCluster(disk, guest, 'zero-keep')
+  const start = Math.min(size, roundUp(old, disk.image.geometry.subclusterSize))
+  const rest = start < size ? await zeroUnits(disk, start, size, size, 'zero-keep') : []
+  for (const { offset, length } of [{ offset: old, length: start - old }, ...rest]) {
+    await writeZeros(disk, offset, offset + length)
+  }
 }
 
 /** Writes zeros into a part of one cluster, keeping the rest of it. */

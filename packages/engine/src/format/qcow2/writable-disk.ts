@@ -14,7 +14,7 @@ import {
 } from '../../core/index.ts'
 import { WritableBitmaps } from './bitmap-store.ts'
 import { BitmapTracker } from './bitmap-tracker.ts'
-import { clearRange } from './clear.ts'
+import { discardRange, type ZeroHow, zeroRange } from './clear.ts'
 import { Qcow2Disk } from './disk.ts'
 import { fault, hasDataFile, type Qcow2Image } from './image.ts'
 import { PackedWriter } from './packed-writer.ts'
@@ -281,31 +281,29 @@ export class WritableQcow2Disk extends Qcow2Disk implements WritableDisk {
     )
   }
 
-  zero(offset: number, length: number, mode: ZeroMode, signal?: AbortSignal): Promise<void> {
-    return this.#clear(offset, length, mode === 'unmap' ? 'zero-unmap' : 'zero-keep', signal)
+  async zero(offset: number, length: number, mode: ZeroMode, signal?: AbortSignal): Promise<void> {
+    const how: ZeroHow = mode === 'unmap' ? 'zero-unmap' : 'zero-keep'
+    const rest = await this.#clear(offset, length, () => zeroRange(this, offset, length, how, signal))
+    for (const part of rest ?? []) {
+      const zeros = new Uint8Array(Math.min(part.length, oneWriteBytes))
+      for (let done = 0; done < part.length; done += zeros.length) {
+        await this.write(part.offset + done, zeros.subarray(0, part.length - done), signal)
+      }
+    }
   }
 
-  discard(offset: number, length: number): Promise<void> {
-    return this.#clear(offset, length, 'discard')
+  async discard(offset: number, length: number, signal?: AbortSignal): Promise<void> {
+    await this.#clear(offset, length, () => discardRange(this, offset, length, signal))
   }
 
-  async #clear(
-    offset: number,
-    length: number,
-    how: 'zero-unmap' | 'zero-keep' | 'discard',
-    signal?: AbortSignal,
-  ): Promise<void> {
+  async #clear<Result>(offset: number, length: number, work: () => Promise<Result>): Promise<Result | undefined> {
     if (offset < 0 || offset + length > this.size) throw this.outside(offset, length)
-    if (length === 0) return
-    const rest = await this.alone(async () => {
+    if (length === 0) return undefined
+    return this.alone(async () => {
       await this.#bitmaps.mark(offset, length)
       this.forgetUnpacked()
-      return clearRange(this, offset, length, how, signal)
+      return work()
     })
-    // Parts of clusters cannot be marked; where zeros are promised they are written.
-    for (const { offset: at, length: bytes } of rest) {
-      if (how !== 'discard' && !(await this.readsAsZero(at, bytes))) await this.write(at, new Uint8Array(bytes), signal)
-    }
   }
 
   async resize(size: number, preallocation: Preallocation = 'off', shrink = false): Promise<void> {

@@ -2,7 +2,7 @@
 
 import type { ClusterMap } from './cluster-map.ts'
 import { fault, hasDataFile } from './image.ts'
-import { entry } from './layout.ts'
+import { entry, type Geometry } from './layout.ts'
 import type { EntryPlace, Qcow2Writer } from './writer.ts'
 
 /** A part of a request whose bytes lie together in the file. */
@@ -135,16 +135,12 @@ function placeInNew(
   const start = guest - (guest % clusterSize)
   const end = guest + length
   const clusters = Math.ceil((end - start) / clusterSize)
-  // A cluster that held data is copied whole; of one that held none, only the subclusters around the bytes.
-  const holdsData = (index: number) => {
-    const at = place.at + index * geometry.l2EntrySize
-    const upper = place.page.view.getUint32(at)
-    const lower = place.page.view.getUint32(at + 4)
-    return (upper & (entry.compressed | entry.offsetHigh)) !== 0 || (lower & entry.offsetLow) !== 0
-  }
-  const headUnit = holdsData(0) ? clusterSize : subclusterSize
-  const tailUnit = holdsData(clusters - 1) ? clusterSize : subclusterSize
-  const to = Math.ceil(end / tailUnit) * tailUnit
+  const head = heldUnits(place, 0, geometry)
+  const tail = heldUnits(place, clusters - 1, geometry)
+  const first = Math.min(Math.floor((guest - start) / subclusterSize), head.first) * subclusterSize
+  const tailStart = start + (clusters - 1) * clusterSize
+  const last = Math.max(Math.ceil((end - tailStart) / subclusterSize), tail.end) * subclusterSize
+  const to = tailStart + last
   const clean = !dataFile && writer.takeClean(host, to - start)
   return {
     guest,
@@ -152,9 +148,28 @@ function placeInNew(
     host: host + (guest - start),
     kind: 'new',
     clean,
-    from: guest - (guest % headUnit),
+    from: start + first,
     to,
   }
+}
+
+/** The subclusters of an old cluster that must be copied: from the first that holds data to behind the last; a standard cluster is one. */
+function heldUnits(
+  { page, at }: EntryPlace,
+  index: number,
+  { l2EntrySize, extended, clusterSize, subclusterSize }: Geometry,
+): { first: number; end: number } {
+  const upper = page.view.getUint32(at + index * l2EntrySize)
+  const lower = page.view.getUint32(at + index * l2EntrySize + 4)
+  const units = clusterSize / subclusterSize
+  if ((upper & (entry.compressed | entry.offsetHigh)) === 0 && (lower & entry.offsetLow) === 0) {
+    return { first: units, end: 0 }
+  }
+  if (!extended || (upper & entry.compressed) !== 0) return { first: 0, end: units }
+  const allocated = page.view.getUint32(at + index * l2EntrySize + 12)
+  // The lowest bit that is set, by itself; 31 less its leading zeros is its number.
+  const first = allocated === 0 ? units : 31 - Math.clz32(allocated & -allocated)
+  return { first, end: 32 - Math.clz32(allocated) }
 }
 
 /** Makes the entries of a piece show its bytes; what they pointed to before is given up. With `reserve` the clusters are only assigned:
