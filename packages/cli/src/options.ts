@@ -1,4 +1,5 @@
 /** `-o`: gathering, splitting, help and the line of a creation, all from the formats' own tables. */
+import { statSync } from 'node:fs'
 import {
   type DiskFormat,
   type OptionSpec,
@@ -9,8 +10,12 @@ import {
 } from '@moraine/engine'
 import { Failure } from './failure.ts'
 import { type Warn, warnOfHex } from './numbers.ts'
+import type { Persona } from './persona.ts'
 
-/** Options that a plain file takes under every format. Wording and order: `qemu-img create -o help` of 7.2. */
+/** What an image is written to; each takes options of its own under every format. */
+export type Medium = 'file' | 'device'
+
+/** Options of a plain file. Wording and order: `qemu-img create -o help` of 7.2. */
 const fileOptions: readonly OptionSpec[] = [
   { name: 'size', type: 'size', help: 'Virtual disk size' },
   {
@@ -26,6 +31,22 @@ const fileOptions: readonly OptionSpec[] = [
   },
   { name: 'extent_size_hint', type: 'size', help: 'Extent size hint for the image file, 0 to disable' },
 ]
+
+/** Options of a device: those of QEMU's driver `host_device`. */
+const deviceOptions: readonly OptionSpec[] = [
+  { name: 'size', type: 'size', help: 'Virtual disk size' },
+  { name: 'preallocation', type: 'enum', values: ['off'], help: 'Preallocation mode (allowed values: off)' },
+]
+
+const mediumOptions: Record<Medium, readonly OptionSpec[]> = { file: fileOptions, device: deviceOptions }
+
+/** What the file of this name is, or will be. QEMU takes no name with a protocol for a device. */
+export function mediumOf(name: string, persona: Persona): Medium {
+  const place = persona.readName(name)
+  if (place.kind !== 'file' || place.path !== name) return 'file'
+  const stats = statSync(name, { throwIfNoEntry: false })
+  return stats?.isBlockDevice() === true || stats?.isCharacterDevice() === true ? 'device' : 'file'
+}
 
 /** One `-o` argument, checked so that several can be joined.
  *  @throws Failure */
@@ -45,21 +66,22 @@ export function optionPairs(lists: readonly string[]): [name: string, value: str
   return lists.length === 0 ? [] : splitOptions(lists.join(','))
 }
 
-/** A format's options and those of the file under it, in QEMU's order. */
-export function creationTable(format: DiskFormat): readonly OptionSpec[] {
+/** A format's options and those of the file or device under it, in QEMU's order. */
+export function creationTable(format: DiskFormat, medium: Medium): readonly OptionSpec[] {
   // QEMU's raw has only a size of its own; what the engine's table adds belongs to the file.
   const own = format.name === 'raw' ? [] : format.options
-  return [...own, ...fileOptions.filter(({ name }) => own.every((option) => option.name !== name))]
+  return [...own, ...mediumOptions[medium].filter(({ name }) => own.every((option) => option.name !== name))]
 }
 
 /** Checks pairs as QEMU does before it creates: names, switches and numbers, but not the values of choices.
  *  @throws MoraineError */
 export function readLoosely(
   format: DiskFormat,
+  medium: Medium,
   pairs: readonly [string, string][],
   warn?: Warn,
 ): Record<string, OptionValue> {
-  const table = creationTable(format).map((option): OptionSpec => {
+  const table = creationTable(format, medium).map((option): OptionSpec => {
     return option.type === 'enum' ? { name: option.name, type: 'string', help: option.help } : option
   })
   const values: Record<string, OptionValue> = {}
@@ -78,11 +100,12 @@ function warnOfSize(table: readonly OptionSpec[], [name, text]: readonly [string
  *  @throws MoraineError; Failure for what only QEMU can do. */
 export function readCreationOptions(
   format: DiskFormat,
+  medium: Medium,
   pairs: readonly [string, string][],
   warn?: Warn,
 ): Record<string, OptionValue> {
-  refuseFilePreallocation(format, pairs)
-  const table = creationTable(format)
+  refusePreallocation(format, medium, pairs)
+  const table = creationTable(format, medium)
   const { nocow, extent_size_hint: hint, ...values } = readOptions(table, pairs)
   // QEMU reads the values again when it creates, and warns again.
   if (warn !== undefined) for (const pair of lastOfEach(table, pairs)) warnOfSize(table, pair, warn)
@@ -100,21 +123,28 @@ function lastOfEach(
   return names.flatMap((name) => pairs.filter((pair) => pair[0] === name).slice(-1))
 }
 
-/** The file under a raw image knows fewer ways to preallocate, and says so in words of its own. */
-function refuseFilePreallocation(format: DiskFormat, pairs: readonly [string, string][]): void {
+/** What lies under an image knows fewer ways to preallocate, and says so in words of its own. */
+function refusePreallocation(format: DiskFormat, medium: Medium, pairs: readonly [string, string][]): void {
   const mode = pairs.findLast(([name]) => name === 'preallocation')?.[1]
-  if (format.name !== 'raw' || mode === undefined || mode === 'off' || mode === 'falloc' || mode === 'full') return
-  throw new Failure(
-    mode === 'metadata' ? `Unsupported preallocation mode: ${mode}` : `invalid parameter value: ${mode}`,
-  )
+  if (mode === undefined || mode === 'off') return
+  const allocates = mode === 'falloc' || mode === 'full'
+  if (format.name !== 'raw') {
+    if (medium === 'file' || !allocates) return
+    throw new Failure(
+      `Could not resize image: Failed to resize underlying file: Preallocation mode '${mode}' unsupported for this non-regular file`,
+    )
+  }
+  if (!allocates && mode !== 'metadata') throw new Failure(`invalid parameter value: ${mode}`)
+  if (medium === 'device') throw new Failure(`Unsupported preallocation mode '${mode}'`)
+  if (mode === 'metadata') throw new Failure(`Unsupported preallocation mode: ${mode}`)
 }
 
-/** `-o help`. Without a file name only the format's own options are shown. */
-export function optionHelp(format: DiskFormat, withFile: boolean): string {
+/** `-o help`. Without a file name, and so without a medium, only the format's own options are shown. */
+export function optionHelp(format: DiskFormat, medium: Medium | undefined): string {
   const own = format.name === 'raw' ? fileOptions.filter(({ name }) => name === 'size') : format.options
-  const table = withFile ? creationTable(format) : own
+  const table = medium === undefined ? own : creationTable(format, medium)
   const lines = [...table].sort((a, b) => (a.name < b.name ? -1 : 1)).map(helpLine)
-  if (withFile) return `Supported options:\n${lines.join('')}`
+  if (medium !== undefined) return `Supported options:\n${lines.join('')}`
   return (
     `Supported ${format.name} options:\n${lines.join('')}\n` +
     'The protocol level may support further options.\nSpecify the target filename to include those options.\n'
@@ -134,8 +164,8 @@ function helpLine({ name, type, help }: OptionSpec): string {
 }
 
 /** What `create` prints before it creates: every option with a value, given or by default, in QEMU's order. */
-export function formattingLine(filename: string, format: DiskFormat, values: OptionValues): string {
-  const shown = creationTable(format).flatMap((option) => {
+export function formattingLine(filename: string, format: DiskFormat, medium: Medium, values: OptionValues): string {
+  const shown = creationTable(format, medium).flatMap((option) => {
     const value = values[option.name] ?? option.default
     return value === undefined ? [] : [`${option.name}=${valueText(value)}`]
   })

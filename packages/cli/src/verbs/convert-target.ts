@@ -2,7 +2,7 @@
 import { type Disk, type DiskFormat, isMoraineError, type OptionValues } from '@moraine/engine'
 import { Failure, failureFrom } from '../failure.ts'
 import { formatNamed } from '../formats.ts'
-import { creationTable, optionPairs, readCreationOptions, readLoosely } from '../options.ts'
+import { creationTable, mediumOf, optionPairs, readCreationOptions, readLoosely } from '../options.ts'
 import type { Context } from '../verb.ts'
 import type { ConvertValues } from './convert-options.ts'
 
@@ -32,10 +32,10 @@ export function readTarget(
       }
     }
     const format = formatNamed(formatName, 'file format')
-    context.persona.readName(name)
+    const medium = mediumOf(name, context.persona)
     const pairs = optionPairs(values.options)
-    readLoosely(format, pairs, context.warn)
-    const table = creationTable(format)
+    readLoosely(format, medium, pairs, context.warn)
+    const table = creationTable(format, medium)
     const has = (option: string): boolean => table.some((known) => known.name === option)
     if (values.backing !== undefined) {
       if (!has('backing_file')) throw new Failure(`Backing file not supported for file format '${format.name}'`)
@@ -45,7 +45,10 @@ export function readTarget(
       if (!has('backing_fmt')) throw new Failure(`Backing file format not supported for file format '${format.name}'`)
       pairs.push(['backing_fmt', values.backingFormat])
     }
-    return resolveTarget(context, format, pairs)
+    return resolveTarget(
+      format,
+      inCreation(name, format, () => readCreationOptions(format, medium, pairs, context.warn)),
+    )
   } catch (error) {
     throw failureFrom(error, context.persona)
   }
@@ -60,11 +63,19 @@ function formatOfExisting(formatName: string, name: string): DiskFormat {
   }
 }
 
-function resolveTarget(context: Context, format: DiskFormat, pairs: [string, string][]): TargetOptions {
-  const values = readCreationOptions(format, pairs, context.warn)
+function resolveTarget(format: DiskFormat, values: OptionValues): TargetOptions {
   const { size: _size, backing_file: file, backing_fmt: fileFormat, ...options } = values
   if (typeof file !== 'string') return { format, options, backing: undefined }
   return { format, options, backing: { name: file, format: typeof fileFormat === 'string' ? fileFormat : undefined } }
+}
+
+/** What QEMU finds out only when it creates the image. */
+function inCreation<Result>(name: string, format: DiskFormat, read: () => Result): Result {
+  try {
+    return read()
+  } catch (error) {
+    throw error instanceof Failure ? error.withPrefix(`${name}: error while converting ${format.name}: `) : error
+  }
 }
 
 /** Checks the target against the sources and the request; whether there are bitmaps to copy.

@@ -6,7 +6,7 @@ import { conversionFailure } from '../convert-failure.ts'
 import { Failure, failureFrom } from '../failure.ts'
 import { formatNamed } from '../formats.ts'
 import { openForWriting, openImage } from '../open.ts'
-import { asksForHelp, optionHelp } from '../options.ts'
+import { asksForHelp, mediumOf, optionHelp } from '../options.ts'
 import { type ProgressDisplay, showProgress } from '../output/progress.ts'
 import { openNamedSnapshot } from '../snapshot-name.ts'
 import { NewImage } from '../target.ts'
@@ -38,7 +38,8 @@ export const verb = defineVerb({
     const formatName = values.targetFormat ?? 'raw'
     if (asksForHelp(values.options)) {
       const filename = operands.length > 1 ? operands.at(-1) : undefined
-      context.out.write(optionHelp(formatNamed(formatName, 'file format'), filename !== undefined))
+      const format = formatNamed(formatName, 'file format')
+      context.out.write(optionHelp(format, filename === undefined ? undefined : mediumOf(filename, context.persona)))
       return 0
     }
     const { sources, target } = splitOperands(operands)

@@ -9,6 +9,8 @@ import {
   asksForHelp,
   creationTable,
   formattingLine,
+  type Medium,
+  mediumOf,
   optionHelp,
   optionPairs,
   readCreationOptions,
@@ -82,8 +84,7 @@ interface CreateArguments {
 
 function printOptions(context: Context, formatName: string, filename: string | undefined): number {
   const format = formatNamed(formatName, 'file format')
-  if (filename !== undefined) context.persona.readName(filename)
-  context.out.write(optionHelp(format, filename !== undefined))
+  context.out.write(optionHelp(format, filename === undefined ? undefined : mediumOf(filename, context.persona)))
   return 0
 }
 
@@ -91,15 +92,16 @@ async function create(context: Context, args: CreateArguments): Promise<void> {
   const { filename } = args
   const format = formatNamed(args.formatName, 'file format')
   pathOf(filename, context.persona)
-  const pairs = gatherPairs(format, args, context)
-  const values = readLoosely(format, pairs)
+  const medium = mediumOf(filename, context.persona)
+  const pairs = gatherPairs(format, medium, args, context)
+  const values = readLoosely(format, medium, pairs)
   const backing = backingOf(filename, values)
   const opened = backing === undefined || args.unsafe ? undefined : await openBacking(context, filename, backing)
   try {
     if (backing !== undefined && backing.format === undefined) throw missingBackingFormat(opened, context)
     const size = givenSize(values) ?? (opened === undefined ? undefined : BigInt(opened.size))
     if (size === undefined) throw new Failure('Image creation needs a size parameter')
-    if (!args.quiet) context.out.write(formattingLine(filename, format, { ...values, size }))
+    if (!args.quiet) context.out.write(formattingLine(filename, format, medium, { ...values, size }))
     if (backing === undefined && values.backing_fmt !== undefined) {
       throw new Failure('Backing format cannot be used without backing file')
     }
@@ -108,7 +110,7 @@ async function create(context: Context, args: CreateArguments): Promise<void> {
       backing_file: _file,
       backing_fmt: _format,
       ...options
-    } = readCreationOptions(format, pairs, context.warn)
+    } = readCreationOptions(format, medium, pairs, context.warn)
     refuseBeyondQemu(format, size)
     const image = await NewImage.create(context, {
       name: filename,
@@ -153,11 +155,11 @@ function tooLarge(error: unknown, format: DiskFormat): unknown {
 }
 
 /** All options as pairs: those of -o, then the size, -b and -F, which are old spellings of options. */
-function gatherPairs(format: DiskFormat, args: CreateArguments, context: Context): [string, string][] {
+function gatherPairs(format: DiskFormat, medium: Medium, args: CreateArguments, context: Context): [string, string][] {
   const pairs = optionPairs(args.options)
   // A wrong option is said before a size given twice.
-  readLoosely(format, pairs, context.warn)
-  const table = creationTable(format)
+  readLoosely(format, medium, pairs, context.warn)
+  const table = creationTable(format, medium)
   if (args.size !== undefined) {
     if (pairs.some(([name]) => name === 'size')) throw new Failure('The image size must be specified only once')
     pairs.push(['size', String(args.size)])

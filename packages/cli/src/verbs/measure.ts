@@ -126,10 +126,10 @@ async function measure(context: Context, values: MeasureValues, source: Disk | u
 function readTargetOptions(context: Context, target: DiskFormat, lists: string[]): OptionValues {
   const pairs = optionPairs(lists)
   try {
-    readLoosely(target, pairs, context.warn)
+    readLoosely(target, 'file', pairs, context.warn)
   } catch (error) {
     if (!isMoraineError(error)) throw error
     throw new Failure([explain(error, context.persona), `Invalid options for file format '${target.name}'`])
   }
-  return readCreationOptions(target, pairs)
+  return readCreationOptions(target, 'file', pairs)
 }

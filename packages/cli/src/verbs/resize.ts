@@ -3,6 +3,7 @@ import { MoraineError, type Preallocation, scanSize, sizeComplaint } from '@mora
 import { Failure, failureFrom, usageFailure } from '../failure.ts'
 import { beyondLongest, longestImage, type Warn, warnOfHex } from '../numbers.ts'
 import { openForWriting } from '../open.ts'
+import { mediumOf } from '../options.ts'
 import { defineVerb } from '../verb.ts'
 import { format, imageOpts, object, quiet } from './common.ts'
 
@@ -63,6 +64,12 @@ export const verb = defineVerb({
       }
       if (size > longestImage) throw new Failure(beyondLongest(size))
       // QEMU's raw leaves the resizing to the file, which says so.
+      if (disk.format === 'raw' && mediumOf(filename, context.persona) === 'device') {
+        if (preallocation !== 'off') {
+          throw new Failure(`Preallocation mode '${preallocation}' unsupported for this non-regular file`)
+        }
+        if (size !== BigInt(disk.size)) throw new Failure('Cannot resize device files')
+      }
       const prefix = disk.format === 'raw' && preallocation === 'off' ? 'Could not resize file: ' : ''
       try {
         if (disk.format === 'raw' && size > BigInt(Number.MAX_SAFE_INTEGER)) {

@@ -6,38 +6,27 @@ import { newFile, openFile } from '@moraine/engine/node'
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest'
 import { expectSameBytes, refused, sampleContent, sourceConformance, storeConformance } from '../source/conformance.ts'
 import { temporaryFolder } from '../support/folder.ts'
-import { describeWith, tool } from '../support/process.ts'
+import { attachLoop, detachLoop, losetup, reasonAgainstLoop } from '../support/loop.ts'
+import { describeWith } from '../support/process.ts'
 
 const folder = temporaryFolder()
 const MiB = 1024 * 1024
-const losetup = () => tool('losetup').path ?? ''
 
 function attach(content: Uint8Array, ...options: string[]): string {
   const file = folder.fresh('.img')
   fs.writeFileSync(file, content)
-  return execFileSync(losetup(), ['--find', '--show', ...options, file], { encoding: 'utf8' }).trim()
-}
-
-/** Whether loop devices can be made: root, and a kernel that lets us. */
-function reasonAgainst(): string | undefined {
-  if (process.getuid?.() !== 0) return 'not root'
-  try {
-    execFileSync(losetup(), ['--find'], { stdio: 'pipe' })
-    return undefined
-  } catch {
-    return 'the kernel gives no loop device'
-  }
+  return attachLoop(file, ...options)
 }
 
 describeWith(['losetup'], 'a loop device', () => {
-  const reason = reasonAgainst()
+  const reason = reasonAgainstLoop()
   if (reason !== undefined) {
     it.skip(`[skipped: ${reason}]`, () => {})
     return
   }
   const attached: string[] = []
   const detach = () => {
-    for (const device of attached.splice(0)) execFileSync(losetup(), ['--detach', device])
+    for (const device of attached.splice(0)) detachLoop(device)
   }
   const loop = (content: Uint8Array, ...options: string[]) => {
     const device = attach(content, ...options)
