@@ -103,12 +103,13 @@ try {
   const date = new Date().toISOString().slice(0, 10)
   const commit = (await must('git', '-C', root, 'rev-parse', '--short=12', 'HEAD')).trim()
   for (const job of chosenJobs()) {
-    console.error(`${job.name}: ${rounds} rounds`)
+    const turns = Math.max(rounds, job.leastRounds ?? 0)
+    console.error(`${job.name}: ${turns} rounds`)
     let close: (() => Promise<void>) | undefined
     try {
       const prepared = await job.prepare(bench)
       close = prepared.close
-      results.push({ ...(await measure(job, prepared, rounds, start)), date, commit })
+      results.push({ ...(await measure(job, prepared, turns, start)), date, commit })
     } catch (error) {
       // The other jobs are still worth their time.
       console.error(`${job.name} failed: ${(error as Error).message}`)

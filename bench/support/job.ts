@@ -38,6 +38,8 @@ export interface Job {
   atMost?: number | undefined
   /** Ratio that is hoped for. */
   aim?: number | undefined
+  /** Rounds at least, for runs whose times scatter. */
+  leastRounds?: number | undefined
   /** The start of a Node process is added to what it is measured against. */
   plusStart?: boolean | undefined
   /** Peak memory that must hold, for moraine. */

@@ -73,7 +73,7 @@ export function page(results: readonly Result[], machine: Machine, rounds: numbe
   const commits = [...new Set(results.map(({ date, commit }) => `${commit ?? '?'} (${date ?? '?'})`))]
   return `# Benchmark
 
-Written by \`npm run bench\`. Wall time of whole processes, from the built packages; medians of ${rounds} rounds in which the contenders take
+Written by \`npm run bench\`. Wall time of whole processes, from the built packages; medians of at least ${rounds} rounds in which the contenders take
 turns, after one that does not count; inputs in the page cache, results removed before each run. The ratio is moraine's time to that of
 whom it is measured against. Peak is the most memory the process held; size is that of the result to the other's.
 
