@@ -35,6 +35,8 @@ describeWith(['qemu-img', 'qemu-io'], 'writing, as qemu-img writes', () => {
     await fixtures.qemuImg('snapshot -c one snapshots.qcow2')
     await fixtures.qemuIo('snapshots.qcow2', 'write -P 2 512k 1M')
     await fixtures.qemuImg('snapshot -c two snapshots.qcow2')
+    await fixtures.qemuImg('create -q -f qcow2 -o refcount_bits=2 narrow.qcow2 4M')
+    await fixtures.qemuIo('narrow.qcow2', 'write -P 1 0 1M')
     await fixtures.qemuImg('create -q -f qcow2 -o compat=0.10 v2.qcow2 3M')
     makeDamaged(fixtures)
     mkdirSync(fixtures.path('sub'))
@@ -280,8 +282,15 @@ describeWith(['qemu-img', 'qemu-io'], 'writing, as qemu-img writes', () => {
       ['snapshot -c x v2.qcow2', 'info v2.qcow2'],
       ['snapshot -q -c x a.raw'],
       ['snapshot -d x a.raw'],
+      [
+        'snapshot -c a narrow.qcow2',
+        'snapshot -c b narrow.qcow2',
+        'snapshot -c c narrow.qcow2',
+        'snapshot -a a narrow.qcow2',
+        'snapshot -l narrow.qcow2',
+      ],
     ]) {
-      fixtures.sameOnCopies('a.raw base.qcow2 v2.qcow2', lines, { files: false, normalize: timeless })
+      fixtures.sameOnCopies('a.raw base.qcow2 v2.qcow2 narrow.qcow2', lines, { files: false, normalize: timeless })
     }
     for (const lines of [
       ['snapshot -a one snapshots.qcow2', 'info snapshots.qcow2', 'check snapshots.qcow2'],

@@ -1,5 +1,5 @@
 /** `snapshot`: list, create, apply and delete internal snapshots. */
-import type { SnapshotStore, WritableDisk } from '@moraine/engine'
+import { isMoraineError, type SnapshotStore, type WritableDisk } from '@moraine/engine'
 import { Failure, failureFrom, usageFailure } from '../failure.ts'
 import { openForWriting, openImage } from '../open.ts'
 import { snapshotHead, snapshotLine } from '../output/table.ts'
@@ -72,7 +72,7 @@ async function createSnapshot(context: Context, disk: WritableDisk, name: string
   }
   const now = Date.now()
   const when = { seconds: Math.floor(now / 1000), nanoseconds: (now % 1000) * 1_000_000 }
-  await attempt(context, what, () => snapshots.create(name, when))
+  await attempt(context, what, () => snapshots.create(name, when), '-22 (Invalid argument)')
 }
 
 async function applySnapshot(context: Context, disk: WritableDisk, name: string): Promise<void> {
@@ -82,7 +82,7 @@ async function applySnapshot(context: Context, disk: WritableDisk, name: string)
   if (!disk.info().snapshots.some((one) => one.id === name || one.name === name)) {
     throw new Failure(`${what}Failed to load snapshot: No such file or directory`)
   }
-  await attempt(context, what, () => snapshots.apply(name))
+  await attempt(context, what, () => snapshots.apply(name), 'Failed to load snapshot: Invalid argument')
 }
 
 async function deleteSnapshot(context: Context, disk: WritableDisk, name: string): Promise<void> {
@@ -95,10 +95,13 @@ async function deleteSnapshot(context: Context, disk: WritableDisk, name: string
   await attempt(context, what, () => store.delete(found.id))
 }
 
-async function attempt(context: Context, what: string, action: () => Promise<void>): Promise<void> {
+/** `tooNarrow` is what QEMU says when a count of references cannot hold one more. */
+async function attempt(context: Context, what: string, action: () => Promise<void>, tooNarrow?: string): Promise<void> {
   try {
     await action()
   } catch (error) {
+    const narrow = isMoraineError(error, 'limit') && error.code === 'EINVAL'
+    if (narrow && tooNarrow !== undefined && !context.persona.details) throw new Failure(what + tooNarrow)
     throw failureFrom(error, context.persona, what)
   }
 }

@@ -165,7 +165,7 @@ export function fault(
   kind: ErrorKind,
   reason: string,
   field?: string,
-  more: { offset?: number; value?: number | string; rule?: string } = {},
+  more: { offset?: number; value?: number | string; rule?: string; code?: string } = {},
 ): MoraineError {
   return new MoraineError(kind, reason, { path: image.file.name, format: 'qcow2', field, ...more })
 }

@@ -342,6 +342,7 @@ export class Refcounts extends RefcountReader {
     return fault(this.image, kind, `reference count of cluster ${cluster} leaves its range`, 'refcount', {
       value: `${count} ${change < 0 ? '−' : '+'} ${Math.abs(change)}`,
       rule: `0 to ${this.#max}`,
+      code: 'EINVAL',
     })
   }
 }
