@@ -4,7 +4,7 @@ import { mkdirSync, mkdtempSync, readFileSync, rmSync, symlinkSync, truncateSync
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
-import { projectRoot, type RunResult, run } from '../../engine/test/support/process.ts'
+import { describeWith, projectRoot, type RunResult, run } from '../../engine/test/support/process.ts'
 import { moraine, ourQemuImg, words } from './support/differential.ts'
 
 const folder = mkdtempSync(join(tmpdir(), 'moraine-cli-'))
@@ -247,18 +247,68 @@ describe('progress', () => {
   })
 })
 
+/** Starts the service, and waits until it has said all that it says at the start. */
+async function startServing(environment: Record<string, string>) {
+  const child = spawn(moraine, ['serve', '--port=0', '--data=served', '--log-level=silent'], {
+    cwd: folder,
+    env: { ...process.env, ...environment },
+  })
+  const ended = new Promise((resolve) => child.on('close', (code, signal) => resolve({ code, signal })))
+  const greeting = await new Promise<string>((resolve) => {
+    let said = ''
+    child.stdout.setEncoding('utf8').on('data', (text: string) => {
+      said += text
+      if (said.split('\n').length === 5) resolve(said)
+    })
+    child.on('close', () => resolve(said))
+  })
+  return { child, ended, greeting }
+}
+
 describe('serve', () => {
   it('serves until it is asked to stop, which is a good end', async () => {
-    const child = spawn(moraine, ['serve', '--port=0', '--data=served', '--log-level=silent'], { cwd: folder })
-    const ended = new Promise((resolve) => child.on('close', (code, signal) => resolve({ code, signal })))
-    const line = await new Promise<string>((resolve) =>
-      child.stdout.once('data', (text: Buffer) => resolve(String(text))),
-    )
-    const url = /^moraine serves images on (http:\/\/127\.0\.0\.1:\d+)\n$/.exec(line)?.[1]
+    const { child, ended, greeting } = await startServing({})
+    const url = /^moraine serves images on (http:\/\/127\.0\.0\.1:\d+), kept in (.*)\n/.exec(greeting)?.[1]
     const answer = await fetch(`${url}/v2/images`)
     expect(await answer.json()).toMatchObject({ images: [] })
     child.kill('SIGTERM')
     expect(await ended).toEqual({ code: 0, signal: null })
+  })
+
+  describeWith(['openstack', 'glance'], 'the clients', () => {
+    it('reach it by the lines that it prints', { timeout: 240_000 }, async () => {
+      const { child, ended, greeting } = await startServing({})
+      const lines = greeting.split('\n').filter((line) => line.startsWith('  '))
+      expect(lines.map((line) => line.split(' ')[2])).toEqual(['openstack', 'glance'])
+      for (const line of lines) {
+        const { code, stderr } = await run('sh', ['-c', `${line} <&-`], { env: { ...process.env, HOME: folder } })
+        expect(stderr).toBe('')
+        expect(code).toBe(0)
+      }
+      child.kill('SIGTERM')
+      await ended
+    })
+  })
+
+  it('listens on other addresses where the environment says so, and names one that can be reached from here', async () => {
+    const { child, ended, greeting } = await startServing({ MORAINE_ALLOW_REMOTE: 'on', MORAINE_HOST: '0.0.0.0' })
+    expect(greeting).toMatch(
+      /^moraine serves images on http:\/\/0\.0\.0\.0:(\d+),[\s\S]*--os-endpoint http:\/\/127\.0\.0\.1:\1 /,
+    )
+    child.kill('SIGTERM')
+    expect(await ended).toEqual({ code: 0, signal: null })
+    const environment = { ...process.env, MORAINE_ALLOW_REMOTE: 'off' }
+    expect(await run(moraine, ['serve', '--host=0.0.0.0'], { cwd: folder, env: environment })).toMatchObject({
+      code: 1,
+      stderr: expect.stringContaining('refusing to listen on 0.0.0.0'),
+    })
+  })
+
+  it('says where clients find it when they come by another way', async () => {
+    const { child, ended, greeting } = await startServing({ MORAINE_PUBLIC_URL: 'https://images.example/glance' })
+    expect(greeting).toContain('--os-endpoint https://images.example/glance image list\n')
+    child.kill('SIGTERM')
+    await ended
   })
 
   it('takes every setting of the service as an option', async () => {

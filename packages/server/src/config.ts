@@ -90,7 +90,7 @@ export function readConfig(input: ConfigInput, environment: Readonly<Record<stri
     throw unusable(
       'host',
       `refusing to listen on ${config.host}: nobody has to say who they are, so the service listens on loopback only ` +
-        '(127.0.0.1, ::1, localhost); where the network itself is trusted, allow it: allowRemote, or --insecure-bind on the command line',
+        '(127.0.0.1, ::1, localhost); where the network itself is trusted, allow it: --insecure-bind, or MORAINE_ALLOW_REMOTE=on in the environment, or allowRemote',
       'denied',
     )
   }

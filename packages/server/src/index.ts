@@ -13,10 +13,15 @@ const listenErrors: Readonly<Record<string, string>> = {
   EADDRNOTAVAIL: 'the address is not of this machine',
 }
 
+/** Addresses that stand for every one of the machine, and the one under which it reaches itself then. */
+const everyAddress: Readonly<Record<string, string>> = { '0.0.0.0': '127.0.0.1', '[::]': '[::1]' }
+
 /** A running service. */
 export interface RunningService {
   /** Where it listens, as in `http://127.0.0.1:9292`. */
   readonly url: string
+  /** The URL that clients on this machine are given: `publicUrl`, or where it listens, with loopback for "every address". */
+  readonly endpoint: string
   /** The data folder. */
   readonly data: string
   /** Stops taking requests, gives running ones `shutdownSeconds`, then cuts them off; uploads cut off go back to `queued`. Resolves when nothing is
@@ -29,7 +34,7 @@ export interface RunningService {
  *  another process holds the data folder, `io` when the address cannot be listened on. */
 export async function serve(options: ConfigInput = {}): Promise<RunningService> {
   const config = readConfig(options, process.env)
-  // Standard error: standard output is for the one line that says where the service is.
+  // Standard error: standard output is for what people read.
   const log = pino({ level: config.logLevel }, destination({ dest: 2, sync: true }))
   const service = await openService(config, log)
   const app = createApp(service, log)
@@ -53,6 +58,7 @@ export async function serve(options: ConfigInput = {}): Promise<RunningService> 
   }
   return {
     url: `http://${host}:${port}`,
+    endpoint: config.publicUrl === '' ? `http://${everyAddress[host] ?? host}:${port}` : config.publicUrl,
     data: config.data,
     close() {
       stopped ??= stop()

@@ -1,5 +1,6 @@
 /** `serve`: the image service. Its options are the service's own settings. */
 import { parseSize } from '@moraine/engine'
+import type { RunningService } from '@moraine/server'
 import { type ConfigInput, settings, variableOf } from '@moraine/server/config'
 import { Failure, usageFailure } from '../failure.ts'
 import { sizeText } from '../output/size.ts'
@@ -19,6 +20,7 @@ export const verb = defineVerb({
   examples: [
     ['moraine serve --data ./images', 'on http://127.0.0.1:9292, images in ./images'],
     ['openstack --os-auth-type none --os-endpoint http://127.0.0.1:9292 image list', 'what it holds'],
+    ['glance --os-image-url http://127.0.0.1:9292 --os-auth-token any image-list', 'the same'],
   ],
   options: Object.fromEntries(Object.entries(settings).map(([name, setting]) => [name, optionFor(name, setting)])),
   async run(values, operands, context) {
@@ -28,13 +30,23 @@ export const verb = defineVerb({
     const { serve } = await import('@moraine/server')
     // Each value was read by its setting's kind; the service checks the rest.
     const service = await serve(Object.fromEntries(given) as ConfigInput)
-    context.out.write(`moraine serves images on ${service.url}\n`)
+    context.out.write(greeting(service))
     context.out.flush()
     await stopped(context.signal)
     await service.close()
     return 0
   },
 })
+
+/** Where the service is, and how to reach it with the stock clients: a line for each, to be pasted. */
+function greeting({ url, endpoint, data }: RunningService): string {
+  return (
+    `moraine serves images on ${url}, kept in ${data}\n` +
+    'Try it from another terminal, with either client:\n' +
+    `  openstack --os-auth-type none --os-endpoint ${endpoint} image list\n` +
+    `  glance --os-image-url ${endpoint} --os-auth-token any image-list\n`
+  )
+}
 
 function optionFor(name: string, setting: Setting): OptionSpec {
   const long = name === 'allowRemote' ? 'insecure-bind' : name.replace(/[A-Z]/g, (letter) => `-${letter.toLowerCase()}`)
