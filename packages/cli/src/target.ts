@@ -1,5 +1,6 @@
 /** A new image: written beside its name with all files that belong to it, given its name when it is whole, removed when it is not. */
 import { statSync } from 'node:fs'
+import { resolve } from 'node:path'
 import {
   allFormats,
   type ByteStore,
@@ -121,8 +122,8 @@ export class NewImage {
       await createImage(
         {
           store,
-          sibling: async (sibling) => {
-            const full = fileGate().resolve({ from: name, name: sibling })
+          sibling: async (sibling, role) => {
+            const full = fileGate().resolve({ from: name, name: sibling, role })
             const further = await this.add(localPath(full), full)
             stores.push(further)
             return further
@@ -137,6 +138,12 @@ export class NewImage {
   }
 
   private async add(path: string, name: string): Promise<ByteStore> {
+    if (this.files.some((file) => resolve(file.path) === resolve(path))) {
+      throw new MoraineError('locked', 'Failed to get shared "resize" lock', {
+        path: name,
+        hint: `Is another process using the image [${name}]?\nIt is the new image itself.`,
+      })
+    }
     const there = statSync(path, { throwIfNoEntry: false, bigint: true })
     if (there !== undefined) {
       this.refuseSource(there.isBlockDevice() ? `block:${there.rdev}` : `${there.dev}:${there.ino}`, name)

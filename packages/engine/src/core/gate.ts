@@ -17,8 +17,9 @@ export interface GateRequest {
 
 /** Decides about, resolves and opens the files that images name. */
 export interface Gate {
-  /** The name as the host would open it: relative names are relative to the folder of `from`. No file is touched. */
-  resolve(request: Pick<GateRequest, 'from' | 'name'>): string
+  /** The name as the host would open it: relative names are relative to the folder of `from`, unless the gate knows another custom for the
+   *  role. No file is touched. */
+  resolve(request: Pick<GateRequest, 'from' | 'name'> & { role?: GateRole | undefined }): string
   /** Opens the file, a `ByteStore` when `mode` is `write`.
    *  @throws MoraineError `denied` when it is not allowed, `missing` when it is not there. */
   open(request: GateRequest): Promise<ByteSource>

@@ -65,8 +65,8 @@ export interface OpenContext {
 export interface CreateTarget {
   /** Empty, or a device, opened for writing. */
   store: ByteStore
-  /** Creates and opens a further file of the image, through the gate. */
-  sibling(name: string): Promise<ByteStore>
+  /** Creates and opens a further file of the image, through the gate; `role` decides what a relative name is relative to. */
+  sibling(name: string, role?: GateRole): Promise<ByteStore>
 }
 
 /** What a new image shall be. `size` is the virtual size in bytes, already bounded by `Limits`. */

@@ -96,8 +96,8 @@ export async function createFile(
     await createImage(
       {
         store,
-        sibling: (name) =>
-          openFile(gate.resolve({ from: path, name }), { mode: 'write', create: true, sync: 'unsafe' }),
+        sibling: (name, role) =>
+          openFile(gate.resolve({ from: path, name, role }), { mode: 'write', create: true, sync: 'unsafe' }),
       },
       formatOf(format),
       {

@@ -18,13 +18,13 @@ export async function createQcow2(target: CreateTarget, plan: CreatePlan): Promi
   const header = newHeader(options)
   const clusterSize = 2 ** options.clusterBits
   await clearStore(store)
-  const dataStore = options.dataFile === undefined ? undefined : await target.sibling(options.dataFile)
+  const dataStore = options.dataFile === undefined ? undefined : await target.sibling(options.dataFile, 'data-file')
   try {
     await writeSkeleton(store, header, options, clusterSize)
     const image = await openImage(store, creationContext(store, dataStore))
     const disk = await WritableQcow2Disk.openForWriting(image, store, undefined)
     if (options.dataFile !== undefined) {
-      image.header.dataFileName = options.dataFile
+      image.header.dataFileName = storedName(options.dataFile)
       if (options.dataFileRaw) image.header.autoclearFeatures |= autoclear.rawDataFile
     }
     await disk.writer.writeHeader()
@@ -47,6 +47,11 @@ function refuseSize(error: unknown): never {
   throw isMoraineError(error, 'limit')
     ? new MoraineError(error.kind, `Could not resize image: ${error.reason}`, error)
     : error
+}
+
+/** QEMU stores what the file is called once its protocol is known. */
+function storedName(name: string): string {
+  return name.startsWith('file:') ? name.slice('file:'.length) : name
 }
 
 function newHeader(options: Qcow2Plan): Header {
@@ -77,7 +82,7 @@ function newHeader(options: Qcow2Plan): Header {
     backingFile: undefined,
     backingFormat: undefined,
     // The name goes into the file with the next header write; until then the data file is known by hand.
-    dataFileName: options.dataFile,
+    dataFileName: options.dataFile === undefined ? undefined : storedName(options.dataFile),
     crypto: undefined,
     bitmaps: undefined,
     names: new Map(),

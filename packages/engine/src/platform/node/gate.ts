@@ -21,11 +21,11 @@ export function localPath(name: string): string {
   })
 }
 
-/** A gate that opens every file which images name, as qemu-img does: relative names are relative to the folder of the image that names them.
- *  `lock` is `openFile`'s, for the files it opens. */
+/** A gate that opens every file which images name, as qemu-img does: relative names are relative to the folder of the image that names them, those
+ *  of data files to the working folder of the process (measured: QEMU 7.2 makes and opens them there). `lock` is `openFile`'s, for the files it opens. */
 export function fileGate(options: Pick<OpenFileOptions, 'lock' | 'native' | 'sync'> = {}): Gate {
-  const resolve: Gate['resolve'] = ({ from, name }) => {
-    if (name.startsWith('/') || protocolOf(name) !== undefined) return name
+  const resolve: Gate['resolve'] = ({ from, name, role }) => {
+    if (role === 'data-file' || name.startsWith('/') || protocolOf(name) !== undefined) return name
     const image = protocolOf(from) === 'file' ? from.slice('file:'.length) : from
     return image.slice(0, image.lastIndexOf('/') + 1) + name
   }

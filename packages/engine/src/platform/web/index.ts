@@ -24,8 +24,8 @@ export function newFile(path: string): Promise<never> {
 /** A gate that refuses every file, with kind `unsupported`; names are resolved as on the host. */
 export function fileGate(): Gate {
   return {
-    resolve({ from, name }) {
-      return /^([^:/]*:|\/)/.test(name) ? name : from.slice(0, from.lastIndexOf('/') + 1) + name
+    resolve({ from, name, role }) {
+      return role === 'data-file' || /^([^:/]*:|\/)/.test(name) ? name : from.slice(0, from.lastIndexOf('/') + 1) + name
     },
     open: ({ name }) => Promise.reject(unsupported('opening a file that an image names', name)),
   }
