@@ -96,8 +96,9 @@ export async function createFile(
     await createImage(
       {
         store,
-        sibling: (name, role) =>
-          openFile(gate.resolve({ from: path, name, role }), { mode: 'write', create: true, sync: 'unsafe' }),
+        // Beside the image whatever its role: the working folder of the tests is not theirs to write in.
+        sibling: (name) =>
+          openFile(gate.resolve({ from: path, name }), { mode: 'write', create: true, sync: 'unsafe' }),
       },
       formatOf(format),
       {
