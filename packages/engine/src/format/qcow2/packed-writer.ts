@@ -15,16 +15,20 @@ export class PackedWriter {
   #start = 0
   #length = 0
   #used = false
-  #writing: Promise<void> | undefined
+  /** The write under way, and the host range it goes to. */
+  #writing: { done: Promise<void>; start: number; length: number } | undefined
 
   constructor(writer: Qcow2Writer) {
     this.#writer = writer
     this.#store = writer.store
   }
 
-  /** Whether packed bytes wait to be written that touch this host range. */
+  /** Whether packed bytes that touch this host range wait to be written, or are on their way. */
   holds(offset: number, length: number): boolean {
-    return this.#length > 0 && offset < this.#start + this.#length && offset + length > this.#start
+    const touches = (start: number, bytes: number): boolean =>
+      bytes > 0 && offset < start + bytes && offset + length > start
+    const flying = this.#writing
+    return touches(this.#start, this.#length) || (flying !== undefined && touches(flying.start, flying.length))
   }
 
   /** Stores one unit; the caller keeps calls one at a time.
@@ -61,20 +65,20 @@ export class PackedWriter {
 
   /** Starts writing what was gathered; at most one such write is under way. */
   async #hand(): Promise<void> {
-    await this.#writing
+    await this.#writing?.done
     const bytes = this.#gathered.subarray(0, this.#length)
     const start = this.#start
     this.#gathered = new Uint8Array(gatherBytes)
     this.#length = 0
-    this.#writing = this.#store.write(start, bytes)
+    this.#writing = { done: this.#store.write(start, bytes), start, length: bytes.length }
     // Whoever awaits it next gets the error; until then it must not count as unhandled.
-    this.#writing.catch(() => {})
+    this.#writing.done.catch(() => {})
   }
 
   /** Returns when everything given so far has been written; the file then ends at a whole sector. */
   async flush(): Promise<void> {
     if (this.#length > 0) await this.#hand()
-    await this.#writing
+    await this.#writing?.done
     this.#writing = undefined
     if (!this.#used || this.#store.kind === 'device') return
     this.#used = false
