@@ -7,7 +7,7 @@ const foreignDrivers = new Set(
   (
     'blkdebug blklogwrites blkverify bochs cloop compress copy-before-write copy-on-read dmg file ftp ftps gluster host_cdrom ' +
     'host_device http https iscsi iser luks nbd nfs null-aio null-co nvme parallels preallocate qcow qed quorum rbd replication ' +
-    'snapshot-access ssh throttle vdi vhdx vmdk vpc vvfat'
+    'snapshot-access ssh throttle vhdx vmdk vpc vvfat'
   ).split(' '),
 )
 
@@ -55,7 +55,6 @@ const signatures: readonly (readonly [format: string, offset: number, bytes: str
   ['vmdk', 0, 'KDMV'],
   ['vmdk', 0, 'COWD'],
   ['vmdk', 0, '# Disk DescriptorFile'],
-  ['vdi', 0x40, '\x7f\x10\xda\xbe'],
   ['vhdx', 0, 'vhdxfile'],
   ['vpc', 0, 'conectix'],
   ['qed', 0, 'QED\0'],

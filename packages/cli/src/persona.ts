@@ -15,6 +15,8 @@ export interface Persona {
   readonly progress: 'percent' | 'auto'
   /** Verbs and options that QEMU does not have. */
   readonly extensions: boolean
+  /** Whether `check` looks at images of this format, or repairs them. */
+  checks(format: string, repair: boolean): boolean
   /** `snapshot -d` takes an id too; QEMU looks for names only. */
   readonly deletesById: boolean
   /** A wrong use of one verb points to: */
@@ -49,24 +51,36 @@ function readQemuName(name: string): ImagePlace {
   })
 }
 
+/** What QEMU 7.2 checks; true where it repairs, too. */
+const qemuChecks: Readonly<Record<string, boolean>> = {
+  qcow2: true,
+  qed: true,
+  parallels: true,
+  vhdx: true,
+  vdi: false,
+  vmdk: false,
+}
+
 const qemuImg: Persona = {
   name: 'qemu-img',
-  probed: ['qcow2', 'raw'],
+  probed: ['qcow2', 'vdi', 'raw'],
   details: false,
   progress: 'percent',
   deletesById: false,
   extensions: false,
+  checks: (format, repair) => qemuChecks[format] === true || (!repair && format in qemuChecks),
   usageHint: () => "Try 'qemu-img --help' for more information",
   readName: readQemuName,
 }
 
 const moraine: Persona = {
   name: 'moraine',
-  probed: ['qcow2', 'raw'],
+  probed: ['qcow2', 'vdi', 'raw'],
   details: true,
   progress: 'auto',
   deletesById: true,
   extensions: true,
+  checks: () => true,
   usageHint: (verb) => `Try 'moraine ${verb === undefined ? '' : `${verb} `}--help' for more information`,
   readName: (name) => (name === '-' ? { kind: 'stdio' } : readQemuName(name)),
 }

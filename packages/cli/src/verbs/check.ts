@@ -79,8 +79,10 @@ export const verb = defineVerb({
       operation: 'check',
       outputTaken: json,
     })
+    const { check: _check, ...unchecked } = checked
+    const offered = context.persona.checks(disk.format, repair !== 'none') ? checked : unchecked
     const check = (kind: Repair): Promise<CheckResult> =>
-      checkImage(checked, disk, {
+      checkImage(offered, disk, {
         repair: kind,
         signal: context.signal,
         onProgress: display.onProgress,

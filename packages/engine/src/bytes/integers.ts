@@ -14,6 +14,18 @@ export function setU64be(view: DataView, at: number, value: number): void {
   view.setUint32(at + 4, value % high)
 }
 
+/** A little-endian u64 as a number. Values past 2^53 − 1 come out as Infinity, which fails every bound it is compared with. */
+export function u64le(view: DataView, at: number): number {
+  const top = view.getUint32(at + 4, true)
+  return top > 0x1f_ffff ? Number.POSITIVE_INFINITY : top * high + view.getUint32(at, true)
+}
+
+/** Writes a number from 0 to 2^53 − 1 as a little-endian u64. */
+export function setU64le(view: DataView, at: number, value: number): void {
+  view.setUint32(at + 4, Math.floor(value / high), true)
+  view.setUint32(at, value % high, true)
+}
+
 /** A view over the same bytes. */
 export function viewOf(bytes: Uint8Array): DataView {
   return new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength)

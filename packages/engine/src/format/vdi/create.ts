@@ -1,0 +1,47 @@
+/** Creating a VDI image. The layout is that of `qemu-img create` 7.2: header, block map, then the blocks of a static image. */
+import { randomGuid } from '../../bytes/guid.ts'
+import { viewOf } from '../../bytes/integers.ts'
+import { throwIfCancelled } from '../../core/index.ts'
+import type { CreatePlan, CreateTarget } from '../format.ts'
+import { encodeHeader, newHeader, type VdiHeader } from './layout.ts'
+import { resolveVdiOptions } from './options.ts'
+
+const chunkBytes = 1024 * 1024
+
+/** Writes a new, empty image into the target's store.
+ *  @throws MoraineError `invalid` for a size that no VDI has. */
+export async function createVdi({ store }: CreateTarget, plan: CreatePlan): Promise<void> {
+  const { static: fixed } = resolveVdiOptions(BigInt(plan.size), plan.options)
+  const header = newHeader(plan.size, fixed === true, { image: randomGuid(), modification: randomGuid() })
+  if (store.kind !== 'device' && store.size > 0) await store.resize(0)
+  let at = header.mapOffset
+  for (const chunk of mapChunks(header, fixed === true ? (block) => block : undefined)) {
+    throwIfCancelled(plan.signal, store.name)
+    await store.write(at, chunk)
+    at += chunk.length
+  }
+  if (fixed === true) {
+    const end = header.dataOffset + header.blocks * header.blockSize
+    if (store.kind !== 'device') await store.resize(end)
+    else await store.zero(header.dataOffset, end - header.dataOffset, 'unmap')
+  }
+  await store.flush()
+  // Cut short, there is no image yet.
+  await store.write(0, encodeHeader(header))
+  await store.flush()
+}
+
+/** The block map of a new image, with the zeros that fill its last sector. Without `indexOf` no block has a place. */
+export function* mapChunks(header: VdiHeader, indexOf?: (block: number) => number): Iterable<Uint8Array> {
+  const length = header.dataOffset - header.mapOffset
+  for (let start = 0; start < length; start += chunkBytes) {
+    const chunk = new Uint8Array(Math.min(chunkBytes, length - start))
+    const entries = Math.min(chunk.length / 4, header.blocks - start / 4)
+    if (indexOf === undefined) chunk.fill(0xff, 0, entries * 4)
+    else {
+      const view = viewOf(chunk)
+      for (let i = 0; i < entries; i++) view.setUint32(i * 4, indexOf(start / 4 + i), true)
+    }
+    yield chunk
+  }
+}

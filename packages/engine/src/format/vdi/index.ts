@@ -1,0 +1,34 @@
+/** VDI, VirtualBox's disk image, version 1.1: dynamic, static, differencing. Facts: VirtualBox's VDI core header and the behaviour of QEMU 7.2. */
+import type { DiskFormat } from '../format.ts'
+import { checkVdi } from './check.ts'
+import { createVdi } from './create.ts'
+import { looksLikeVdi } from './layout.ts'
+import { openVdi } from './open.ts'
+import { resolveVdiOptions, vdiOptions } from './options.ts'
+import { streamVdi } from './stream.ts'
+
+/** The VDI format. */
+export const vdi: DiskFormat = {
+  name: 'vdi',
+  aliases: [],
+  extensions: ['vdi'],
+  can: {
+    read: true,
+    write: true,
+    create: true,
+    check: true,
+    repair: true,
+    resize: false,
+    snapshots: false,
+    backing: false,
+    compress: false,
+    measure: false,
+  },
+  options: vdiOptions,
+  probe: ({ head }) => (looksLikeVdi(head) ? { score: 100, evidence: 'signature 7f 10 da be at byte 64' } : undefined),
+  open: openVdi,
+  create: createVdi,
+  resolveOptions: resolveVdiOptions,
+  stream: streamVdi,
+  check: checkVdi,
+}
