@@ -73,6 +73,9 @@ export interface WritableDisk extends Disk, ByteStore {
   readonly packedUnit?: number | undefined
   /** How the units of this image are packed; missing where `packedUnit` is. */
   readonly packedCodec?: PackedCodec | undefined
+  /** What compressing means here, where it is neither impossible nor a matter of choice. `always`: whole units are all that can be written, packed or not;
+   *  `ignored`: asked for, it is taken and changes nothing. */
+  readonly compression?: 'always' | 'ignored' | undefined
   /** Stores one whole unit (the last may be cut by the disk's end), already packed by the image's codec. The unit must not be allocated yet. */
   writePacked?(offset: number, packed: Uint8Array): Promise<void>
   /** Sets the virtual size. `shrink` must be true to lose bytes.

@@ -57,8 +57,8 @@ export interface OpenContext {
   /** Opens the disk under this one (`backing` or `parent`), read-only, by the name recorded in the image. Given by `openDisk`, which keeps
    *  count of the depth and sees loops. `format` undefined means probe. */
   openParent(request: { name: string; format?: string | undefined; role: GateRole }): Promise<Disk>
-  /** Opens a further file of this image (a data file, an extent) through the gate, in the context's mode. */
-  openFile(request: { name: string; role: GateRole }): Promise<ByteSource>
+  /** Opens a further file of this image (a data file, an extent) through the gate, in the context's mode or only for reading. */
+  openFile(request: { name: string; role: GateRole; mode?: 'read' | 'write' | undefined }): Promise<ByteSource>
 }
 
 /** Where a new image is written. */

@@ -76,7 +76,7 @@ function parentError(error: unknown, role: GateRole): unknown {
   const place = { path, format, field, offset, value, rule, code, hint, cause: error }
   return new MoraineError(
     error.kind,
-    `Could not open ${role === 'backing' ? 'backing file' : role}: ${error.reason}`,
+    `Could not open ${role === 'backing' || role === 'parent' ? 'backing file' : role}: ${error.reason}`,
     place,
   )
 }
@@ -117,8 +117,8 @@ async function openInChain(source: ByteSource, options: OpenOptions, above: read
           throw parentError(error, role)
         }
       },
-      async openFile({ name, role }) {
-        const file = await gate.open({ from: source.name, name, role, mode })
+      async openFile({ name, role, mode: own }) {
+        const file = await gate.open({ from: source.name, name, role, mode: own ?? mode })
         if (!isSame(file, source)) return file
         await file.close()
         throw new MoraineError('invalid', `the image names itself as its ${role}`, {

@@ -1,0 +1,27 @@
+/** VMDK: sparse, flat, split and streamed images of VMware. Facts: VMware's "Virtual Disk Format 5.0", and the behaviour of QEMU 7.2. */
+import type { DiskFormat } from '../format.ts'
+import { openVmdk } from './open.ts'
+import { vmdkOptions } from './options.ts'
+import { looksLikeVmdk } from './probe.ts'
+
+/** The VMDK format. */
+export const vmdk: DiskFormat = {
+  name: 'vmdk',
+  aliases: [],
+  extensions: ['vmdk'],
+  can: {
+    read: true,
+    write: false,
+    create: false,
+    check: false,
+    repair: false,
+    resize: false,
+    snapshots: false,
+    backing: true,
+    compress: false,
+    measure: false,
+  },
+  options: vmdkOptions,
+  probe: looksLikeVmdk,
+  open: openVmdk,
+}
