@@ -7,7 +7,7 @@ const foreignDrivers = new Set(
   (
     'blkdebug blklogwrites blkverify bochs cloop compress copy-before-write copy-on-read dmg file ftp ftps gluster host_cdrom ' +
     'host_device http https iscsi iser luks nbd nfs null-aio null-co nvme parallels preallocate qcow qed quorum rbd replication ' +
-    'snapshot-access ssh throttle vhdx vmdk vpc vvfat'
+    'snapshot-access ssh throttle vhdx vpc vvfat'
   ).split(' '),
 )
 
@@ -52,9 +52,6 @@ function foreign(name: string, path?: string): MoraineError {
 
 /** Signatures of QEMU's other formats: bytes at an offset, as latin1. Facts: the formats' own specifications, as QEMU 7.2 probes them. */
 const signatures: readonly (readonly [format: string, offset: number, bytes: string])[] = [
-  ['vmdk', 0, 'KDMV'],
-  ['vmdk', 0, 'COWD'],
-  ['vmdk', 0, '# Disk DescriptorFile'],
   ['vhdx', 0, 'vhdxfile'],
   ['vpc', 0, 'conectix'],
   ['qed', 0, 'QED\0'],

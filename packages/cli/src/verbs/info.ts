@@ -94,7 +94,7 @@ async function readFacts(disk: Disk): Promise<ImageFacts> {
 
 async function actualSize(disk: Disk): Promise<number | undefined> {
   try {
-    return await disk.file.allocatedSize?.()
+    return await disk.allocatedSize?.()
   } catch (error) {
     if (isMoraineError(error)) return undefined
     throw error

@@ -3,6 +3,7 @@ import type { DiskFormat } from './format.ts'
 import { qcow2 } from './qcow2/index.ts'
 import { raw } from './raw/index.ts'
 import { vdi } from './vdi/index.ts'
+import { vmdk } from './vmdk/index.ts'
 
 /** Pass this list, or a part of it, wherever `formats` is asked for. */
-export const allFormats: readonly DiskFormat[] = [qcow2, vdi, raw]
+export const allFormats: readonly DiskFormat[] = [qcow2, vmdk, vdi, raw]

@@ -50,9 +50,9 @@ const types: ReadonlySet<string> = new Set([
 /** Keys that stand once at most: two answers to one question are an attempt to tell different readers different things. */
 const single: ReadonlySet<string> = new Set(['version', 'cid', 'parentcid', 'createtype', 'parentfilenamehint'])
 
-/** Reads a descriptor.
+/** Reads a descriptor; an embedded one need not tell its type.
  *  @throws MoraineError `invalid`, naming the key or the line; `limit` for too many extents. */
-export function parseDescriptor(bytes: Uint8Array, path: string): Descriptor {
+export function parseDescriptor(bytes: Uint8Array, path: string, embedded = false): Descriptor {
   const fail = (reason: string, field: string, value?: string): never => {
     throw new MoraineError('invalid', reason, { path, format: 'vmdk', field, value })
   }
@@ -87,16 +87,29 @@ export function parseDescriptor(bytes: Uint8Array, path: string): Descriptor {
     keys.set(key, value)
   }
   const createType = keys.get('createtype')
-  if (createType === undefined) return fail('invalid VMDK image descriptor', 'createType')
-  const parentCid = parseCid(keys.get('parentcid'))
+  if (createType === undefined && !embedded) return fail('invalid VMDK image descriptor', 'createType')
+  const identity = (key: string): number => parseCid(keys.get(key.toLowerCase())) ?? failIdentity(path, key, embedded)
   return {
-    cid: parseCid(keys.get('cid')) ?? fail('the descriptor has no content identity', 'CID', keys.get('cid')),
-    parentCid: parentCid ?? fail("the descriptor does not tell the parent's identity", 'parentCID'),
-    createType,
+    cid: identity('CID'),
+    parentCid: identity('parentCID'),
+    createType: createType ?? '',
     parentName: keys.get('parentfilenamehint'),
     extents,
     ddb,
   }
+}
+
+/** QEMU says no more than that; extents of a split image have no descriptor where others have one. */
+function failIdentity(path: string, field: string, embedded: boolean): never {
+  throw new MoraineError('invalid', `Could not open '${path}': Invalid argument`, {
+    path,
+    format: 'vmdk',
+    field,
+    rule: 'a hexadecimal number of 32 bits',
+    hint: embedded
+      ? 'A file that is a part of an image is opened through the descriptor file that names it.'
+      : undefined,
+  })
 }
 
 /** The text of a descriptor, up to the first NUL, by the encoding that it names itself. */

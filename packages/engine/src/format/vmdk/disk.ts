@@ -285,7 +285,7 @@ async function* flatExtents(run: Run, offset: number, signal?: AbortSignal): Asy
     for await (const batch of source.extents(run.host, there, signal)) {
       for (const extent of batch) {
         const host = { source, offset: extent.offset }
-        yield { ...extent, offset: offset + extent.offset - run.host, allocated: true, depth: 0, host }
+        yield { ...extent, offset: offset + extent.offset - run.host, allocated: true, data: true, depth: 0, host }
       }
     }
   }
@@ -295,7 +295,7 @@ async function* flatExtents(run: Run, offset: number, signal?: AbortSignal): Asy
       offset: offset + there,
       length: run.length - there,
       allocated: true,
-      data: false,
+      data: true,
       zero: true,
       depth: 0,
       host,

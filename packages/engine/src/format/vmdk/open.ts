@@ -38,9 +38,9 @@ async function openImage(file: ByteSource, context: OpenContext): Promise<VmdkIm
   if (file.size < 4) throw fault(file, 'invalid', 'File is too small, not a valid image', 'magic')
   const { header, bytes } = await readSparseHeader(file)
   if (isCowd(bytes)) {
-    throw fault(file, 'invalid', 'a COWD extent has no descriptor of its own', 'descriptor', {
+    throw fault(file, 'invalid', `Could not open '${file.name}': Invalid argument`, 'descriptor', {
       code: 'EINVAL',
-      hint: 'open the descriptor file that names it',
+      hint: 'A COWD extent has no descriptor of its own: open the descriptor file that names it.',
     })
   }
   if (!isSparse(bytes)) {
@@ -52,13 +52,7 @@ async function openImage(file: ByteSource, context: OpenContext): Promise<VmdkIm
     return openByDescriptor(file, context, await readDescriptor(file, place), place)
   }
   const sparse = await openHosted(file, header, bytes, context)
-  if (header.descriptorSector === 0) {
-    throw fault(file, 'invalid', 'the extent has no descriptor of its own', 'descriptorOffset', {
-      code: 'EINVAL',
-      hint: 'open the descriptor file that names it',
-    })
-  }
-  const descriptor = await readDescriptor(file, place)
+  const descriptor = await readDescriptor(file, place, true)
   // The name in its line is that of another time or place: the extent is this file.
   const access = descriptor.extents[0]?.access === 'NOACCESS' ? 'NOACCESS' : 'RW'
   const { size, compressed } = sparse.shape
@@ -93,10 +87,10 @@ function embeddedPlace({ descriptorSector: sector, descriptorSectors: count }: S
   }
 }
 
-async function readDescriptor(file: ByteSource, place: VmdkImage['place']): Promise<Descriptor> {
+async function readDescriptor(file: ByteSource, place: VmdkImage['place'], embedded = false): Promise<Descriptor> {
   const bytes = new Uint8Array(place.length ?? Math.min(file.size, bounds.descriptorBytes))
   await readPadded(file, place.offset, bytes)
-  return parseDescriptor(bytes, file.name)
+  return parseDescriptor(bytes, file.name, embedded)
 }
 
 /** What a descriptor of its own may call the image, in lower case. */
