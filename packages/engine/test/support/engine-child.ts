@@ -6,12 +6,12 @@ import {
   allFormats,
   checkImage,
   type Disk,
+  findFormat,
   isMoraineError,
   isWritable,
   mapDisk,
   openDisk,
   planConversion,
-  qcow2,
 } from '@moraine/engine'
 import { fileGate, nodeCodecs, openFile } from '@moraine/engine/node'
 
@@ -78,9 +78,11 @@ async function digest(disk: Disk): Promise<string> {
 }
 
 const checked = (job: Job, repair: 'none' | 'leaks' | 'all') =>
-  using(open(job, 'check', repair === 'none' ? 'read' : 'write'), (disk) =>
-    checkImage(qcow2, disk, { repair, report: () => {} }),
-  )
+  using(open(job, 'check', repair === 'none' ? 'read' : 'write'), (disk) => {
+    const format = findFormat(allFormats, job.format ?? 'qcow2')
+    if (format === undefined) throw new Error(`there is no format ${job.format}`)
+    return checkImage(format, disk, { repair, report: () => {} })
+  })
 
 async function write(job: Job): Promise<unknown> {
   const random = new Random(job.seed ?? 1)

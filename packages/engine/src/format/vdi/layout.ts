@@ -41,6 +41,8 @@ export const entry = { unallocated: 0xffff_ffff, discarded: 0xffff_fffe } as con
 
 /** Block size that VirtualBox and QEMU create, and the only one QEMU reads. Bytes. */
 export const defaultBlockSize = 1024 * 1024
+/** Block sizes that are read: powers of two, as VirtualBox wants them, within what a copy of one block may cost. Bytes. */
+const blockSizes = { least: 4096, most: 32 * 1024 * 1024 }
 /** Most blocks of an image: QEMU's bound, a block map of 2 GiB. */
 export const mostBlocks = (0x8000_0000 - headerBytes) / 4
 
@@ -138,10 +140,11 @@ export function parseHeader(bytes: Uint8Array, path: string): VdiHeader {
     const reason = `unsupported VDI image (sector size ${sectorSize} is not 512)`
     refuse('unsupported', 'sector_size', sectorSize, reason, '512')
   }
-  // VirtualBox's own rule is a power of two; QEMU takes 1 MiB alone.
-  if (blockSize < 4096 || (blockSize & (blockSize - 1)) !== 0) {
+  // QEMU takes 1 MiB alone.
+  const isPower = (blockSize & (blockSize - 1)) === 0
+  if (!isPower || blockSize < blockSizes.least || blockSize > blockSizes.most) {
     const reason = `unsupported VDI image (block size ${blockSize} is not ${defaultBlockSize})`
-    refuse('unsupported', 'block_size', blockSize, reason, 'a power of two, 4096 at least')
+    refuse('unsupported', 'block_size', blockSize, reason, `a power of two from ${blockSizes.least} to ${blockSizes.most}`)
   }
   if (diskSize > blocks * blockSize) {
     const reason = `unsupported VDI image (disk size ${diskSize}, image bitmap has room for ${blocks * blockSize})`
