@@ -7,7 +7,7 @@ const foreignDrivers = new Set(
   (
     'blkdebug blklogwrites blkverify bochs cloop compress copy-before-write copy-on-read dmg file ftp ftps gluster host_cdrom ' +
     'host_device http https iscsi iser luks nbd nfs null-aio null-co nvme parallels preallocate qcow qed quorum rbd replication ' +
-    'snapshot-access ssh throttle vhdx vpc vvfat'
+    'snapshot-access ssh throttle vpc vvfat'
   ).split(' '),
 )
 
@@ -52,7 +52,6 @@ function foreign(name: string, path?: string): MoraineError {
 
 /** Signatures of QEMU's other formats: bytes at an offset, as latin1. Facts: the formats' own specifications, as QEMU 7.2 probes them. */
 const signatures: readonly (readonly [format: string, offset: number, bytes: string])[] = [
-  ['vhdx', 0, 'vhdxfile'],
   ['vpc', 0, 'conectix'],
   ['qed', 0, 'QED\0'],
   ['qcow', 0, 'QFI\xfb\0\0\0\x01'],

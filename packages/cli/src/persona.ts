@@ -63,7 +63,7 @@ const qemuChecks: Readonly<Record<string, boolean>> = {
 
 const qemuImg: Persona = {
   name: 'qemu-img',
-  probed: ['qcow2', 'vmdk', 'vdi', 'raw'],
+  probed: ['qcow2', 'vmdk', 'vdi', 'vhdx', 'raw'],
   details: false,
   progress: 'percent',
   deletesById: false,
@@ -75,7 +75,7 @@ const qemuImg: Persona = {
 
 const moraine: Persona = {
   name: 'moraine',
-  probed: ['qcow2', 'vmdk', 'vdi', 'raw'],
+  probed: ['qcow2', 'vmdk', 'vdi', 'vhdx', 'raw'],
   details: true,
   progress: 'auto',
   deletesById: true,

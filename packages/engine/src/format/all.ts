@@ -3,7 +3,8 @@ import type { DiskFormat } from './format.ts'
 import { qcow2 } from './qcow2/index.ts'
 import { raw } from './raw/index.ts'
 import { vdi } from './vdi/index.ts'
+import { vhdx } from './vhdx/index.ts'
 import { vmdk } from './vmdk/index.ts'
 
 /** Pass this list, or a part of it, wherever `formats` is asked for. */
-export const allFormats: readonly DiskFormat[] = [qcow2, vmdk, vdi, raw]
+export const allFormats: readonly DiskFormat[] = [qcow2, vmdk, vdi, vhdx, raw]
