@@ -34,17 +34,21 @@ export function createApp(service: Service, logger: FastifyBaseLogger): Routes {
       answer
         .code(error.statusCode ?? 400)
         .header('content-type', type)
-        .send(body)
+        .send(Buffer.from(body))
     },
   }).withTypeProvider<TypeBoxTypeProvider>()
 
-  // Bodies are read as text, whatever they are called; each route knows what it takes.
+  // Bodies are read as they are, whatever they are called; each route knows what it takes.
   app.removeAllContentTypeParsers()
-  app.addContentTypeParser('*', { parseAs: 'string' }, (_request, body, done) => done(null, body))
+  app.addContentTypeParser('*', { parseAs: 'buffer' }, (_request, body, done) => done(null, body))
   app.addHook('onRequest', async (request, reply) => {
     reply.header('x-openstack-request-id', request.id)
   })
   app.addHook('onRequest', guardAgainstBrowsers(service.config))
+  app.addHook('onRequest', async (request) => {
+    // A part of the path that is empty names nothing.
+    if (Object.values(request.params ?? {}).includes('')) throw new HttpError(404)
+  })
   app.addHook('preParsing', async (request, reply) => {
     if (request.routeOptions.url !== '/v2/images/:image_id/file') letContinue(request, reply)
   })
@@ -62,7 +66,8 @@ export function createApp(service: Service, logger: FastifyBaseLogger): Routes {
     const shown = toHttpError(error)
     if (shown.status >= 500 && !(error instanceof HttpError)) request.log.error({ err: error }, 'request failed')
     const { type, body } = renderError(shown, request.headers.accept)
-    return reply.code(shown.status).headers(shown.headers).header('content-type', type).send(body)
+    // As bytes, because fastify adds a charset to JSON text, and Glance names none.
+    return reply.code(shown.status).headers(shown.headers).header('content-type', type).send(Buffer.from(body))
   })
   app.setNotFoundHandler((request, reply) => {
     const path = request.url.split('?')[0] ?? ''

@@ -88,8 +88,9 @@ describeWith(['qemu-img'], 'export', () => {
       })
       return [answer.status, answer.json<{ message: string }>().message.replace(/<br.*/s, '')]
     }
-    expect(await refuse(id, '')).toEqual([400, 'format must be one of the following: qcow2, raw'])
-    expect(await refuse(id, '?format=floppy')).toEqual([400, 'format must be one of the following: qcow2, raw'])
+    const listed = expect.stringMatching(/^format must be one of the following: qcow2, .*raw$/)
+    expect(await refuse(id, '')).toEqual([400, listed])
+    expect(await refuse(id, '?format=floppy')).toEqual([400, listed])
     expect((await refuse(id, '?format=qcow2&cluster_size=3'))[0]).toBe(400)
     expect((await refuse(id, '?format=qcow2&preallocation=full'))[0]).toBe(400)
     expect((await refuse(id, '?format=qcow2&backing_file=/etc/passwd'))[0]).toBe(400)

@@ -28,11 +28,12 @@ const mostInteger = 2 ** 31 - 1
 
 const validator = Compile(imageRequest)
 
-/** @throws HttpError 403. */
-export function refuseReserved(name: string): void {
+/** @param place Where the answer says it; Glance has two ways. @throws HttpError 403. */
+export function refuseReserved(name: string, place: 'message' | 'detail' = 'message'): void {
   if (readOnly.has(name)) throw new HttpError(403, `Attribute '${name}' is read-only.`)
   if (reserved.has(name) || name.startsWith(reservedPrefix)) {
-    throw new HttpError(403, `Attribute '${name}' is reserved.`)
+    const text = `Attribute '${name}' is reserved.`
+    throw place === 'message' ? new HttpError(403, text) : new HttpError(403, undefined, { detail: text })
   }
 }
 

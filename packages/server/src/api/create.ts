@@ -28,7 +28,7 @@ export function readNewImage(body: unknown, config: Config): NewImage {
     if (name === 'id') image = { ...image, id: value as string }
     else if (isAttribute(name)) image = { ...image, ...attributeChange(name, value) }
     else {
-      refuseReserved(name)
+      refuseReserved(name, 'detail')
       if (name === 'locations') throw new HttpError(403, "Attribute 'locations' is reserved.")
       checkPropertyName(name)
       properties.set(name, value as string)

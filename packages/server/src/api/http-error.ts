@@ -19,7 +19,9 @@ const titles: Readonly<Record<number, string>> = {
 
 /** What is said when an error brings no words of its own. */
 const explanations: Readonly<Record<number, string>> = {
+  403: 'Access was denied to this resource.',
   404: 'The resource could not be found.',
+  409: 'There was a conflict when trying to complete your request.',
   416: 'The Range requested is not available.',
   500: 'The server has either erred or is incapable of performing the requested operation.',
 }
@@ -51,9 +53,10 @@ export interface ErrorBody {
 export function renderError(error: HttpError, accept: string | undefined): ErrorBody {
   const title = titles[error.status] ?? 'Error'
   const status = `${error.status} ${title}`
-  const isShort = error.status === 405 || error.status === 415
+  // WebOb has templates of their own for these two.
+  const end = error.status === 405 ? ' ' : error.status === 415 ? '\n' : undefined
   const compose = (safe: (text: string) => string) =>
-    `${safe(error.message)}${isShort ? ' ' : ''}<br /><br />\n${safe(error.detail)}${isShort ? '' : '\n\n'}`
+    `${safe(error.message)}${end ?? ''}<br /><br />\n${safe(error.detail)}${end === undefined ? '\n\n' : ''}`
   switch (preferred(accept)) {
     case 'html': {
       const page = `<html>\n <head>\n  <title>${status}</title>\n </head>\n <body>\n  <h1>${status}</h1>\n  ${compose(escapeHtml)}\n </body>\n</html>`

@@ -6,7 +6,15 @@ import { HttpError } from './http-error.ts'
 import { answerAndDrain, letContinue } from './linger.ts'
 import { readRange } from './range.ts'
 import { Disconnected, receive } from './receive.ts'
-import { findImage, imageParams, type Routes, refuseBody, refuseOtherMethods } from './routes.ts'
+import {
+  findImage,
+  imageParams,
+  mediaType,
+  type Routes,
+  refuseBody,
+  refuseOtherMethods,
+  unsupportedType,
+} from './routes.ts'
 import { copyRange, sendBytes } from './send-bytes.ts'
 
 const url = '/v2/images/:image_id/file'
@@ -38,10 +46,8 @@ export function addImageData(routes: Routes, service: Service): void {
 }
 
 async function upload(service: Service, id: string, request: FastifyRequest, reply: FastifyReply): Promise<void> {
-  const type = request.headers['content-type']?.split(';')[0]?.trim().toLowerCase()
-  if (type !== binary) {
-    throw new HttpError(415, `The request media type ${type ?? ''} is not supported by this server.`)
-  }
+  const type = mediaType(request)
+  if (type !== binary) throw unsupportedType(type)
   await service.uploads.run(
     receive({ service, id, message: request.raw, log: request.log, onReady: () => letContinue(request, reply) }),
   )

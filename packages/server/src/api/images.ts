@@ -11,12 +11,14 @@ import {
   baseUrl,
   findImage,
   imageParams,
+  mediaType,
   noImage,
   type Routes,
   refuseBody,
   refuseOtherMethods,
   sendJson,
   tagParams,
+  unsupportedType,
 } from './routes.ts'
 
 export function addImages(routes: Routes, service: Service): void {
@@ -55,12 +57,10 @@ export function addImages(routes: Routes, service: Service): void {
 
   routes.patch('/v2/images/:image_id', params, async (request, reply) => {
     const id = request.params.image_id
-    const type = mediaType(request.headers['content-type'])
+    const type = mediaType(request)
     const draft = patchTypes[type]
     if (draft === undefined) {
-      throw new HttpError(415, `The request media type ${type} is not supported by this server.`, {
-        headers: { 'Accept-Patch': Object.keys(patchTypes).join(', ') },
-      })
+      throw unsupportedType(type, { 'Accept-Patch': Object.keys(patchTypes).join(', ') })
     }
     const changes = readPatch(readBody(request.body), draft)
     const image = await catalog.update(id, (before) => {
@@ -141,19 +141,15 @@ function addActions(routes: Routes, { catalog }: Service): void {
   action('reactivate', 'deactivated', 'active')
 }
 
-/** The body, which every media type brings as text. @throws HttpError 400 when it is no JSON document. */
+/** The body, which every media type brings as bytes. @throws HttpError 400 when it is no JSON document in UTF-8. */
 function readBody(body: unknown): unknown {
-  if (typeof body !== 'string' || body === '') throw new HttpError(400, 'Body expected in request.')
+  if (!(body instanceof Uint8Array) || body.length === 0) throw new HttpError(400, 'Body expected in request.')
   let document: unknown
   try {
-    document = JSON.parse(body)
+    document = JSON.parse(new TextDecoder('utf-8', { fatal: true }).decode(body))
   } catch {
     throw new HttpError(400, 'Malformed JSON in request body.')
   }
   if (typeof document === 'object' && document !== null) return document
   throw new HttpError(400, 'Unexpected body type. Expected list/dict.')
-}
-
-function mediaType(header: string | undefined): string {
-  return (header ?? '').split(';')[0]?.trim().toLowerCase() ?? ''
 }

@@ -13,8 +13,8 @@ import { HttpError } from './http-error.ts'
 
 const visibilities = ['community', 'public', 'private', 'shared', 'all']
 const memberStatuses = ['pending', 'accepted', 'rejected', 'all']
-/** Parameters that are no filters; the last of several counts. */
-const controls = new Set(['limit', 'marker', 'member_status', 'sort', 'sort_key', 'sort_dir', 'tag'])
+/** Parameters that are no filters; the last of several counts. Nobody sees deleted images, whatever `deleted` says. */
+const controls = new Set(['deleted', 'limit', 'marker', 'member_status', 'sort', 'sort_key', 'sort_dir', 'tag'])
 const listColumns: readonly string[] = ['name', 'id', 'status', 'container_format', 'disk_format']
 const plainColumns: readonly string[] = ['owner', 'checksum', 'os_hash_algo', 'os_hash_value']
 const numberColumns: readonly string[] = ['size', 'virtual_size', 'min_ram', 'min_disk']

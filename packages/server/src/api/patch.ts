@@ -83,9 +83,7 @@ function readPointer(pointer: unknown): string[] {
   if (/~[^01]/.test(pointer) || pointer.endsWith('~')) {
     throw new HttpError(400, `Pointer \`${pointer}\` contains "~" not part of a recognized escape sequence.`)
   }
-  const parts = rest.split('/').map((part) => part.replaceAll('~1', '/').replaceAll('~0', '~').trim())
-  if (parts[0] === '') throw new HttpError(400, `Pointer \`${pointer}\` does not contains valid token.`)
-  return parts
+  return rest.split('/').map((part) => part.replaceAll('~1', '/').replaceAll('~0', '~').trim())
 }
 
 /** Applies a patch. @throws HttpError 403 or 409; the image is as it was then. */
@@ -95,9 +93,10 @@ export function applyPatch(image: Image, changes: readonly Change[]): Image {
 
 function applyChange(image: Image, { operation, name, value, draft }: Change): Image {
   const isKnown = isAttribute(name) || image.properties.has(name)
-  if (operation === 'remove' && isAttribute(name)) throw new HttpError(403, `Property ${name} may not be removed.`)
-  if (operation !== 'add' && !isKnown) throw new HttpError(409, `Property ${name} does not exist.`)
-  if (operation === 'add' && isKnown && draft === 4) throw new HttpError(409, `Property ${name} already present.`)
+  const refuse = (status: number, detail: string) => new HttpError(status, undefined, { detail })
+  if (operation === 'remove' && isAttribute(name)) throw refuse(403, `Property ${name} may not be removed.`)
+  if (operation !== 'add' && !isKnown) throw refuse(409, `Property ${name} does not exist.`)
+  if (operation === 'add' && isKnown && draft === 4) throw refuse(409, `Property ${name} already present.`)
   if (isAttribute(name)) {
     if ((name === 'disk_format' || name === 'container_format') && image.status !== 'queued') {
       throw new HttpError(403, `Attribute ${name} can be only replaced for a queued image.`)

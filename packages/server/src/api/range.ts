@@ -19,7 +19,14 @@ export function readRange(
   const match = /^bytes\s+(\d+)-(\d+)\/(\d+|\*)$/i.exec(written.trim())
   const start = Number(match?.[1])
   const end = Number(match?.[2]) + 1
-  if (match === null || start >= end) throw unsatisfiable('Invalid Content-Range header.', size)
+  const length = match?.[3] === '*' ? undefined : Number(match?.[3])
+  if (match === null || start >= end || (length !== undefined && end > length)) {
+    throw unsatisfiable('Invalid Content-Range header.', size)
+  }
+  if (length === undefined && end > size) {
+    const rule = `The stop position MUST be in the inclusive range [0, ${size - 1}].`
+    throw unsatisfiable(`Invalid stop position in Content-Range header. ${rule}`, size)
+  }
   checkStart(start, size, 'Content-Range')
   return { start, end: Math.min(end, size) }
 }

@@ -50,6 +50,15 @@ export async function refuseBody(request: FastifyRequest): Promise<void> {
   }
 }
 
+/** The media type of a request's body, without parameters. Nothing said counts as text, as in Glance. */
+export function mediaType(request: FastifyRequest): string {
+  return (request.headers['content-type'] ?? 'text/plain').split(';')[0]?.trim().toLowerCase() ?? ''
+}
+
+export function unsupportedType(type: string, headers: Record<string, string> = {}): HttpError {
+  return new HttpError(415, `The request media type ${type} is not supported by this server.`, { headers })
+}
+
 /** Sends a JSON document. As bytes, because fastify adds a charset to JSON text, and Glance names none. */
 export function sendJson(reply: FastifyReply, document: unknown, status = 200): FastifyReply {
   return reply

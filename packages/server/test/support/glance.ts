@@ -1,0 +1,146 @@
+/** A real Glance for tests, as Debian's package python3-glance has it: without identity, on one SQLite file and one folder. Nothing of it runs
+ *  but what is started here. */
+import { type ChildProcess, spawn } from 'node:child_process'
+import { accessSync, mkdirSync, openSync, readdirSync, readFileSync, writeFileSync } from 'node:fs'
+import { createServer } from 'node:net'
+import { join } from 'node:path'
+import { describe } from 'vitest'
+import { runOk } from '../../../engine/test/support/process.ts'
+
+/** Debian's Python, whatever else is on the path. */
+const python = '/usr/bin/python3'
+const packages = '/usr/lib/python3/dist-packages'
+/** Debian 12's; later ones answer some requests in other words. */
+const release = '25.'
+
+function isThere(): boolean {
+  try {
+    accessSync(python)
+    return readdirSync(packages).some((name) => name.startsWith(`glance-${release}`))
+  } catch {
+    return false
+  }
+}
+
+/** `describe` for tests that need Glance: skipped, with the package's name, where that release is not installed; in CI that is an error. */
+export function describeWithGlance(title: string, tests: () => void): void {
+  if (isThere()) describe(title, tests)
+  else if (process.env.CI === 'true')
+    throw new Error(`python3-glance ${release}x is not installed, and with CI=true no test may be skipped`)
+  else describe.skip(`${title} [skipped: python3-glance ${release}x not installed]`, tests)
+}
+
+/** A running Glance. */
+export interface Glance {
+  url: string
+  stop(): Promise<void>
+}
+
+const pipeline = `[pipeline:glance-api]
+pipeline = healthcheck versionnegotiation unauthenticated-context rootapp
+[composite:rootapp]
+paste.composite_factory = glance.api:root_app_factory
+/: apiversions
+/v2: apiv2app
+[app:apiversions]
+paste.app_factory = glance.api.versions:create_resource
+[app:apiv2app]
+paste.app_factory = glance.api.v2.router:API.factory
+[filter:healthcheck]
+paste.filter_factory = oslo_middleware:Healthcheck.factory
+backends = disable_by_file
+disable_by_file_path = /nonexistent
+[filter:versionnegotiation]
+paste.filter_factory = glance.api.middleware.version_negotiation:VersionNegotiationFilter.factory
+[filter:unauthenticated-context]
+paste.filter_factory = glance.api.middleware.context:UnauthenticatedContextMiddleware.factory
+`
+
+/** Everybody may do everything: nobody says who they are. */
+const policy = [
+  ...[
+    'default',
+    'add_image',
+    'delete_image',
+    'get_image',
+    'get_images',
+    'modify_image',
+    'publicize_image',
+    'communitize_image',
+  ],
+  ...['download_image', 'upload_image', 'deactivate', 'reactivate'],
+]
+  .map((rule) => `"${rule}": "@"\n`)
+  .join('')
+
+function settings(folder: string, port: number): string {
+  return `[DEFAULT]
+bind_host = 127.0.0.1
+bind_port = ${port}
+workers = 0
+log_file = ${folder}/api.log
+use_stderr = false
+enabled_import_methods = []
+node_staging_uri = file://${folder}/staging
+[database]
+connection = sqlite:///${folder}/glance.sqlite
+[glance_store]
+stores = file
+default_store = file
+filesystem_store_datadir = ${folder}/images
+[oslo_policy]
+policy_file = ${folder}/policy.yaml
+[paste_deploy]
+config_file = ${folder}/paste.ini
+[oslo_concurrency]
+lock_path = ${folder}
+[task]
+work_dir = ${folder}/tasks
+`
+}
+
+/** Starts Glance with all that it keeps in `folder`, and waits until it answers. */
+export async function startGlance(folder: string): Promise<Glance> {
+  for (const name of ['images', 'staging', 'tasks']) mkdirSync(join(folder, name), { recursive: true })
+  const port = await freePort()
+  writeFileSync(join(folder, 'paste.ini'), pipeline)
+  writeFileSync(join(folder, 'policy.yaml'), policy)
+  writeFileSync(join(folder, 'api.conf'), settings(folder, port))
+  const call = (module: string, ...args: string[]) => [
+    ...['-W', 'ignore', '-c', `from glance.cmd.${module} import main; main()`],
+    ...['--config-file', join(folder, 'api.conf'), ...args],
+  ]
+  await runOk(python, call('manage', 'db_sync'))
+  const output = openSync(join(folder, 'output.log'), 'w')
+  const child = spawn(python, call('api'), { stdio: ['ignore', output, output], cwd: folder })
+  const url = `http://127.0.0.1:${port}`
+  const ended = new Promise<void>((resolve) => child.once('exit', () => resolve()))
+  const stop = async () => {
+    child.kill('SIGKILL')
+    await ended
+  }
+  if (await answers(child, url)) return { url, stop }
+  await stop()
+  throw new Error(`Glance did not start: ${readFileSync(join(folder, 'output.log'), 'utf8')}`)
+}
+
+async function answers(child: ChildProcess, url: string): Promise<boolean> {
+  for (const end = Date.now() + 45_000; Date.now() < end && child.exitCode === null; ) {
+    const isUp = await fetch(`${url}/versions`).then(
+      (response) => response.ok,
+      () => false,
+    )
+    if (isUp) return true
+    await new Promise((resolve) => setTimeout(resolve, 100))
+  }
+  return false
+}
+
+async function freePort(): Promise<number> {
+  const server = createServer()
+  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve))
+  const address = server.address()
+  await new Promise((resolve) => server.close(resolve))
+  if (address === null || typeof address === 'string') throw new Error('no free port')
+  return address.port
+}
