@@ -99,7 +99,9 @@ export class ClusterMap {
     if (zero && this.#image.header.version < 3) {
       throw this.#badEntry(page, at, 'Zero cluster entry found in pre-v3 image')
     }
-    const host = this.#hostOffset(page, at, upper, lower)
+    // Zeros at the beginning of a data file have no place there: QEMU takes offset 0 for none, whatever COPIED says.
+    const place = this.#hostOffset(page, at, upper, lower)
+    const host = zero && place === 0 ? -1 : place
     const copied = upper >= entry.copied
     const step = host < 0 ? 0 : clusterSize
     const nextUpperBase = upper - Math.floor(host < 0 ? 0 : host / sector4G)
