@@ -87,7 +87,7 @@ class JsonMap {
   }
 
   entry(entry: MapEntry, next: MapEntry | undefined): void {
-    const offset = entry.offset === undefined ? '' : `, "offset": ${entry.offset}`
+    const offset = entry.offset === undefined ? '' : `, "offset": ${BigInt(entry.offset)}`
     this.out.write(
       `{ "start": ${entry.start}, "length": ${entry.length}, "depth": ${entry.depth}, "present": ${entry.present}, ` +
         `"zero": ${entry.zero}, "data": ${entry.data}${offset}}${next === undefined ? ']' : ','}\n`,

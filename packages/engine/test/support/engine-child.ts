@@ -1,6 +1,7 @@
 /** The engine in a process of its own, driven by JSON lines: tests of hostile input see hangs, crashes and peak memory from outside. */
 import { createHash } from 'node:crypto'
 import { readFileSync, writeFileSync } from 'node:fs'
+import { dirname } from 'node:path'
 import { createInterface } from 'node:readline'
 import {
   allFormats,
@@ -177,6 +178,8 @@ async function answer(job: Job, idle: number): Promise<Answer> {
   const startCpu = process.cpuUsage()
   let outcome: Partial<Answer>
   try {
+    // Names of data files are relative to the working folder.
+    if (job.file !== '') process.chdir(dirname(job.file))
     outcome = { result: await jobs[job.op](job) }
   } catch (error) {
     const moraine = isMoraineError(error)

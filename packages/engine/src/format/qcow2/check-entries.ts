@@ -253,9 +253,7 @@ export class EntryCounter {
       )
       return undefined
     }
-    // The length does not depend on the upper bits of an offset that no number holds.
-    const { length } = readPackedSpan(upper & ~(2 ** shift - 1), lower, clusterBits)
-    return { offset: readPackedSpan(upper, lower, clusterBits).offset, length, hex }
+    return { ...readPackedSpan(upper, lower, clusterBits), hex }
   }
 }
 

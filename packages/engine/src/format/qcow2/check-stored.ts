@@ -46,8 +46,12 @@ export class StoredTable {
 
   /** Whether a block's offset can be read at all: aligned, and below 2^63. */
   isReadable(index: number): boolean {
-    const low = this.view.getUint32(index * 8 + 4) & 0xffff_fe00
-    return (low & (this.#clusterSize - 1)) === 0 && this.view.getUint32(index * 8) < 0x8000_0000
+    return this.isAligned(index) && this.view.getUint32(index * 8) < 0x8000_0000
+  }
+
+  /** Whether a block begins at a cluster. */
+  isAligned(index: number): boolean {
+    return (this.view.getUint32(index * 8 + 4) & 0xffff_fe00 & (this.#clusterSize - 1)) === 0
   }
 
   /** The offset in hex, as errors name it. */
@@ -328,7 +332,7 @@ export class CountComparison {
 
   #cannotRead(block: number, start: number, stop: number): void {
     const { base, values, copied, plain } = this.#counts
-    if (this.unreadable === 0) {
+    if (this.unreadable === 0 && !this.#table.isAligned(block)) {
       const where = `Refblock offset 0x${this.#table.hexOf(block)} unaligned (reftable index: ${
         block === 0 ? '0' : `0x${block.toString(16)}`
       })`

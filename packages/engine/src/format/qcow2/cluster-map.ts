@@ -1,7 +1,7 @@
 /** From guest offsets to host offsets: walks L1 and L2 tables and answers with runs of clusters that belong together. */
 import type { MoraineError } from '../../core/index.ts'
 import { fault, type Qcow2Image } from './image.ts'
-import { entry, readPackedSpan } from './layout.ts'
+import { entry, hexOf, readPackedSpan } from './layout.ts'
 import type { Page } from './metadata-cache.ts'
 
 /** What a run of guest bytes is. `unallocated` reads from the backing file, `zero` as zeros. */
@@ -59,7 +59,7 @@ export class ClusterMap {
     throw fault(
       this.#image,
       'corrupt',
-      `External data file host cluster offset 0x${run.host.toString(16)} does not match guest cluster offset: 0x${offset.toString(16)}`,
+      `External data file host cluster offset ${hexOf(run.host)} does not match guest cluster offset: ${hexOf(offset)}`,
       'L2 entry',
       { value: run.host, rule: `offset ${offset} in the data file` },
     )
@@ -69,9 +69,9 @@ export class ClusterMap {
     return fault(
       this.#image,
       'corrupt',
-      `L2 table offset 0x${l2Offset.toString(16)} unaligned (L1 index: 0x${l1Index.toString(16)})`,
+      `L2 table offset ${hexOf(l2Offset)} unaligned (L1 index: ${hexOf(l1Index)})`,
       'L1 entry',
-      { value: l2Offset, rule: 'a multiple of the cluster size' },
+      { value: hexOf(l2Offset), rule: 'a multiple of the cluster size' },
     )
   }
 
@@ -182,7 +182,7 @@ export class ClusterMap {
   #packedRun(page: Page, at: number, upper: number, lower: number, inCluster: number, length: number): Run {
     const { geometry, header } = this.#image
     const span = readPackedSpan(upper, lower, geometry.clusterBits)
-    if (!Number.isFinite(span.offset) || span.offset >= 2 ** 56 || this.#image.data !== this.#image.file) {
+    if (this.#image.data !== this.#image.file) {
       throw this.#badEntry(page, at, 'Invalid cluster entry found')
     }
     return {
@@ -202,11 +202,12 @@ export class ClusterMap {
       // Host offset 0 is the header's, save in an external data file, where COPIED marks it as real.
       return this.#image.data !== this.#image.file && upper >= entry.copied ? 0 : -1
     }
-    if (high > 0x1f_ffff || host % this.#image.geometry.clusterSize !== 0) {
+    // A place past 2^53 reads as zeros, like all that lies past the end of the file; nothing is written there (`MetadataGuard`).
+    if (host % this.#image.geometry.clusterSize !== 0) {
       throw fault(
         this.#image,
         'corrupt',
-        `Cluster allocation offset 0x${host.toString(16)} unaligned (L2 offset: 0x${page.offset.toString(16)}, L2 index: 0x${Math.floor(at / this.#image.geometry.l2EntrySize).toString(16)})`,
+        `Cluster allocation offset ${hexOf(host)} unaligned (${this.#placeOf(page, at)})`,
         'L2 entry',
         { offset: page.offset + at, rule: 'a multiple of the cluster size' },
       )
@@ -215,13 +216,13 @@ export class ClusterMap {
   }
 
   #badEntry(page: Page, at: number, reason: string): MoraineError {
-    const { l2EntrySize } = this.#image.geometry
-    return fault(
-      this.#image,
-      'corrupt',
-      `${reason} (L2 offset: 0x${page.offset.toString(16)}, L2 index: 0x${Math.floor(at / l2EntrySize).toString(16)})`,
-      'L2 entry',
-      { offset: page.offset + at },
-    )
+    return fault(this.#image, 'corrupt', `${reason} (${this.#placeOf(page, at)})`, 'L2 entry', {
+      offset: page.offset + at,
+    })
+  }
+
+  /** Where an entry stands, in QEMU's words: the page is a slice of its table. */
+  #placeOf(page: Page, at: number): string {
+    return `L2 offset: ${hexOf(page.offset)}, L2 index: ${hexOf(Math.floor(at / this.#image.geometry.l2EntrySize))}`
   }
 }

@@ -35,11 +35,10 @@ export class L1Table {
     return this.bytes.length / 8
   }
 
-  /** Host offset of the L2 table of an entry; 0 when there is none. Infinity past 2^53 − 1. */
+  /** Host offset of the L2 table of an entry; 0 when there is none. Exact: its lower nine bits are zero, though it may pass 2^53. */
   l2Offset(index: number): number {
     const upper = this.view.getUint32(index * 8) & entry.offsetHigh
-    const lower = (this.view.getUint32(index * 8 + 4) & entry.offsetLow) >>> 0
-    return upper > 0x1f_ffff ? Number.POSITIVE_INFINITY : upper * 0x1_0000_0000 + lower
+    return upper * 0x1_0000_0000 + ((this.view.getUint32(index * 8 + 4) & entry.offsetLow) >>> 0)
   }
 
   /** Whether the entry's L2 table belongs to this table alone. */

@@ -199,6 +199,11 @@ export function geometryOf(header: Pick<Header, 'clusterBits' | 'incompatibleFea
   }
 }
 
+/** A number as QEMU prints it in hex: C's `%#x`. Offsets of 56 bits are exact, their lower nine bits being zero. */
+export function hexOf(value: number): string {
+  return value === 0 ? '0' : `0x${value.toString(16)}`
+}
+
 /** Where a compressed cluster lies: `length` bytes at `offset`, as its L2 entry says. */
 export interface PackedSpan {
   offset: number
@@ -206,13 +211,15 @@ export interface PackedSpan {
 }
 
 /** Decodes a compressed L2 entry given as two 32-bit halves. The offset has x = 62 − (cluster_bits − 8) bits, the rest up to bit 61 counts additional
- *  512-byte sectors. An offset past 2^53 − 1 comes out as Infinity. Source: qcow2.txt, "Compressed Clusters Descriptor". */
+ *  512-byte sectors. An offset past 2^53 − 1, where no file reaches, comes out as the last sector before. Source: qcow2.txt,
+ *  "Compressed Clusters Descriptor". */
 export function readPackedSpan(upper: number, lower: number, clusterBits: number): PackedSpan {
   const shift = 62 - (clusterBits - 8) - 32
   const offsetHigh = upper & (2 ** shift - 1)
   const sectors = ((upper & 0x3fff_ffff) >>> shift) + 1
-  const offset = offsetHigh > 0x1f_ffff ? Number.POSITIVE_INFINITY : offsetHigh * 0x1_0000_0000 + lower
-  return { offset, length: sectors * 512 - (offset % 512) }
+  const inSector = lower % 512
+  const offset = offsetHigh > 0x1f_ffff ? 2 ** 53 - 512 + inSector : offsetHigh * 0x1_0000_0000 + lower
+  return { offset, length: sectors * 512 - inSector }
 }
 
 /** Encodes a compressed L2 entry as two 32-bit halves. */

@@ -1,6 +1,7 @@
 /** Keeps guest data off the image's own metadata: counts that lie, or an L2 entry that points at a table, must not cost the image. The
  *  structures watched are those of QEMU's default overlap checks. */
 import { fault, type Qcow2Image } from './image.ts'
+import { hexOf } from './layout.ts'
 import { storedTableBytes } from './snapshot-table.ts'
 
 /** Past this many L2 tables they are not watched one by one; a set of them would cost more memory than the limit for caches. */
@@ -55,6 +56,12 @@ export class MetadataGuard {
    *  @throws MoraineError `corrupt`. */
   check(offset: number, length: number): void {
     if (this.tripped) throw this.#overlap('metadata that was hit before', offset)
+    if (offset + length > Number.MAX_SAFE_INTEGER) {
+      throw fault(this.#image, 'corrupt', `host offset ${hexOf(offset)} is past what a file can have`, 'L2 entry', {
+        value: hexOf(offset),
+        rule: 'below 2^53',
+      })
+    }
     this.#ranges ??= this.#fixedRanges()
     for (const range of this.#ranges) {
       if (offset < range.offset + range.length && offset + length > range.offset)

@@ -4,6 +4,7 @@ import { u64be, viewOf } from '../../bytes/integers.ts'
 import { readPadded } from '../../core/index.ts'
 import type { Qcow2Image } from './image.ts'
 import { fault } from './image.ts'
+import { hexOf } from './layout.ts'
 import type { Page } from './metadata-cache.ts'
 
 /** The count at `index` of a run of counts that begins at byte 0 of `bytes`. Widths under 8 are packed from the least significant bit. */
@@ -101,21 +102,25 @@ export class RefcountReader {
     const index = Math.floor(cluster / refcountsPerBlock)
     const block = index < this.table.length ? (this.table[index] ?? 0) : 0
     if (block === 0) return undefined
-    this.checkBlock(block, index)
+    if (block % this.image.geometry.clusterSize !== 0 || !Number.isSafeInteger(block)) return this.#refuseBlock(index)
     const inBlock = cluster - index * refcountsPerBlock
     return this.image.cache.load(block + Math.floor(inBlock / this.perPage) * pageSize, 'refcount')
   }
 
-  protected checkBlock(block: number, index: number): void {
-    if (block % this.image.geometry.clusterSize !== 0 || !Number.isFinite(block)) {
-      throw fault(
-        this.image,
-        'corrupt',
-        `Refblock offset 0x${block.toString(16)} unaligned (reftable index: 0x${index.toString(16)})`,
-        'refcount table entry',
-        { value: block, rule: 'a multiple of the cluster size' },
-      )
-    }
+  /** @throws MoraineError `corrupt` with the offset as the file has it: it may be one that no number holds. */
+  async #refuseBlock(index: number): Promise<never> {
+    const { header, file } = this.image
+    const bytes = new Uint8Array(8)
+    await readPadded(file, header.refcountTableOffset + index * 8, bytes)
+    const offset = viewOf(bytes).getBigUint64(0) & ~0x1ffn
+    const aligned = offset % BigInt(this.image.geometry.clusterSize) === 0n
+    throw fault(
+      this.image,
+      'corrupt',
+      `Refblock offset 0x${offset.toString(16)} ${aligned ? 'is past 2^53 - 1' : 'unaligned'} (reftable index: ${hexOf(index)})`,
+      'refcount table entry',
+      { value: `0x${offset.toString(16)}`, rule: 'a multiple of the cluster size below 2^53' },
+    )
   }
 
   /** The count of a cluster within its page. */

@@ -1,7 +1,7 @@
 /** Everything an L1 table refers to, as a whole: counts go up or down together when snapshots come and go, and COPIED flags follow. */
 import { isMoraineError } from '../../core/index.ts'
 import { fault, hasDataFile, type L1Table } from './image.ts'
-import { entry, readPackedSpan } from './layout.ts'
+import { entry, hexOf, readPackedSpan } from './layout.ts'
 import type { HostRange } from './refcounts.ts'
 import type { Qcow2Writer } from './writer.ts'
 
@@ -43,13 +43,8 @@ async function walkTree(
   for (let index = 0; index < l1.size; index++) {
     const table = l1.l2Offset(index)
     if (table === 0) continue
-    if (table % clusterSize !== 0 || !Number.isFinite(table)) {
-      throw fault(
-        image,
-        'corrupt',
-        `L2 table offset 0x${table.toString(16)} unaligned (L1 index: 0x${index.toString(16)})`,
-        'L1 entry',
-      )
+    if (table % clusterSize !== 0) {
+      throw fault(image, 'corrupt', `L2 table offset ${hexOf(table)} unaligned (L1 index: ${hexOf(index)})`, 'L1 entry')
     }
     for (let at = 0; at < clusterSize; at += pageSize) {
       if (image.cache.crowded) await writer.writeBack()

@@ -6,7 +6,7 @@ import type { ByteStore } from '../../core/index.ts'
 import { encodeHeader } from './header.ts'
 import { switchHeader } from './header-switch.ts'
 import { fault, hasDataFile, L1Table, type Qcow2Image } from './image.ts'
-import { entry, field, type Header, incompatible, knownAutoclear, readPackedSpan } from './layout.ts'
+import { entry, field, type Header, hexOf, incompatible, knownAutoclear, readPackedSpan } from './layout.ts'
 import type { Page } from './metadata-cache.ts'
 import { MetadataGuard } from './metadata-guard.ts'
 import { type HostRange, Refcounts } from './refcounts.ts'
@@ -59,7 +59,14 @@ export class Qcow2Writer {
     const index = Math.floor(guestOffset / geometry.l2Cover)
     if (index >= l1.size)
       throw fault(this.image, 'invalid', 'the offset is past the L1 table', 'offset', { value: guestOffset })
-    if (l1.l2Offset(index) === 0 || !l1.isCopied(index)) await this.#ownTable(index)
+    const old = l1.l2Offset(index)
+    if (!Number.isSafeInteger(old)) {
+      throw fault(this.image, 'corrupt', `L2 table offset ${hexOf(old)} is past what a file can have`, 'L1 entry', {
+        value: hexOf(old),
+        rule: 'below 2^53',
+      })
+    }
+    if (old === 0 || !l1.isCopied(index)) await this.#ownTable(index)
     const entryOffset = Math.floor((guestOffset % geometry.l2Cover) / geometry.clusterSize) * geometry.l2EntrySize
     const at = entryOffset % geometry.pageSize
     return { page: await cache.load(l1.l2Offset(index) + entryOffset - at, 'l2'), at }

@@ -10,8 +10,6 @@ const packedFlag = 1n << 62n
 const l1: Refusal = ['corrupt', 'L1 entry']
 const l2: Refusal = ['corrupt', 'L2 entry']
 
-const pastNumbers = 'QEMU reads zeros past the end of the file; offsets past 2^53 − 1 are refused'
-
 /** The first L1 entry changed. */
 function withL1(change: (entry: bigint, image: Qcow2Image) => bigint, spec = plain): Row['make'] {
   return bent((image) => image.setU64(image.at.l1, change(image.getU64(image.at.l1), image)), spec)
@@ -38,17 +36,13 @@ const l1Rows: Row[] = [
   {
     name: 'L1 entry at the top of its 56 bits',
     make: withL1(() => copied | (((1n << 56n) - 1n) & ~0xfffn)),
-    read: l1,
-    differs: { read: pastNumbers },
   },
-  { name: 'L1 entry at 2^53', make: withL1(() => copied | (1n << 53n)), read: l1, differs: { read: pastNumbers } },
+  { name: 'L1 entry at 2^53', make: withL1(() => copied | (1n << 53n)) },
   { name: 'L1 entry that is COPIED and 0', make: withL1(() => copied) },
   { name: 'L1 entry without COPIED', make: withL1((entry) => entry & ~copied) },
   {
     name: 'L1 table in the header',
     make: bent((image) => image.set('l1_table_offset', 0n)),
-    read: l1,
-    differs: { read: pastNumbers },
   },
   { name: 'L1 entry that points at the L1 table', make: withL1((_, image) => BigInt(image.at.l1) | copied) },
   {
@@ -87,8 +81,6 @@ const l2Rows: Row[] = [
   {
     name: 'L2 entry at the top of its 56 bits',
     make: withL2(0, () => copied | (((1n << 56n) - 1n) & ~0xfffn)),
-    read: l2,
-    differs: { read: pastNumbers },
   },
   { name: 'L2 entry that is COPIED and 0', make: withL2(0, () => copied) },
   { name: 'L2 entry without COPIED', make: withL2(0, (entry) => entry & ~copied) },
@@ -170,7 +162,12 @@ const packedRows: Row[] = [
     read: badStream,
     map: 'works',
   },
-  { name: 'packed cluster with an offset past 2^56', make: withL2(1, () => packed(1n << 57n, 1n)), read: l2 },
+  {
+    name: 'packed cluster with an offset past 2^56',
+    make: withL2(1, () => packed(1n << 57n, 1n)),
+    read: badStream,
+    map: 'works',
+  },
   {
     name: 'packed cluster of noise',
     make: withStream(() => new Uint8Array(600).fill(0xff)),
