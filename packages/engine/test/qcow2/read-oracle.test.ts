@@ -267,6 +267,13 @@ describeWith(['qemu-img', 'qemu-io'], 'states of qcow2 images that QEMU leaves',
     await expectSameAll(file)
   })
 
+  it('zeros at the start of a data file, which have no place there', async () => {
+    const file = folder.fresh('.qcow2')
+    await qemuImg('create', '-q', '-f', 'qcow2', '-o', `cluster_size=512,data_file=${file}.data`, file, '1M')
+    await qemuIo(file, 'qcow2', 'write -P 1 0 2k', 'write -z 0 1k')
+    await expectSameAll(file)
+  })
+
   it('leaks and corruptions, as check counts them', async () => {
     const file = folder.fresh('.qcow2')
     await qemuImg('create', '-q', '-f', 'qcow2', file, '4M')
