@@ -3,6 +3,7 @@
 import { readdirSync, readFileSync } from 'node:fs'
 import { homedir, tmpdir } from 'node:os'
 import { join } from 'node:path'
+import { nodeProgram } from './build/workspace.ts'
 import { checkDocs } from './check/docs.ts'
 import { checkFloors, type Manifest, type Package } from './check/floors.ts'
 import { checkLock } from './check/lock.ts'
@@ -24,6 +25,11 @@ const parts: Record<string, () => Promise<Problem[]> | Problem[]> = {
   text: async () => {
     const files = await readProject()
     return [...checkLengths(files), ...checkWords(files, await machineFacts())]
+  },
+  formats: async () => {
+    const { code } = await run(nodeProgram(), ['--conditions=source', 'scripts/formats-page.ts', '--check'], root)
+    const message = 'is not what the formats declare; npm run formats-page writes it'
+    return code === 0 ? [] : [{ file: 'docs/formats.md', line: 1, rule: 'formats', message }]
   },
   lock: () => checkLock('package-lock.json', readFileSync(join(root, 'package-lock.json'), 'utf8')),
 }
