@@ -7,7 +7,7 @@ const foreignDrivers = new Set(
   (
     'blkdebug blklogwrites blkverify bochs cloop compress copy-before-write copy-on-read dmg file ftp ftps gluster host_cdrom ' +
     'host_device http https iscsi iser luks nbd nfs null-aio null-co nvme parallels preallocate qcow qed quorum rbd replication ' +
-    'snapshot-access ssh throttle vpc vvfat'
+    'snapshot-access ssh throttle vvfat'
   ).split(' '),
 )
 
@@ -31,7 +31,8 @@ export function formatNamed(name: string, use: FormatUse): DiskFormat {
  *  @throws MoraineError `unsupported`, `not-this-format`. */
 export async function probeFormat(source: ByteSource, persona: Persona): Promise<DiskFormat> {
   const formats = allFormats.filter(({ name }) => persona.probed.includes(name))
-  const [best] = await probeFormats(source, formats)
+  const found = await probeFormats(source, formats)
+  const best = found.find(({ verdict }) => persona.probesEnds || verdict.tail !== true)
   if (best === undefined) {
     throw new MoraineError('not-this-format', 'Could not determine image format', { path: source.name })
   }
@@ -52,7 +53,6 @@ function foreign(name: string, path?: string): MoraineError {
 
 /** Signatures of QEMU's other formats: bytes at an offset, as latin1. Facts: the formats' own specifications, as QEMU 7.2 probes them. */
 const signatures: readonly (readonly [format: string, offset: number, bytes: string])[] = [
-  ['vpc', 0, 'conectix'],
   ['qed', 0, 'QED\0'],
   ['qcow', 0, 'QFI\xfb\0\0\0\x01'],
   ['parallels', 0, 'WithoutFreeSpace'],

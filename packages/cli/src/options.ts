@@ -139,14 +139,14 @@ function refusePreallocation(format: DiskFormat, medium: Medium, pairs: readonly
   if (mode === 'metadata') throw new Failure(`Unsupported preallocation mode: ${mode}`)
 }
 
-/** `-o help`. Without a file name, and so without a medium, only the format's own options are shown. */
-export function optionHelp(format: DiskFormat, medium: Medium | undefined): string {
+/** `-o help`; `name` is what the format is called. Without a file name, and so without a medium, only the format's own options are shown. */
+export function optionHelp(format: DiskFormat, medium: Medium | undefined, name: string = format.name): string {
   const own = format.name === 'raw' ? fileOptions.filter(({ name }) => name === 'size') : format.options
   const table = medium === undefined ? own : creationTable(format, medium)
   const lines = [...table].sort((a, b) => (a.name < b.name ? -1 : 1)).map(helpLine)
   if (medium !== undefined) return `Supported options:\n${lines.join('')}`
   return (
-    `Supported ${format.name} options:\n${lines.join('')}\n` +
+    `Supported ${name} options:\n${lines.join('')}\n` +
     'The protocol level may support further options.\nSpecify the target filename to include those options.\n'
   )
 }
@@ -164,12 +164,15 @@ function helpLine({ name, type, help }: OptionSpec): string {
 }
 
 /** What `create` prints before it creates: every option with a value, given or by default, in QEMU's order. */
-export function formattingLine(filename: string, format: DiskFormat, medium: Medium, values: OptionValues): string {
+export function formattingLine(
+  { name, format, medium, persona }: { name: string; format: DiskFormat; medium: Medium; persona: Persona },
+  values: OptionValues,
+): string {
   const shown = creationTable(format, medium).flatMap((option) => {
     const value = values[option.name] ?? option.default
     return value === undefined ? [] : [`${option.name}=${valueText(value)}`]
   })
-  return `Formatting '${filename}', fmt=${format.name} ${shown.join(' ')}\n`
+  return `Formatting '${name}', fmt=${persona.nameOf(format.name)} ${shown.join(' ')}\n`
 }
 
 function valueText(value: OptionValue): string {

@@ -7,6 +7,10 @@ export type ImagePlace = { kind: 'file'; path: string } | { kind: 'stdio' }
 export interface Persona {
   /** Stands before every message. */
   readonly name: 'moraine' | 'qemu-img'
+  /** What the format of this name (the engine's) is called. */
+  nameOf(format: string): string
+  /** Whether an image may be recognised by its end alone, as a fixed VHD is. */
+  readonly probesEnds: boolean
   /** Formats that are probed for, by name, where none is given. */
   readonly probed: readonly string[]
   /** Errors say all that is known and how to go on; otherwise QEMU's words alone. */
@@ -63,7 +67,9 @@ const qemuChecks: Readonly<Record<string, boolean>> = {
 
 const qemuImg: Persona = {
   name: 'qemu-img',
-  probed: ['qcow2', 'vmdk', 'vdi', 'vhdx', 'raw'],
+  nameOf: (format) => (format === 'vhd' ? 'vpc' : format),
+  probesEnds: false,
+  probed: ['qcow2', 'vmdk', 'vdi', 'vhdx', 'vhd', 'raw'],
   details: false,
   progress: 'percent',
   deletesById: false,
@@ -75,7 +81,9 @@ const qemuImg: Persona = {
 
 const moraine: Persona = {
   name: 'moraine',
-  probed: ['qcow2', 'vmdk', 'vdi', 'vhdx', 'raw'],
+  nameOf: (format) => format,
+  probesEnds: true,
+  probed: ['qcow2', 'vmdk', 'vdi', 'vhdx', 'vhd', 'raw'],
   details: true,
   progress: 'auto',
   deletesById: true,

@@ -26,7 +26,7 @@ export function readSnapshot(text: string): SnapshotName {
 export async function openNamedSnapshot(disk: Disk, snapshot: SnapshotName, context: Context): Promise<Disk> {
   if (disk.openSnapshot === undefined) {
     throw new Failure(
-      `Failed to load snapshot: Block format '${disk.format}' used by device '' does not support temporarily loading internal snapshots`,
+      `Failed to load snapshot: Block format '${context.persona.nameOf(disk.format)}' used by device '' does not support temporarily loading internal snapshots`,
     )
   }
   const known = disk.info().snapshots

@@ -100,7 +100,8 @@ export const verb = defineVerb({
       }
       display.finish()
       if (json) {
-        if (!values.quiet) context.out.write(`${toPrettyJson(jsonOf(filename, disk.format, state, found))}\n`)
+        if (!values.quiet)
+          context.out.write(`${toPrettyJson(jsonOf(filename, context.persona.nameOf(disk.format), state, found))}\n`)
       } else if (!values.quiet) context.out.write(humanText(state))
       return exitCode(state, context)
     } finally {

@@ -38,16 +38,20 @@ export function readTarget(
     const table = creationTable(format, medium)
     const has = (option: string): boolean => table.some((known) => known.name === option)
     if (values.backing !== undefined) {
-      if (!has('backing_file')) throw new Failure(`Backing file not supported for file format '${format.name}'`)
+      if (!has('backing_file'))
+        throw new Failure(`Backing file not supported for file format '${context.persona.nameOf(format.name)}'`)
       pairs.push(['backing_file', values.backing])
     }
     if (values.backingFormat !== undefined) {
-      if (!has('backing_fmt')) throw new Failure(`Backing file format not supported for file format '${format.name}'`)
+      if (!has('backing_fmt'))
+        throw new Failure(`Backing file format not supported for file format '${context.persona.nameOf(format.name)}'`)
       pairs.push(['backing_fmt', values.backingFormat])
     }
     return resolveTarget(
       format,
-      inCreation(name, format, () => readCreationOptions(format, medium, pairs, context.warn)),
+      inCreation(name, context.persona.nameOf(format.name), () =>
+        readCreationOptions(format, medium, pairs, context.warn),
+      ),
     )
   } catch (error) {
     throw failureFrom(error, context.persona)
@@ -70,11 +74,11 @@ function resolveTarget(format: DiskFormat, values: OptionValues): TargetOptions 
 }
 
 /** What QEMU finds out only when it creates the image. */
-function inCreation<Result>(name: string, format: DiskFormat, read: () => Result): Result {
+function inCreation<Result>(name: string, formatName: string, read: () => Result): Result {
   try {
     return read()
   } catch (error) {
-    throw error instanceof Failure ? error.withPrefix(`${name}: error while converting ${format.name}: `) : error
+    throw error instanceof Failure ? error.withPrefix(`${name}: error while converting ${formatName}: `) : error
   }
 }
 

@@ -39,7 +39,9 @@ export const verb = defineVerb({
     if (asksForHelp(values.options)) {
       const filename = operands.length > 1 ? operands.at(-1) : undefined
       const format = formatNamed(formatName, 'file format')
-      context.out.write(optionHelp(format, filename === undefined ? undefined : mediumOf(filename, context.persona)))
+      const { persona } = context
+      const medium = filename === undefined ? undefined : mediumOf(filename, persona)
+      context.out.write(optionHelp(format, medium, persona.nameOf(format.name)))
       return 0
     }
     const { sources, target } = splitOperands(operands)
@@ -109,7 +111,7 @@ async function convert(context: Context, values: ConvertValues, job: Job): Promi
   try {
     const disk = await attempt(context, `Could not open '${job.name}': `, () => image.open())
     try {
-      checkOpenTarget(values, disk)
+      checkOpenTarget(values, disk, context)
       await run(context, values, job, { ...target, bitmaps }, disk)
     } finally {
       await close(context, job, disk)
@@ -145,7 +147,7 @@ async function convertInto(
 ): Promise<void> {
   const disk = await openForWriting(context, job.name, { use: 'write', format: job.formatName, cache: target.cache })
   try {
-    checkOpenTarget(values, disk)
+    checkOpenTarget(values, disk, context)
     if (disk.size < job.source.size) throw new Failure('output file is smaller than input file')
     try {
       await run(context, values, job, target, disk)
@@ -157,11 +159,11 @@ async function convertInto(
   }
 }
 
-function checkOpenTarget(values: ConvertValues, disk: WritableDisk): void {
+function checkOpenTarget(values: ConvertValues, disk: WritableDisk, { persona }: Context): void {
   if (values.bitmaps && disk.bitmaps === undefined) {
-    throw new Failure(`Format driver '${disk.format}' does not support bitmaps`)
+    throw new Failure(`Format driver '${persona.nameOf(disk.format)}' does not support bitmaps`)
   }
-  if (values.compress && disk.packedUnit === undefined) {
+  if (values.compress && disk.packedUnit === undefined && disk.compression !== 'ignored') {
     throw new Failure('Compression not supported for this file format')
   }
 }

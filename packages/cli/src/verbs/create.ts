@@ -17,6 +17,7 @@ import {
   readLoosely,
   readOptionList,
 } from '../options.ts'
+import type { Persona } from '../persona.ts'
 import { NewImage } from '../target.ts'
 import { type Context, defineVerb } from '../verb.ts'
 import { object, quiet } from './common.ts'
@@ -84,7 +85,8 @@ interface CreateArguments {
 
 function printOptions(context: Context, formatName: string, filename: string | undefined): number {
   const format = formatNamed(formatName, 'file format')
-  context.out.write(optionHelp(format, filename === undefined ? undefined : mediumOf(filename, context.persona)))
+  const medium = filename === undefined ? undefined : mediumOf(filename, context.persona)
+  context.out.write(optionHelp(format, medium, context.persona.nameOf(format.name)))
   return 0
 }
 
@@ -101,7 +103,10 @@ async function create(context: Context, args: CreateArguments): Promise<void> {
     if (backing !== undefined && backing.format === undefined) throw missingBackingFormat(opened, context)
     const size = givenSize(values) ?? (opened === undefined ? undefined : BigInt(opened.size))
     if (size === undefined) throw new Failure('Image creation needs a size parameter')
-    if (!args.quiet) context.out.write(formattingLine(filename, format, medium, { ...values, size }))
+    if (!args.quiet)
+      context.out.write(
+        formattingLine({ name: filename, format, medium, persona: context.persona }, { ...values, size }),
+      )
     if (backing === undefined && values.backing_fmt !== undefined) {
       throw new Failure('Backing format cannot be used without backing file')
     }
@@ -121,7 +126,7 @@ async function create(context: Context, args: CreateArguments): Promise<void> {
       cache: 'unsafe',
       sources: opened === undefined ? [] : [opened],
     }).catch((error) => {
-      throw tooLarge(error, format)
+      throw tooLarge(error, format, context.persona)
     })
     await image.publish()
   } finally {
@@ -147,11 +152,15 @@ function refuseBeyondQemu(format: DiskFormat, size: bigint): void {
 }
 
 /** Of whatever is too large QEMU's `create` says the same, and how it could be done where the format has clusters. */
-function tooLarge(error: unknown, format: DiskFormat): unknown {
+function tooLarge(error: unknown, format: DiskFormat, persona: Persona): unknown {
   if (!isMoraineError(error) || !(error.kind === 'limit' || error.code === 'EFBIG')) return error
   const clusters = format.options.some(({ name }) => name === 'cluster_size')
   const hint = clusters ? ' (try using a larger cluster size)' : ''
-  return new MoraineError(error.kind, `The image size is too large for file format '${format.name}'${hint}`, error)
+  return new MoraineError(
+    error.kind,
+    `The image size is too large for file format '${persona.nameOf(format.name)}'${hint}`,
+    error,
+  )
 }
 
 /** All options as pairs: those of -o, then the size, -b and -F, which are old spellings of options. */
@@ -166,11 +175,13 @@ function gatherPairs(format: DiskFormat, medium: Medium, args: CreateArguments, 
   }
   const has = (name: string): boolean => table.some((option) => option.name === name)
   if (args.backing !== undefined) {
-    if (!has('backing_file')) throw new Failure(`Backing file not supported for file format '${format.name}'`)
+    if (!has('backing_file'))
+      throw new Failure(`Backing file not supported for file format '${context.persona.nameOf(format.name)}'`)
     pairs.push(['backing_file', args.backing])
   }
   if (args.backingFormat !== undefined) {
-    if (!has('backing_fmt')) throw new Failure(`Backing file format not supported for file format '${format.name}'`)
+    if (!has('backing_fmt'))
+      throw new Failure(`Backing file format not supported for file format '${context.persona.nameOf(format.name)}'`)
     pairs.push(['backing_fmt', args.backingFormat])
   }
   return pairs
@@ -215,7 +226,7 @@ async function openBacking(context: Context, filename: string, backing: Backing)
 function missingBackingFormat(opened: Disk | undefined, context: Context): Failure {
   if (opened === undefined) return new Failure('Backing file specified without backing format')
   return new Failure('Backing file specified without backing format', {
-    hint: `Detected format of ${opened.format}.`,
+    hint: `Detected format of ${context.persona.nameOf(opened.format)}.`,
     unterminated: !context.persona.details,
   })
 }

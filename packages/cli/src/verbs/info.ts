@@ -6,6 +6,7 @@ import { openImage } from '../open.ts'
 import { type JsonValue, toPrettyJson } from '../output/json.ts'
 import { sizeText } from '../output/size.ts'
 import { detailLines, snapshotHead, snapshotLine } from '../output/table.ts'
+import type { Persona } from '../persona.ts'
 import { type Context, defineVerb } from '../verb.ts'
 import { forceShare, format, imageOpts, object, oneImage, outputFormat, wantsJson } from './common.ts'
 
@@ -69,7 +70,7 @@ async function readChain(
     const disk = await openImage(context, name, { use: 'info', format: next.format, forceShare: share })
     let facts: ImageFacts
     try {
-      facts = await readFacts(disk)
+      facts = await readFacts(disk, context.persona)
     } finally {
       await disk.close()
     }
@@ -80,8 +81,10 @@ async function readChain(
   return chain
 }
 
-async function readFacts(disk: Disk): Promise<ImageFacts> {
+async function readFacts(disk: Disk, persona: Persona): Promise<ImageFacts> {
   const info = disk.info()
+  info.format = persona.nameOf(info.format)
+  if (info.backing?.format !== undefined) info.backing.format = persona.nameOf(info.backing.format)
   const filename = disk.file.name
   const named = info.backing?.name
   return {

@@ -114,7 +114,10 @@ async function measure(context: Context, values: MeasureValues, source: Disk | u
       rule: `at most ${defaultLimits.virtualSize} bytes`,
     })
   }
-  const found = await measureImage(target, { size: Number(size), source, options, signal: context.signal })
+  const found = await measureImage(
+    { ...target, name: context.persona.nameOf(target.name) },
+    { size: Number(size), source, options, signal: context.signal },
+  )
   if (values.output === 'json') {
     const { required, fullyAllocated, bitmaps } = found
     return `${toPrettyJson({ required, 'fully-allocated': fullyAllocated, bitmaps })}\n`

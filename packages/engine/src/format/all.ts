@@ -3,8 +3,9 @@ import type { DiskFormat } from './format.ts'
 import { qcow2 } from './qcow2/index.ts'
 import { raw } from './raw/index.ts'
 import { vdi } from './vdi/index.ts'
+import { vhd } from './vhd/index.ts'
 import { vhdx } from './vhdx/index.ts'
 import { vmdk } from './vmdk/index.ts'
 
 /** Pass this list, or a part of it, wherever `formats` is asked for. */
-export const allFormats: readonly DiskFormat[] = [qcow2, vmdk, vdi, vhdx, raw]
+export const allFormats: readonly DiskFormat[] = [qcow2, vmdk, vdi, vhdx, vhd, raw]

@@ -38,6 +38,8 @@ export interface ProbeWindow {
 export interface ProbeVerdict {
   score: number
   evidence: string
+  /** Only the last bytes tell it. QEMU looks at the first ones alone. */
+  tail?: true
 }
 
 /** How a disk is opened. */
@@ -67,6 +69,8 @@ export interface CreateTarget {
   store: ByteStore
   /** Creates and opens a further file of the image, through the gate; `role` decides what a relative name is relative to. */
   sibling(name: string, role?: GateRole): Promise<ByteStore>
+  /** Opens the disk that the new one shall stand over, for its facts: where a format records its parent's identity and the plan brings no opened disk. */
+  openParent?(backing: { name: string; format?: string | undefined }): Promise<Disk>
 }
 
 /** What a new image shall be. `size` is the virtual size in bytes, already bounded by `Limits`. */

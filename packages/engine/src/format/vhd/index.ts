@@ -1,0 +1,35 @@
+/** VHD, the disk image of Virtual PC, Hyper-V, XenServer and Azure (QEMU's `vpc`): fixed, dynamic, differencing. Facts: Microsoft's Virtual Hard Disk
+ *  Image Format Specification 1.0 and the behaviour of QEMU 7.2. */
+import type { DiskFormat } from '../format.ts'
+import { checkVhd } from './check.ts'
+import { createVhd } from './create.ts'
+import { openVhd } from './open.ts'
+import { resolveVhdOptions, vhdOptions } from './options.ts'
+import { probeVhd } from './probe.ts'
+import { streamVhd } from './stream.ts'
+
+/** The VHD format. */
+export const vhd: DiskFormat = {
+  name: 'vhd',
+  aliases: ['vpc'],
+  extensions: ['vhd', 'vpc'],
+  can: {
+    read: true,
+    write: true,
+    create: true,
+    check: true,
+    repair: true,
+    resize: false,
+    snapshots: false,
+    backing: false,
+    compress: false,
+    measure: false,
+  },
+  options: vhdOptions,
+  probe: probeVhd,
+  open: openVhd,
+  create: createVhd,
+  resolveOptions: resolveVhdOptions,
+  stream: streamVhd,
+  check: checkVhd,
+}

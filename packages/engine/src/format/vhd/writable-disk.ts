@@ -1,0 +1,250 @@
+/** Writing a VHD with blocks: guest bytes, zeros, discards. New blocks go behind the last one, over the footer, which is written again behind them.
+ *  What points at bytes is written after them: data, then bitmaps and footer, then the table. */
+import { roundDown, roundUp } from '../../bytes/integers.ts'
+import { Mutex } from '../../bytes/mutex.ts'
+import { type ByteStore, type Disk, throwIfCancelled, type WritableDisk, type ZeroMode } from '../../core/index.ts'
+import { type MappedRun, settled } from '../mapped-disk.ts'
+import { DynamicVhdDisk, refuseResize } from './disk.ts'
+import type { VhdImage } from './image.ts'
+import { footerBytes, noBlock, sectorBytes } from './layout.ts'
+import { type SectorBitmap, sectorBitmap, setBits } from './sector-bitmap.ts'
+
+/** Bitmaps that may wait to be written. */
+const mostChanged = 1024
+
+/** What a part of a block becomes: bytes, or zeros. */
+type Content = { from: Uint8Array } | { zero: ZeroMode }
+
+/** A VHD with blocks, opened for writing. Calls that overlap in range are ordered by the caller; all others may run at the same time. */
+export class WritableVhdDisk extends DynamicVhdDisk implements WritableDisk {
+  readonly kind: ByteStore['kind']
+  readonly store: ByteStore
+  /** Held while a request finds its blocks, so that requests allocate in the order of their calls. */
+  readonly #order = new Mutex()
+  /** Where the next block goes, and the footer lies until then. */
+  #end: number | undefined
+  #footerMoved = false
+  #closed = false
+
+  constructor(image: VhdImage, store: ByteStore, parent: Disk | undefined, parentNames: readonly string[]) {
+    super(image, parent, parentNames)
+    this.store = store
+    this.kind = store.kind
+  }
+
+  write(offset: number, from: Uint8Array, signal?: AbortSignal): Promise<void> {
+    if (offset < 0 || offset + from.length > this.size) return Promise.reject(this.outside(offset, from.length))
+    if (from.length === 0) return Promise.resolve()
+    try {
+      const run = this.resolve(offset, from.length)
+      if (run instanceof Promise)
+        run.catch(() => {}) // It is asked for again below.
+      else if (run.kind === 'data' && run.length === from.length) return this.store.write(run.host, from, signal)
+    } catch (error) {
+      return Promise.reject(error)
+    }
+    return this.#change(offset, from.length, signal, (at, length) => ({
+      from: from.subarray(at - offset, at - offset + length),
+    }))
+  }
+
+  async zero(offset: number, length: number, mode: ZeroMode, signal?: AbortSignal): Promise<void> {
+    if (offset < 0 || offset + length > this.size) throw this.outside(offset, length)
+    if (length > 0) await this.#change(offset, length, signal, () => ({ zero: mode }))
+  }
+
+  /** Does block after block what a request asks; bytes that nothing has to wait for are written together. */
+  async #change(
+    offset: number,
+    length: number,
+    signal: AbortSignal | undefined,
+    contentOf: (at: number, length: number) => Content,
+  ): Promise<void> {
+    const writes: Promise<void>[] = []
+    try {
+      await this.#order.run(async () => {
+        const { blockSize } = this.image.header
+        for (let at = offset; at < offset + length; ) {
+          throwIfCancelled(signal, this.name)
+          const part = Math.min(offset + length - at, blockSize - (at % blockSize))
+          await this.#changePart(at, part, contentOf(at, part), writes, signal)
+          at += part
+        }
+      })
+    } finally {
+      await settled(writes)
+    }
+  }
+
+  async #changePart(
+    at: number,
+    length: number,
+    content: Content,
+    writes: Promise<void>[],
+    signal: AbortSignal | undefined,
+  ): Promise<void> {
+    const { table, header } = this.image
+    const block = Math.floor(at / header.blockSize)
+    let sector = await table.get(block)
+    if (sector === noBlock) {
+      if ('zero' in content && content.zero === 'unmap' && !this.#showsParent(at, length)) return
+      sector = await this.#allocate(block)
+    }
+    this.image.hostOf(sector)
+    const bitmap = this.image.peekBitmap(sector) ?? (await this.image.loadBitmap(block, sector))
+    if (bitmap.full) {
+      const host = this.image.hostOf(sector) + (at % header.blockSize)
+      const write = this.#put(host, length, content, signal)
+      write.catch(() => {}) // Waited for by the caller.
+      writes.push(write)
+      return
+    }
+    await this.#changeSectors(sector, bitmap, at, length, content, signal)
+  }
+
+  #put(host: number, length: number, content: Content, signal: AbortSignal | undefined): Promise<void> {
+    if ('from' in content) return this.store.write(host, content.from, signal)
+    return this.store.zero(host, length, content.zero, signal)
+  }
+
+  #showsParent(offset: number, length: number): boolean {
+    return this.lacksParent || (this.parent !== undefined && offset < this.parent.size && length > 0)
+  }
+
+  /** Changes sectors of a block that does not have all of them. Their bits are set once the bytes are written, so that no bit is set before. */
+  async #changeSectors(
+    sector: number,
+    bitmap: SectorBitmap,
+    at: number,
+    length: number,
+    content: Content,
+    signal: AbortSignal | undefined,
+  ): Promise<void> {
+    const { blockSize } = this.image.header
+    const start = roundDown(at, sectorBytes)
+    const end = roundUp(at + length, sectorBytes)
+    const base = this.image.hostOf(sector) - (at - (at % blockSize))
+    if (start === at && end === at + length) await this.#put(base + at, length, content, signal)
+    else {
+      // The rest of a sector at either end keeps what it shows. Other writes to it wait: this one holds the order.
+      const inner = { start: roundUp(at, sectorBytes), end: roundDown(at + length, sectorBytes) }
+      if ('zero' in content && inner.end > inner.start) {
+        await this.#put(base + inner.start, inner.end - inner.start, content, signal)
+        if (start < inner.start) await this.#mend(base, start, at, new Uint8Array(inner.start - at))
+        if (end > inner.end) await this.#mend(base, inner.end, inner.end, new Uint8Array(at + length - inner.end))
+      } else {
+        await this.#mend(base, start, at, 'from' in content ? content.from : new Uint8Array(length))
+      }
+    }
+    const first = (start % blockSize) / sectorBytes
+    const last = first + (end - start) / sectorBytes
+    setBits(bitmap, first, last)
+    const { full } = sectorBitmap(bitmap.bytes, blockSize / sectorBytes)
+    bitmap.full = full
+    this.image.touchBitmap(sector, bitmap)
+    await this.#settleCrowd()
+  }
+
+  /** Writes whole sectors from `start` on: `bytes` at `at`, and around them what is there. */
+  async #mend(base: number, start: number, at: number, bytes: Uint8Array): Promise<void> {
+    const whole = new Uint8Array(roundUp(at + bytes.length, sectorBytes) - start)
+    const inDisk = Math.min(whole.length, this.size - start)
+    if (at > start) await this.read(start, whole.subarray(0, Math.min(sectorBytes, inDisk)))
+    const last = whole.length - sectorBytes
+    const hasTail = (at + bytes.length) % sectorBytes !== 0
+    if (hasTail && (last > 0 || at === start)) await this.read(start + last, whole.subarray(last, inDisk))
+    whole.set(bytes, at - start)
+    await this.store.write(base + start, whole)
+  }
+
+  /** Gives a block a place: one that reads as zeros with every sector in it, or one that shows the parent with none. Returns its sector. */
+  async #allocate(block: number): Promise<number> {
+    this.#end ??= await this.image.firstFree()
+    const start = this.#end
+    const end = start + this.image.stride
+    const sector = start / sectorBytes
+    if (sector >= noBlock) {
+      const place = { field: 'table entry', value: sector, rule: 'blocks within 2 TiB of the file', code: 'EFBIG' }
+      throw this.fault('limit', 'the file is too large for another block', place)
+    }
+    if (this.kind === 'device') {
+      if (end + footerBytes > this.store.size) {
+        throw this.fault('io', 'No space left on device', { offset: start, code: 'ENOSPC' })
+      }
+      await this.store.zero(start, end - start, 'unmap')
+    } else if (start < this.store.size) {
+      // The old footer, or what a power cut left behind the last block.
+      await this.store.zero(start, Math.min(end, this.store.size) - start, 'unmap')
+    }
+    this.image.newBitmap(sector, !this.image.isDifferencing)
+    await this.image.table.set(block, sector)
+    this.#end = end
+    this.#footerMoved = true
+    await this.#settleCrowd()
+    return sector
+  }
+
+  async #settleCrowd(): Promise<void> {
+    if (this.image.table.crowded || this.image.changedBitmaps > mostChanged) await this.#writeBack()
+  }
+
+  async discard(offset: number, length: number): Promise<void> {
+    if (offset < 0 || offset + length > this.size) throw this.outside(offset, length)
+    if (length === 0) return
+    await this.#order.run(async () => {
+      for (let at = offset; at < offset + length; ) {
+        const found = this.resolve(at, offset + length - at)
+        const run: MappedRun = found instanceof Promise ? await found : found
+        const there = Math.min(run.length, this.store.size - run.host)
+        if (run.kind === 'data' && there > 0) await this.store.discard(run.host, there)
+        at += run.length
+      }
+    })
+  }
+
+  async resize(): Promise<void> {
+    throw refuseResize(this.name)
+  }
+
+  flush(): Promise<void> {
+    return this.#order.run(() => this.#writeBack())
+  }
+
+  async #writeBack(): Promise<void> {
+    const { table, footer } = this.image
+    await this.store.flush()
+    if (!table.dirty && !this.#footerMoved && this.image.changedBitmaps === 0) return
+    await this.image.writeBitmaps(this.store)
+    if (this.#footerMoved && this.#end !== undefined) {
+      await this.store.write(this.#end, footer.bytes)
+      this.#footerMoved = false
+    }
+    await this.store.flush()
+    if (!table.dirty) return
+    await table.writeBack(this.store)
+    await this.store.flush()
+  }
+
+  /** Runs `work` on an image all of whose changes are in the file, while nothing else happens. */
+  alone<T>(work: () => Promise<T>): Promise<T> {
+    return this.#order.run(async () => {
+      await this.#writeBack()
+      try {
+        return await work()
+      } finally {
+        this.image.clear()
+        this.#end = undefined
+      }
+    })
+  }
+
+  override async close(): Promise<void> {
+    if (this.#closed) return
+    this.#closed = true
+    try {
+      await this.flush()
+    } finally {
+      await super.close()
+    }
+  }
+}
