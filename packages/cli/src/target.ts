@@ -128,6 +128,7 @@ export class NewImage {
             stores.push(further)
             return further
           },
+          openParent: (backing) => this.openParent(backing),
         },
         format,
         { size, options, backing, signal: this.context.signal },
@@ -135,6 +136,13 @@ export class NewImage {
     } finally {
       for (const store of stores) await store.close()
     }
+  }
+
+  /** As QEMU does here, without a lock and whatever lies under it. */
+  private async openParent(backing: { name: string; format?: string | undefined }): Promise<Disk> {
+    const full = fileGate().resolve({ from: this.request.name, name: backing.name })
+    const source = await openFile(localPath(full), { name: full })
+    return openDisk(source, { formats: allFormats, format: backing.format, purpose: 'info', gate: fileGate() })
   }
 
   private async add(path: string, name: string): Promise<ByteStore> {

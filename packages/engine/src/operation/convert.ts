@@ -192,7 +192,7 @@ async function runCopy(
         overBacking,
         backingSize: request.backing?.disk?.size,
         ...cutOfSource(source),
-        unit: request.compress === true ? packedUnit(target) : undefined,
+        unit: packs(target, request) ? packedUnit(target) : undefined,
       },
       sparse,
       isZero: request.targetIsZero ?? (sparse > 0 && !overBacking && newReadsAsZeros(target, request)),
@@ -212,6 +212,11 @@ function isLocal(source: Disk): boolean {
     if (disk.file.descriptor === undefined) return false
   }
   return true
+}
+
+/** Some images hold nothing but packed units, and some take the wish for them as any other write. */
+function packs(target: WritableDisk, { compress }: ConversionRequest): boolean {
+  return target.compression === 'always' || (compress === true && target.compression !== 'ignored')
 }
 
 function packedUnit(target: WritableDisk): number {

@@ -184,7 +184,7 @@ export function writeDescriptor(descriptor: NewDescriptor): Uint8Array {
       `parentCID=${cidText(descriptor.parentCid)}\n` +
       `createType="${descriptor.createType}"\n` +
       `${parent}\n` +
-      '\n# Extent description\n' +
+      '# Extent description\n' +
       `${lines.join('')}` +
       '\n# The Disk Data Base\n' +
       '#DDB\n\n' +

@@ -1,7 +1,9 @@
 /** VMDK: sparse, flat, split and streamed images of VMware. Facts: VMware's "Virtual Disk Format 5.0", and the behaviour of QEMU 7.2. */
 import type { DiskFormat } from '../format.ts'
+import { checkVmdk } from './check.ts'
+import { createVmdk } from './create.ts'
 import { openVmdk } from './open.ts'
-import { vmdkOptions } from './options.ts'
+import { resolveVmdkOptions, vmdkOptions } from './options.ts'
 import { looksLikeVmdk } from './probe.ts'
 
 /** The VMDK format. */
@@ -11,17 +13,20 @@ export const vmdk: DiskFormat = {
   extensions: ['vmdk'],
   can: {
     read: true,
-    write: false,
-    create: false,
-    check: false,
+    write: true,
+    create: true,
+    check: true,
     repair: false,
     resize: false,
     snapshots: false,
     backing: true,
-    compress: false,
+    compress: true,
     measure: false,
   },
   options: vmdkOptions,
   probe: looksLikeVmdk,
   open: openVmdk,
+  create: createVmdk,
+  resolveOptions: resolveVmdkOptions,
+  check: checkVmdk,
 }

@@ -113,8 +113,8 @@ async function openByDescriptor(
   if (!createTypes.has(createType.toLowerCase())) {
     throw fault(file, 'unsupported', `Unsupported image type '${createType}'`, 'createType', { value: createType })
   }
-  // Split images of no size have no extents.
-  if (extents.length === 0 && !/^(two|2)Gb/i.test(createType)) {
+  // Split and flat images of no size have no extents.
+  if (extents.length === 0 && !/^(two|2)Gb|Flat$/i.test(createType)) {
     throw fault(file, 'invalid', 'the descriptor names no extents', 'extents', { rule: 'at least one extent line' })
   }
   const opened = new Map<string, ByteSource>()
