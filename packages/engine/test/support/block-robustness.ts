@@ -141,7 +141,7 @@ export function testPowerCuts(subject: Subject): void {
             opened++
             expect(bytes.every((byte) => byte === 0)).toBe(true)
             const { lines } = await checkIn(subject, image, 'none')
-            expect(lines).toEqual([])
+            expect(lines.filter((line) => subject.harmless?.test(line) !== true)).toEqual([])
           } catch (error) {
             if (!isMoraineError(error)) throw error
           }

@@ -1,5 +1,6 @@
 /** VHDX: Hyper-V's disks, fixed, dynamic and differencing. Facts: MS-VHDX 4.0 and the behaviour of QEMU 7.2. */
 import type { DiskFormat } from '../format.ts'
+import { checkVhdx } from './check.ts'
 import { createVhdx } from './create.ts'
 import { looksLikeVhdx } from './image.ts'
 import { openVhdx } from './open.ts'
@@ -15,8 +16,8 @@ export const vhdx: DiskFormat = {
     read: true,
     write: true,
     create: true,
-    check: false,
-    repair: false,
+    check: true,
+    repair: true,
     resize: false,
     snapshots: false,
     backing: true,
@@ -29,4 +30,5 @@ export const vhdx: DiskFormat = {
   create: createVhdx,
   resolveOptions: resolveVhdxOptions,
   stream: streamVhdx,
+  check: checkVhdx,
 }

@@ -243,6 +243,11 @@ export class WritableVhdxDisk extends VhdxDisk implements WritableDisk {
     return this.#metadata.run(() => this.writer.writeBack())
   }
 
+  /** Runs `work` when no entry changes. */
+  alone<T>(work: () => Promise<T>): Promise<T> {
+    return this.#metadata.run(work)
+  }
+
   override async close(): Promise<void> {
     if (this.#closed) return
     this.#closed = true
