@@ -1,5 +1,6 @@
 /** What is uploaded is looked at: it must be what its owner says, and nothing that could harm those who open it. */
-import { readFileSync, writeFileSync } from 'node:fs'
+import { randomBytes } from 'node:crypto'
+import { readFileSync, truncateSync, writeFileSync } from 'node:fs'
 import { beforeAll, describe, expect, it } from 'vitest'
 import { temporaryFolder } from '../../engine/test/support/folder.ts'
 import { describeWith, run } from '../../engine/test/support/process.ts'
@@ -165,6 +166,80 @@ describeWith(['qemu-img'], 'images made by qemu-img', () => {
     writeFileSync(folder.file('back.qcow2'), answer.body)
     expect(answer.body.equals(data)).toBe(true)
     await qemuImg('check', '-q', folder.file('back.qcow2'))
+  })
+})
+
+describeWith(['qemu-img', 'qemu-io'], 'qcow2 that is cut', () => {
+  /** Data at the beginning, in the middle and at the end of 96 MiB. */
+  async function make(...options: string[]): Promise<Buffer> {
+    const raw = folder.fresh('.raw')
+    writeFileSync(raw, '')
+    truncateSync(raw, 96 * MiB)
+    const pieces = [0, 50 * MiB, 95 * MiB].flatMap((at) => ['-c', `write -q -P 5 ${at} 1M`])
+    const filled = await run('qemu-io', ['-f', 'raw', ...pieces, '-c', `write -q -s ${noise()} 1M 1M`, raw])
+    expect([filled.code, filled.stdout]).toEqual([0, ''])
+    const path = folder.fresh('.qcow2')
+    await qemuImg('convert', '-f', 'raw', '-O', 'qcow2', ...options, raw, path)
+    return readFileSync(path)
+  }
+
+  /** What does not compress. */
+  function noise(): string {
+    const path = folder.file('noise')
+    writeFileSync(path, randomBytes(MiB))
+    return path
+  }
+
+  it.each([
+    ['', []],
+    ['version 2', ['-o', 'compat=0.10']],
+    ['small clusters', ['-o', 'cluster_size=512']],
+    ['large clusters', ['-o', 'cluster_size=2M']],
+    ['extended L2', ['-o', 'extended_l2=on']],
+    ['compressed', ['-c']],
+    ['compressed with zstd', ['-c', '-o', 'compression_type=zstd,cluster_size=4k']],
+    ['metadata in place', ['-o', 'preallocation=metadata']],
+  ])('is refused: %s', async (_what, options) => {
+    const whole = await make(...options)
+    expect(await offer(whole, 'qcow2')).toEqual(taken(96 * MiB))
+    for (const part of [0.3, 0.6]) {
+      const cut = whole.subarray(0, Math.floor(whole.length * part))
+      expect(await offer(cut, 'qcow2')).toEqual(refused(400, 'the image data is a broken qcow2: '))
+    }
+    // Within its last cluster a file may end anywhere.
+    expect((await offer(whole.subarray(0, whole.length - 200), 'qcow2')).code).toBe(204)
+  })
+
+  it('says where', async () => {
+    const whole = await make()
+    const found = await offer(whole.subarray(0, whole.length - 3 * 65536), 'qcow2')
+    expect(found).toEqual(refused(400, `and it ends at ${whole.length - 3 * 65536}`))
+    expect(found.said).toContain('the file is cut: a cluster should be at byte')
+  })
+
+  it('as it grew, with snapshots and holes, is whole', async () => {
+    const path = folder.fresh('.qcow2')
+    await qemuImg('create', '-q', '-f', 'qcow2', path, '1T')
+    for (const at of ['0', '500G', '1023G']) {
+      const wrote = await run('qemu-io', ['-f', 'qcow2', '-c', `write -q ${at} 1M`, path])
+      expect(wrote.code).toBe(0)
+      await qemuImg('snapshot', '-c', at, path)
+    }
+    expect(await offer(readFileSync(path), 'qcow2')).toEqual(taken(1024 ** 4))
+  })
+
+  it('is not looked for forever in tables that name each other', async () => {
+    const image = qcow2Header((header) => {
+      // A disk of 16 TiB: 4 MiB of entries for 2^19 tables, which are all one.
+      header.writeBigUInt64BE(2n ** 48n, 24)
+      header.writeUInt32BE(2 ** 19, 36)
+    })
+    const table = Buffer.alloc(2 ** 19 * 8)
+    for (let at = 0; at < table.length; at += 8) table.writeBigUInt64BE(131072n, at)
+    const before = performance.now()
+    const data = Buffer.concat([image.subarray(0, 196608), table])
+    expect(await offer(data, 'qcow2')).toEqual(refused(400, 'names the same L2 tables again and again'))
+    expect(performance.now() - before).toBeLessThan(20_000)
   })
 })
 

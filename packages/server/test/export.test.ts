@@ -2,6 +2,7 @@
 import { randomBytes } from 'node:crypto'
 import { closeSync, openSync, readFileSync, truncateSync, writeFileSync, writeSync } from 'node:fs'
 import { connect } from 'node:net'
+import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { beforeAll, expect, it } from 'vitest'
 import { temporaryFolder } from '../../engine/test/support/folder.ts'
@@ -78,6 +79,35 @@ describeWith(['qemu-img'], 'export', () => {
     await qemuImg('snapshot', '-c', 'before', path)
     const id = await store(path, 'qcow2')
     expect((await take(id, 'format=qcow2')).headers['x-moraine-losses']).toBe('snapshots')
+  })
+
+  it('of data that was cut in the store fails at once, and the service goes on', async () => {
+    const path = folder.fresh('.qcow2')
+    await qemuImg('convert', '-f', 'raw', '-O', 'qcow2', raw, path)
+    const id = await store(path, 'qcow2')
+    truncateSync(join(subject.data, 'store', 'images', id), 300_000)
+    for (const way of ['export?format=raw', 'export?format=qcow2', 'file']) {
+      expect((await ask(`${subject.url}/v2/images/${id}/${way}`)).status).toBe(500)
+    }
+    expect((await ask(`${subject.url}/v2/images/${id}`)).status).toBe(200)
+  })
+
+  it('of packed data that is damaged ends early, and the service goes on', async () => {
+    const text = folder.fresh('.raw')
+    writeFileSync(text, Array.from({ length: 500_000 }, (_, i) => `${i}\n`).join(''))
+    const path = folder.fresh('.qcow2')
+    await qemuImg('convert', '-c', '-f', 'raw', '-O', 'qcow2', text, path)
+    const id = await store(path, 'qcow2')
+    // Header, counts and tables lie before.
+    const file = openSync(join(subject.data, 'store', 'images', id), 'r+')
+    writeSync(file, Buffer.alloc(300_000, 0xff), 0, 300_000, 5 * 65536 + 1000)
+    closeSync(file)
+    const answer = await ask(`${subject.url}/v2/images/${id}/export?format=raw`).then(
+      ({ status }) => status,
+      (error: NodeJS.ErrnoException) => error.code,
+    )
+    expect(answer).toBe('ECONNRESET')
+    expect((await ask(`${subject.url}/v2/images/${id}`)).status).toBe(200)
   })
 
   it('refuses what cannot be, before the first byte', async () => {

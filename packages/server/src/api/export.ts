@@ -15,7 +15,7 @@ import { nodeCodecs } from '@moraine/engine/node'
 import type { Image } from '../catalog/image.ts'
 import type { Service } from '../service.ts'
 import { HttpError } from './http-error.ts'
-import { checkDownload } from './image-data.ts'
+import { checkDownload, openData } from './image-data.ts'
 import { findImage, imageParams, type Routes, refuseBody, refuseOtherMethods } from './routes.ts'
 import { type Put, sendBytes } from './send-bytes.ts'
 
@@ -74,7 +74,7 @@ async function openStored(service: Service, image: Image): Promise<Disk> {
       `Images of container format ${image.containerFormat} and disk format ${image.diskFormat} cannot be converted.`,
     )
   }
-  const source = await service.store.open(image.dataKey)
+  const source = await openData(service, image, image.dataKey)
   try {
     return await openDisk(source, {
       formats: allFormats,

@@ -1,4 +1,5 @@
 /** Image data: upload and download. */
+import type { ByteSource } from '@moraine/engine'
 import type { FastifyReply, FastifyRequest } from 'fastify'
 import type { Image } from '../catalog/image.ts'
 import type { Service } from '../service.ts'
@@ -83,11 +84,7 @@ async function download(
   const size = image.size ?? 0
   const range = readRange(request.headers, size)
   const { start, end } = range ?? { start: 0, end: size }
-  const source = await service.store.open(image.dataKey)
-  if (source.size < size) {
-    await source.close()
-    throw new Error(`the data of image ${image.id} is cut: ${source.size} of ${size} bytes are left`)
-  }
+  const source = await openData(service, image, image.dataKey)
   reply.headers({ 'content-type': binary, 'content-length': end - start, 'accept-ranges': 'bytes' })
   if (image.checksum !== null) reply.header('content-md5', image.checksum)
   if (range !== undefined) reply.code(206).header('content-range', `bytes ${start}-${end - 1}/${size}`)
@@ -97,6 +94,15 @@ async function download(
     (put) => copyRange(source, start, end, put),
     () => source.close(),
   )
+}
+
+/** Opens the data of an image. @throws Error when not all of it is there any more, which is nothing that the client could know. */
+export async function openData({ store }: Service, image: Image, key: string): Promise<ByteSource> {
+  const source = await store.open(key)
+  const size = image.size ?? 0
+  if (source.size >= size) return source
+  await source.close()
+  throw new Error(`the data of image ${image.id} is cut: ${source.size} of ${size} bytes are left`)
 }
 
 /** @throws HttpError 403 for a deactivated image. */

@@ -3,6 +3,7 @@
 import type { ByteSource } from '@moraine/engine'
 import { allFormats, closedGate, findFormat, isMoraineError, openDisk } from '@moraine/engine'
 import type { Finding } from './finding.ts'
+import { findCut } from './qcow2-tables.ts'
 
 /** What the owner said, and how strict the service is. */
 export interface Claim {
@@ -91,6 +92,8 @@ export async function virtualSizeOf(
       gate: closedGate,
     })
     try {
+      const cut = finding.format === 'qcow2' ? await findCut(disk.file) : undefined
+      if (cut !== undefined) throw new RefusedContent('unsafe', `the image data is a broken qcow2: ${cut}`)
       return disk.info().virtualSize
     } finally {
       await disk.close()
