@@ -126,6 +126,16 @@ export interface StreamPlan {
   chunks(signal?: AbortSignal): AsyncIterable<Uint8Array>
 }
 
+/** An image that holds nothing but packed units, written front to back while a disk is copied into it. */
+export interface PackedStream {
+  /** Takes packed units in guest order (`packedUnit`, `packedCodec`, `writePacked`; `write` for units that did not shrink); closing it ends the stream. */
+  target: WritableDisk
+  /** What is written, once. */
+  chunks: AsyncIterable<Uint8Array>
+  /** Ends both sides with an error. */
+  fail(error: unknown): void
+}
+
 /** A disk format. */
 export interface DiskFormat {
   readonly name: string
@@ -150,6 +160,9 @@ export interface DiskFormat {
   ): OptionValues
   /** Plans `disk` as an image of this format written front to back; allocation follows the extents of `disk`. */
   stream?(disk: Disk, options: OptionValues): Promise<StreamPlan>
+  /** Plans an image of `size` bytes for which units are packed while it is streamed; undefined where these options ask for none, so that `stream` serves.
+   *  @throws MoraineError as `stream`. */
+  streamPacked?(size: number, options: OptionValues): (() => PackedStream) | undefined
   check?(disk: Disk, options: CheckOptions): Promise<CheckResult>
   measure?(request: MeasureRequest): Promise<Measure>
 }

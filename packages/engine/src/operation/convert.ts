@@ -12,6 +12,7 @@ import type { OptionValues } from '../format/options.ts'
 import { copyDisk } from './copy.ts'
 import { bitmapsOf, planBitmapCopy } from './copy-bitmaps.ts'
 import { findLosses, type Loss } from './losses.ts'
+import { packedChunks } from './packed-stream.ts'
 import { cutOfSource } from './segments.ts'
 
 /** How a disk is converted. */
@@ -98,9 +99,14 @@ export async function planConversion(source: Disk, request: ConversionRequest): 
           hint: 'write to a file',
         })
       }
-      if (request.compress === true) refuse(`compressed ${format.name}`)
       if (request.backing !== undefined) refuse(`overlay ${format.name}`)
       if (bitmaps?.list().some(({ inconsistent }) => !inconsistent) === true) refuse('dirty bitmaps')
+      const packed = format.streamPacked?.(source.size, request.options ?? {})
+      if (packed !== undefined) {
+        const copy = (target: WritableDisk, run: RunOptions) => runCopy(source, target, request, walk, run)
+        return { length: undefined, chunks: (signal) => packedChunks(packed(), copy, signal) }
+      }
+      if (request.compress === true) refuse(`compressed ${format.name}`)
       if (format.stream === undefined) return refuse(format.name)
       return format.stream(source, request.options ?? {})
     },

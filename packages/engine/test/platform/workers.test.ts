@@ -244,9 +244,8 @@ describe('pack', () => {
     })
   })
 
-  test('what cannot be packed, and a buffer that is too small or gone', async () => {
+  test('a buffer that is too small or gone', async () => {
     const input = { unitBytes, units: 1, buffer: new ArrayBuffer(unitBytes) }
-    expect(await failure(workers().run('pack', { ...input, codec: 'zlib' }))).toMatchObject({ kind: 'unsupported' })
     expect(await failure(workers().run('pack', { ...input, codec: 'zstd', units: 2 }))).toMatchObject({
       kind: 'invalid',
     })

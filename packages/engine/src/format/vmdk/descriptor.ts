@@ -50,7 +50,7 @@ const types: ReadonlySet<string> = new Set([
 /** Keys that stand once at most: two answers to one question are an attempt to tell different readers different things. */
 const single: ReadonlySet<string> = new Set(['version', 'cid', 'parentcid', 'createtype', 'parentfilenamehint'])
 
-/** Reads a descriptor; an embedded one need not tell its type.
+/** Reads a descriptor; an embedded one need tell neither its type nor its extents, which its file shows.
  *  @throws MoraineError `invalid`, naming the key or the line; `limit` for too many extents. */
 export function parseDescriptor(bytes: Uint8Array, path: string, embedded = false): Descriptor {
   const fail = (reason: string, field: string, value?: string): never => {
@@ -72,7 +72,9 @@ export function parseDescriptor(bytes: Uint8Array, path: string, embedded = fals
           rule: `at most ${bounds.extents}`,
         })
       }
-      extents.push(parseExtent(line) ?? fail(`Invalid extent line: ${line}`, 'extent', line))
+      const extent = parseExtent(line)
+      if (extent !== undefined) extents.push(extent)
+      else if (!embedded) fail(`Invalid extent line: ${line}`, 'extent', line)
       continue
     }
     const pair = /^([^=]*?)\s*=\s*(.*)$/.exec(line)
@@ -161,7 +163,7 @@ export interface NewDescriptor {
   parentCid: number
   createType: string
   parentName: string | undefined
-  extents: readonly { sectors: number; type: 'FLAT' | 'SPARSE'; name: string }[]
+  extents: readonly { access?: Access; sectors: number; type: 'FLAT' | 'SPARSE'; name: string }[]
   hardwareVersion: string
   adapterType: string
   toolsVersion: string
@@ -175,7 +177,8 @@ export function writeDescriptor(descriptor: NewDescriptor): Uint8Array {
   const cylinders = Math.floor(descriptor.size / (63 * heads * 512))
   const parent = descriptor.parentName === undefined ? '' : `parentFileNameHint="${descriptor.parentName}"`
   const lines = descriptor.extents.map(
-    ({ sectors, type, name }) => `RW ${sectors} ${type} "${name}"${type === 'FLAT' ? ' 0' : ''}\n`,
+    ({ access = 'RW', sectors, type, name }) =>
+      `${access} ${sectors} ${type} "${name}"${type === 'FLAT' ? ' 0' : ''}\n`,
   )
   return new TextEncoder().encode(
     '# Disk DescriptorFile\n' +

@@ -4,7 +4,9 @@ import { checkVmdk } from './check.ts'
 import { createVmdk } from './create.ts'
 import { openVmdk } from './open.ts'
 import { resolveVmdkOptions, vmdkOptions } from './options.ts'
+import { streamPackedVmdk } from './packed-stream.ts'
 import { looksLikeVmdk } from './probe.ts'
+import { streamVmdk } from './stream.ts'
 
 /** The VMDK format. */
 export const vmdk: DiskFormat = {
@@ -28,5 +30,7 @@ export const vmdk: DiskFormat = {
   open: openVmdk,
   create: createVmdk,
   resolveOptions: resolveVmdkOptions,
+  stream: streamVmdk,
+  streamPacked: streamPackedVmdk,
   check: checkVmdk,
 }

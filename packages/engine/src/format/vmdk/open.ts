@@ -48,8 +48,12 @@ async function openImage(file: ByteSource, context: OpenContext): Promise<VmdkIm
     return openByDescriptor(file, context, await readDescriptor(file, place), place)
   }
   const place = embeddedPlace(header)
+  // A header without a capacity may be no more than the place of a descriptor; so may an image of no size.
   if (header.capacity === 0 && header.descriptorSector !== 0) {
-    return openByDescriptor(file, context, await readDescriptor(file, place), place)
+    const { createType } = await readDescriptor(file, place, true)
+    if (!/^(monolithicSparse|streamOptimized)$/i.test(createType)) {
+      return openByDescriptor(file, context, await readDescriptor(file, place), place)
+    }
   }
   const sparse = await openHosted(file, header, bytes, context)
   const descriptor = await readDescriptor(file, place, true)

@@ -34,6 +34,11 @@ export function deflateOneShot(input: Uint8Array, options: ZlibOptions): Uint8Ar
   return zlib().deflateRawSync(input, { ...options, chunkSize: pieceFor(input) })
 }
 
+/** Packs as a zlib stream. */
+export function zlibOneShot(input: Uint8Array, options: ZlibOptions): Uint8Array {
+  return zlib().deflateSync(input, { ...options, chunkSize: pieceFor(input) })
+}
+
 /** Packs as one zstd frame. */
 export function zstdOneShot(input: Uint8Array, options: ZstdOptions): Uint8Array {
   return zlib().zstdCompressSync(input, {

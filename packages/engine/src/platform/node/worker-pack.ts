@@ -6,9 +6,8 @@ import { packView } from './codecs.ts'
 import { readFully } from './worker-files.ts'
 
 /** Packs units as `PackInput` says.
- *  @throws MoraineError `io`, `unsupported` for a codec that cannot pack, `invalid` for a buffer that is too small. */
+ *  @throws MoraineError `io`, `invalid` for a buffer that is too small. */
 export function packUnits({ codec, unitBytes, buffer, units, source, keepZeros }: PackInput): PackOutput {
-  if (codec === 'zlib') throw new MoraineError('unsupported', `no codec to pack ${codec} with`)
   if (buffer.byteLength < units * unitBytes) throw new MoraineError('invalid', 'the buffer is smaller than its units')
   const bytes = new Uint8Array(buffer, 0, units * unitBytes)
   if (source !== undefined) readSegments(source, bytes)

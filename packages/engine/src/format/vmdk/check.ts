@@ -1,0 +1,50 @@
+/** Checking a VMDK: every grain must lie in its file, and in none that another has. Words of QEMU 7.2, where it looks too. */
+import { type Disk, isMoraineError, throwIfCancelled } from '../../core/index.ts'
+import type { CheckOptions, CheckResult } from '../format.ts'
+import { VmdkDisk } from './disk.ts'
+import { fault, type Part } from './image.ts'
+import { sectorBytes } from './layout.ts'
+
+/** Looks at every entry of every table.
+ *  @throws MoraineError `unsupported` for a repair, which nobody can do without knowing which copy is right; `corrupt` for what QEMU stops at. */
+export async function checkVmdk(disk: Disk, options: CheckOptions): Promise<CheckResult> {
+  if (!(disk instanceof VmdkDisk) || options.repair !== 'none') {
+    throw fault(disk, 'unsupported', 'This image format does not support checks', 'repair', { value: options.repair })
+  }
+  const result: CheckResult = { checkErrors: 0, leaks: 0, corruptions: 0, leaksFixed: 0, corruptionsFixed: 0 }
+  const { parts, size } = disk.image
+  let done = 0
+  for (const part of parts) {
+    await checkPart(disk, part, options)
+    done += part.length
+    options.onProgress?.({ done, total: size })
+  }
+  return result
+}
+
+async function checkPart(disk: VmdkDisk, part: Part, { signal, report }: CheckOptions): Promise<void> {
+  if (part.sparse === undefined) return
+  const { file, grainBytes } = part.sparse.shape
+  const stop = (message: string, at: number, code: string, words: string): never => {
+    report(`ERROR: ${message}`, 'error')
+    throw fault(file, 'corrupt', words, 'grain table', { value: at, code })
+  }
+  for (let at = part.start; at < part.start + part.length; ) {
+    throwIfCancelled(signal, disk.name)
+    const left = part.start + part.length - at
+    const sector = at / sectorBytes
+    const found = await Promise.resolve(disk.resolve(at, left)).catch((error: unknown) => {
+      if (!isMoraineError(error, 'corrupt')) throw error
+      return stop(`could not get cluster_offset for sector ${sector}`, at, 'EPERM', 'Operation not permitted')
+    })
+    if (found.host >= 0 && (found.kind === 'data' || found.kind === 'packed')) {
+      const last = found.host + (found.kind === 'data' ? Math.floor((found.length - 1) / grainBytes) * grainBytes : 0)
+      if (last >= file.size) {
+        const inside = Math.max(0, Math.ceil((file.size - found.host) / grainBytes))
+        const first = sector + (inside * grainBytes) / sectorBytes
+        stop(`cluster offset for sector ${first} points after EOF`, at, 'EINVAL', 'Invalid argument')
+      }
+    }
+    at += found.length
+  }
+}
