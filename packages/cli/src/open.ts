@@ -4,6 +4,7 @@ import {
   type ByteSource,
   type Disk,
   type DiskFormat,
+  type Extent,
   isMoraineError,
   isWritable,
   MoraineError,
@@ -99,7 +100,7 @@ async function open(context: Context, name: string, request: OpenRequest): Promi
     await source.close()
     throw error
   }
-  return openDisk(source, {
+  const disk = await openDisk(source, {
     formats: allFormats,
     format: format.name,
     mode: writes ? 'write' : 'read',
@@ -110,6 +111,19 @@ async function open(context: Context, name: string, request: OpenRequest): Promi
     codecs: nodeCodecs,
     warn: (message) => context.warn(message),
   })
+  if (request.use === 'read') forgetPlaces(disk, context.persona)
+  return disk
+}
+
+/** Lets disks tell no more about what lies where than the persona knows. */
+function forgetPlaces(top: Disk, { unmapped }: Persona): void {
+  for (let disk: Disk | undefined = top; disk !== undefined; disk = disk.parent) {
+    if (unmapped.includes(disk.format)) disk.extents = allData
+  }
+}
+
+async function* allData(offset: number, length: number): AsyncIterable<Extent[]> {
+  if (length > 0) yield [{ offset, length, allocated: true, data: true, zero: false, depth: 0 }]
 }
 
 function takeLock(source: ByteSource, use: Use, format: DiskFormat): void {

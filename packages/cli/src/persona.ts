@@ -19,6 +19,8 @@ export interface Persona {
   readonly progress: 'percent' | 'auto'
   /** Verbs and options that QEMU does not have. */
   readonly extensions: boolean
+  /** Formats in which it cannot be told what lies where: all of it is data to `map`, `measure` and `compare`. */
+  readonly unmapped: readonly string[]
   /** Whether `check` looks at images of this format, or repairs them. */
   checks(format: string, repair: boolean): boolean
   /** `snapshot -d` takes an id too; QEMU looks for names only. */
@@ -69,11 +71,12 @@ const qemuImg: Persona = {
   name: 'qemu-img',
   nameOf: (format) => (format === 'vhd' ? 'vpc' : format),
   probesEnds: false,
-  probed: ['qcow2', 'vmdk', 'vdi', 'vhdx', 'vhd', 'raw'],
+  probed: ['qcow2', 'qcow', 'vmdk', 'vdi', 'vhdx', 'vhd', 'raw'],
   details: false,
   progress: 'percent',
   deletesById: false,
   extensions: false,
+  unmapped: ['vhdx'],
   checks: (format, repair) => qemuChecks[format] === true || (!repair && format in qemuChecks),
   usageHint: () => "Try 'qemu-img --help' for more information",
   readName: readQemuName,
@@ -83,11 +86,12 @@ const moraine: Persona = {
   name: 'moraine',
   nameOf: (format) => format,
   probesEnds: true,
-  probed: ['qcow2', 'vmdk', 'vdi', 'vhdx', 'vhd', 'raw'],
+  probed: ['qcow2', 'qcow', 'vmdk', 'vdi', 'vhdx', 'vhd', 'raw'],
   details: true,
   progress: 'auto',
   deletesById: true,
   extensions: true,
+  unmapped: [],
   checks: () => true,
   usageHint: (verb) => `Try 'moraine ${verb === undefined ? '' : `${verb} `}--help' for more information`,
   readName: (name) => (name === '-' ? { kind: 'stdio' } : readQemuName(name)),
