@@ -6,7 +6,7 @@ import type { Persona } from './persona.ts'
 const foreignDrivers = new Set(
   (
     'blkdebug blklogwrites blkverify bochs cloop compress copy-before-write copy-on-read dmg file ftp ftps gluster host_cdrom ' +
-    'host_device http https iscsi iser luks nbd nfs null-aio null-co nvme parallels preallocate qcow qed quorum rbd replication ' +
+    'host_device http https iscsi iser luks nbd nfs null-aio null-co nvme parallels preallocate qed quorum rbd replication ' +
     'snapshot-access ssh throttle vvfat'
   ).split(' '),
 )
@@ -54,7 +54,6 @@ function foreign(name: string, path?: string): MoraineError {
 /** Signatures of QEMU's other formats: bytes at an offset, as latin1. Facts: the formats' own specifications, as QEMU 7.2 probes them. */
 const signatures: readonly (readonly [format: string, offset: number, bytes: string])[] = [
   ['qed', 0, 'QED\0'],
-  ['qcow', 0, 'QFI\xfb\0\0\0\x01'],
   ['parallels', 0, 'WithoutFreeSpace'],
   ['parallels', 0, 'WithouFreSpacExt'],
   ['luks', 0, 'LUKS\xba\xbe\0\x01'],

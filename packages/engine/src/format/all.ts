@@ -1,5 +1,6 @@
 /** Every disk format the engine has, in probing order of preference. */
 import type { DiskFormat } from './format.ts'
+import { qcow } from './qcow/index.ts'
 import { qcow2 } from './qcow2/index.ts'
 import { raw } from './raw/index.ts'
 import { vdi } from './vdi/index.ts'
@@ -8,4 +9,4 @@ import { vhdx } from './vhdx/index.ts'
 import { vmdk } from './vmdk/index.ts'
 
 /** Pass this list, or a part of it, wherever `formats` is asked for. */
-export const allFormats: readonly DiskFormat[] = [qcow2, vmdk, vdi, vhdx, vhd, raw]
+export const allFormats: readonly DiskFormat[] = [qcow2, qcow, vmdk, vdi, vhdx, vhd, raw]

@@ -90,11 +90,13 @@ export async function* blockChunks(
     for await (const { first, count } of runs.walk(signal)) {
       left -= count
       if (left < 0) throw changedSource(disk)
-      for (let block = first; block < first + count; block++) {
-        for (let at = 0; at < blockSize; at += chunkBytes) {
+      // What comes in front of each block parts it from the one before; otherwise small blocks are read together.
+      const piece = before === undefined ? count * blockSize : blockSize
+      for (let start = first * blockSize; start < (first + count) * blockSize; start += piece) {
+        for (let at = 0; at < piece; at += chunkBytes) {
           const last: Promise<Uint8Array> | undefined = next
-          const length = Math.min(chunkBytes, blockSize - at)
-          next = readChunk(disk, block * blockSize + at, length, at === 0 ? before : undefined, signal)
+          const length = Math.min(chunkBytes, piece - at)
+          next = readChunk(disk, start + at, length, at === 0 ? before : undefined, signal)
           next.catch(() => {}) // Looked at in its turn.
           if (last !== undefined) yield await last
         }

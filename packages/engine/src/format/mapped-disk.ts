@@ -1,14 +1,16 @@
-/** The guest's view of an image whose blocks lie plain in one file, or nowhere: what VDI and VHD share. A format says what lies at a range; reading,
- *  extents and the disk below follow from that. */
+/** The guest's view of an image whose blocks lie in one file, plain or packed, or nowhere: what VDI, VHD and the old formats share. A format says what lies at a
+ *  range; reading, extents and the disk below follow from that. */
 import {
   appendExtent,
   type ByteSource,
+  type Codecs,
   type Disk,
   type DiskInfo,
   type ErrorKind,
   type ErrorPlace,
   type Extent,
   MoraineError,
+  type PackedCodec,
   readPadded,
   throwIfCancelled,
 } from '../core/index.ts'
@@ -16,11 +18,24 @@ import {
 /** What lies at a range of guest bytes. */
 export interface MappedRun {
   /** `unallocated` reads from the disk below, or as zeros where there is none. */
-  kind: 'data' | 'zero' | 'unallocated'
-  /** Guest bytes from the offset that was asked, more than 0. */
+  kind: 'data' | 'zero' | 'unallocated' | 'packed'
+  /** Guest bytes from the offset that was asked, more than 0; of `packed` never past its unit. */
   length: number
-  /** Byte offset in the file of the first guest byte of `data`. What lies past the file's end reads as zeros. */
+  /** Byte offset in the file of the first guest byte of `data`, of the packed bytes of `packed`. What lies past the file's end reads as zeros. */
   host: number
+  /** The unit of a `packed` run. */
+  unit?: MappedUnit
+}
+
+/** One packed unit of an image. */
+export interface MappedUnit {
+  codec: PackedCodec
+  /** Bytes that it takes in the file. */
+  packedLength: number
+  /** Bytes that it decodes to. */
+  size: number
+  /** Bytes of the decoded unit before the guest byte that was asked for. */
+  skip: number
 }
 
 /** Extents in one batch. */
@@ -34,6 +49,8 @@ export abstract class MappedDisk implements Disk {
   abstract readonly format: string
   readonly file: ByteSource
   readonly parent: Disk | undefined
+  /** The unit that was decoded last, or is being decoded. */
+  #unpacked: { host: number; bytes: Promise<Uint8Array> } | undefined
 
   constructor(file: ByteSource, parent: Disk | undefined) {
     this.file = file
@@ -59,6 +76,16 @@ export abstract class MappedDisk implements Disk {
   /** Blocks were laid out in advance, so that the file's own holes tell what was never written. */
   protected get asksFile(): boolean {
     return false
+  }
+
+  /** Whether the image itself decides what has no place, for want of a disk below. QEMU sees it so for formats that can have none. */
+  protected get decidesUnallocated(): boolean {
+    return true
+  }
+
+  /** What decodes packed units. */
+  protected get codecs(): Codecs {
+    return {}
   }
 
   read(offset: number, into: Uint8Array, signal?: AbortSignal): Promise<void> {
@@ -110,7 +137,53 @@ export abstract class MappedDisk implements Disk {
         return Promise.resolve()
       case 'unallocated':
         return this.readParent(offset, into, signal)
+      case 'packed':
+        return this.#readPacked(run, into, signal)
     }
+  }
+
+  async #readPacked({ host, unit }: MappedRun, into: Uint8Array, signal?: AbortSignal): Promise<void> {
+    if (unit === undefined) throw this.fault('corrupt', 'a packed run without a unit', { offset: host })
+    let known = this.#unpacked
+    if (known?.host !== host) {
+      known = { host, bytes: this.unpack(host, unit, signal) }
+      this.#unpacked = known
+    }
+    try {
+      const bytes = await known.bytes
+      into.set(bytes.subarray(unit.skip, unit.skip + into.length))
+    } catch (error) {
+      if (this.#unpacked === known) this.#unpacked = undefined
+      throw error
+    }
+  }
+
+  /** The decoded bytes of the unit that is packed at `host`.
+   *  @throws MoraineError `unsupported` when there is no codec, `corrupt` when the stream is damaged. */
+  protected async unpack(host: number, unit: MappedUnit, signal?: AbortSignal): Promise<Uint8Array> {
+    const codec = this.codecs[unit.codec]
+    if (codec === undefined) {
+      throw this.fault('unsupported', `no codec at hand for ${unit.codec}`, { field: 'codec', value: unit.codec })
+    }
+    const packed = new Uint8Array(unit.packedLength)
+    await readPadded(this.file, host, packed, signal)
+    const bytes = new Uint8Array(unit.size)
+    try {
+      codec.unpack(packed, bytes)
+    } catch (error) {
+      const rule = error instanceof Error ? error.message : 'a whole stream'
+      throw this.fault('corrupt', 'a compressed unit cannot be decoded', {
+        field: 'compressed data',
+        offset: host,
+        rule,
+      })
+    }
+    return bytes
+  }
+
+  /** Forgets what was decoded; other bytes may come to lie there. */
+  protected forgetUnpacked(): void {
+    this.#unpacked = undefined
   }
 
   /** What the disk below shows at `offset`: zeros past its end, and where there is none.
@@ -148,15 +221,20 @@ export abstract class MappedDisk implements Disk {
   }
 
   /** The one extent of a run, where neither the file nor another disk has to be asked. */
-  #plainExtent({ kind, host, length }: MappedRun, offset: number): Extent | undefined {
+  #plainExtent({ kind, host, length, unit }: MappedRun, offset: number): Extent | undefined {
+    if (kind === 'packed' && unit !== undefined) {
+      const { codec, packedLength, size, skip } = unit
+      const packed = { source: this.file, offset: host, length: packedLength, codec, skip, size }
+      return { offset, length, allocated: true, data: true, zero: false, depth: 0, encoded: 'compressed', packed }
+    }
     if (kind === 'data') {
       if (this.asksFile) return undefined
       const place = { source: this.file, offset: host }
       return { offset, length, allocated: true, data: true, zero: false, depth: 0, host: place }
     }
     if (kind === 'unallocated' && (this.parent !== undefined || this.lacksParent)) return undefined
-    // Without a disk below, these formats decide that there is nothing.
-    return { offset, length, allocated: true, data: false, zero: true, depth: 0 }
+    const allocated = kind === 'zero' || this.decidesUnallocated
+    return { offset, length, allocated, data: false, zero: true, depth: 0 }
   }
 
   async *#mixedExtents(run: MappedRun, offset: number, signal?: AbortSignal): AsyncIterable<Extent[]> {

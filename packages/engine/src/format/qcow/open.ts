@@ -1,0 +1,44 @@
+/** Opening a qcow image, with the disk under it. */
+import { type ByteSource, type Disk, isStore, readPadded, type WritableDisk } from '../../core/index.ts'
+import type { OpenContext } from '../format.ts'
+import { imageOf, QcowDisk } from './disk.ts'
+import { headerBytes, parseHeader, type QcowHeader, qcowFault } from './layout.ts'
+import { WritableQcowDisk } from './writable-disk.ts'
+
+/** Opens an image; for writing the result is a `WritableDisk`.
+ *  @throws MoraineError as the header says; `unsupported` for encrypted images that are to be used, `denied` when the source cannot be written and shall be. */
+export async function openQcow(file: ByteSource, context: OpenContext): Promise<Disk | WritableDisk> {
+  const write = context.mode === 'write'
+  if (write && !isStore(file)) throw qcowFault(file.name, 'denied', 'the source cannot be written', {})
+  const bytes = new Uint8Array(headerBytes)
+  await readPadded(file, 0, bytes)
+  const header = parseHeader(bytes, file.name)
+  const image = imageOf(file, header, await readBackingName(file, header), context)
+  if (header.cryptMethod !== 0 && context.purpose === 'use') {
+    throw qcowFault(file.name, 'unsupported', 'encrypted qcow images cannot be read', {
+      field: 'crypt_method',
+      value: header.cryptMethod,
+    })
+  }
+  const name = image.backing
+  // The format does not stand in the image, so that QEMU probes it.
+  const parent = context.parents && name !== undefined ? await context.openParent({ name, role: 'backing' }) : undefined
+  return write && isStore(file) ? new WritableQcowDisk(image, file, parent) : new QcowDisk(image, parent)
+}
+
+async function readBackingName(file: ByteSource, header: QcowHeader): Promise<string | undefined> {
+  const { backingOffset, backingLength } = header
+  if (backingOffset === 0 || backingLength === 0) return undefined
+  if (backingOffset + backingLength > file.size) {
+    throw qcowFault(file.name, 'corrupt', 'the file ends within the name of the backing file', {
+      field: 'backing_file_offset',
+      value: backingOffset,
+      rule: `a name of ${backingLength} bytes in a file of ${file.size}`,
+    })
+  }
+  const bytes = new Uint8Array(backingLength)
+  await file.read(backingOffset, bytes)
+  const end = bytes.indexOf(0)
+  const name = new TextDecoder().decode(end < 0 ? bytes : bytes.subarray(0, end))
+  return name === '' ? undefined : name
+}
