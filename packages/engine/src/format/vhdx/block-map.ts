@@ -64,7 +64,7 @@ export class BlockMap {
     const at = offset - page.offset
     const state = page.view.getUint32(at, true) & 7
     const value = u64le(page.view, at)
-    return { state, offset: value - (value % mib) }
+    return { state, offset: Number.isFinite(value) ? value - (value % mib) : value }
   }
 
   /** What lies at `offset`, up to `length` bytes (more than 0); the run may be shorter. */
