@@ -27,9 +27,9 @@ export async function createVhd({ store }: CreateTarget, plan: CreatePlan): Prom
     await store.write(at, chunk)
     at += chunk.length
   }
-  await store.write(at, footer)
   await store.flush()
-  // Cut short, there is no image yet.
+  // Cut short before, there is no image yet; either footer makes it one.
+  await store.write(at, footer)
   await store.write(0, footer)
   await store.flush()
 }

@@ -17,7 +17,8 @@ export function sectorsOf({ cylinders, heads, sectors }: Geometry): number {
  *  Source: VHD specification 1.0, "Hard Disk Footer Format"; the list of creators as QEMU reads it, and what the vendors' own tools show. */
 export function virtualSizeOf({ creator, geometry, currentSize }: Footer, held: number): number {
   const sectors = sectorsOf(geometry)
-  const size = currentSize - (currentSize % sectorBytes)
+  // Past 2^53 it is Infinity, and stays so.
+  const size = Math.floor(currentSize / sectorBytes) * sectorBytes
   if (sectors === saturatedSectors || bySize.has(creator)) return size
   const chs = sectors * sectorBytes
   return !byGeometry.has(creator) && size > chs && size <= held ? size : chs

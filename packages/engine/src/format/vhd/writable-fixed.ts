@@ -7,6 +7,7 @@ import type { Footer } from './layout.ts'
 export class WritableFixedVhdDisk extends FixedVhdDisk implements WritableDisk {
   readonly kind: ByteStore['kind']
   readonly store: ByteStore
+  #closed = false
 
   constructor(store: ByteStore, footer: Footer, footerOffset: number, size: number) {
     super(store, footer, footerOffset, size)
@@ -51,5 +52,15 @@ export class WritableFixedVhdDisk extends FixedVhdDisk implements WritableDisk {
 
   flush(): Promise<void> {
     return this.store.flush()
+  }
+
+  override async close(): Promise<void> {
+    if (this.#closed) return
+    this.#closed = true
+    try {
+      await this.store.flush()
+    } finally {
+      await super.close()
+    }
   }
 }
