@@ -1,16 +1,14 @@
-/** Checking a VMDK: every grain must lie in its file, and in none that another has. Words of QEMU 7.2, where it looks too. */
+/** Checking a VMDK: every entry must be one, and every grain must lie in its file. Words of QEMU 7.2. */
 import { type Disk, isMoraineError, throwIfCancelled } from '../../core/index.ts'
 import type { CheckOptions, CheckResult } from '../format.ts'
 import { VmdkDisk } from './disk.ts'
 import { fault, type Part } from './image.ts'
 import { sectorBytes } from './layout.ts'
 
-/** Looks at every entry of every table.
- *  @throws MoraineError `unsupported` for a repair, which nobody can do without knowing which copy is right; `corrupt` for what QEMU stops at. */
+/** Looks at every entry of every table. There is nothing that could be repaired: a grain that is gone is gone.
+ *  @throws MoraineError `corrupt` at the first fault, as QEMU stops there. */
 export async function checkVmdk(disk: Disk, options: CheckOptions): Promise<CheckResult> {
-  if (!(disk instanceof VmdkDisk) || options.repair !== 'none') {
-    throw fault(disk, 'unsupported', 'This image format does not support checks', 'repair', { value: options.repair })
-  }
+  if (!(disk instanceof VmdkDisk)) throw fault(disk, 'invalid', 'the disk is no VMDK', 'format')
   const result: CheckResult = { checkErrors: 0, leaks: 0, corruptions: 0, leaksFixed: 0, corruptionsFixed: 0 }
   const { parts, size } = disk.image
   let done = 0
