@@ -43,6 +43,19 @@ export function inflateZlib(input: Uint8Array, output: Uint8Array): number {
   return consumed + 4
 }
 
+/** Decodes the beginning of a raw deflate stream of unknown length. Returns the bytes written, and whether the stream ended with them (`consumed` bytes of
+ *  input then belong to it); undefined when it is damaged, or cut before `output` was full. */
+export function inflatePart(
+  input: Uint8Array,
+  output: Uint8Array,
+): { filled: number; consumed: number; ended: boolean } | undefined {
+  const { status, state } = runBlocks(input, 0, output)
+  const consumed = bytesRead(state)
+  if (status === ended && consumed <= input.length) return { filled: state.filled, consumed, ended: true }
+  if (state.fullAt === undefined || state.fullAt > input.length) return undefined
+  return { filled: output.length, consumed: state.fullAt, ended: false }
+}
+
 function corrupt(reason: string, offset: number): MoraineError {
   return new MoraineError('corrupt', reason, { field: 'deflate stream', offset })
 }
@@ -68,10 +81,15 @@ interface State {
   reason: string
 }
 
-function inflate(input: Uint8Array, start: number, output: Uint8Array): { consumed: number; ended: boolean } {
+function runBlocks(input: Uint8Array, start: number, output: Uint8Array): { status: number; state: State } {
   const state: State = { input, at: start, hold: 0, bits: 0, output, filled: 0, fullAt: undefined, reason: '' }
   let status = more
   while (status === more) status = inflateBlock(state)
+  return { status, state }
+}
+
+function inflate(input: Uint8Array, start: number, output: Uint8Array): { consumed: number; ended: boolean } {
+  const { status, state } = runBlocks(input, start, output)
   const consumed = bytesRead(state)
   if (state.fullAt !== undefined && state.fullAt <= input.length) {
     // Damage and a missing end behind the last byte that was asked for are none of the caller's business.

@@ -19,6 +19,15 @@ import { blockStart, corruptZstd, maxBlockBytes, workspaceForFrame, type ZstdWor
  *  within `output`. What `output` held is lost even when this fails.
  *  @throws MoraineError `corrupt` when a frame is damaged or cut, or the frames end before `output` is full; `unsupported` for a dictionary. */
 export function zstdDecode(input: Uint8Array, output: Uint8Array): number {
+  const { filled, consumed } = zstdDecodePart(input, output)
+  if (filled === output.length) return consumed
+  throw corruptZstd(`the zstd stream ends after ${filled} of ${output.length} bytes`, consumed)
+}
+
+/** Decodes zstd frames of unknown length like `zstdDecode`; where they end with `input` before `output` is full, that is no error. Returns the bytes
+ *  written and the bytes of input consumed.
+ *  @throws MoraineError `corrupt`, also when a frame is cut; `unsupported` for a dictionary. */
+export function zstdDecodePart(input: Uint8Array, output: Uint8Array): { filled: number; consumed: number } {
   const target: ZstdOutput = {
     bytes: output,
     view: new DataView(output.buffer, output.byteOffset, output.byteLength),
@@ -26,15 +35,12 @@ export function zstdDecode(input: Uint8Array, output: Uint8Array): number {
     filled: 0,
   }
   let at = 0
-  while (target.filled < output.length) {
-    if (at >= input.length) {
-      throw corruptZstd(`the zstd stream ends after ${target.filled} of ${output.length} bytes`, at)
-    }
+  while (target.filled < output.length && at < input.length) {
     const frame = readZstdFrameHeader(input, at)
     if (frame.skip === undefined) at = decodeFrame(input, at, frame, target)
     else at += frame.skip
   }
-  return at
+  return { filled: target.filled, consumed: at }
 }
 
 function decodeFrame(input: Uint8Array, start: number, frame: ZstdFrameHeader, output: ZstdOutput): number {
