@@ -2,7 +2,8 @@
 import { afterAll, beforeAll, expect, it } from 'vitest'
 import { temporaryFolder } from '../../engine/test/support/folder.ts'
 import { describeWithGlance, type Glance, startGlance } from './support/glance.ts'
-import { type Step, walk } from './support/glance-steps.ts'
+import type { Step } from './support/glance-request.ts'
+import { walk } from './support/glance-steps.ts'
 import { ask, type Subject, services } from './support/service.ts'
 
 const start = services()

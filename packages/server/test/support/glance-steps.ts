@@ -1,44 +1,25 @@
 /** The requests that a real Glance and ours are both asked, in this order. */
 import { randomBytes } from 'node:crypto'
-
-/** One request. */
-export interface Step {
-  /** As in `GET /v2/images`. */
-  line: string
-  headers?: Record<string, string>
-  body?: string | Uint8Array
-  /** Why ours answers otherwise. */
-  differs?: string
-}
-
-const json = { 'content-type': 'application/json' }
-const octets = { 'content-type': 'application/octet-stream' }
-const newPatch = 'application/openstack-images-v2.1-json-patch'
-const oldPatch = 'application/openstack-images-v2.0-json-patch'
-
-const a = 'aaaaaaaa-0000-4000-8000-000000000001'
-const b = 'bbbbbbbb-0000-4000-8000-000000000002'
-const c = 'cccccccc-0000-4000-8000-000000000003'
-const d = 'dddddddd-0000-4000-8000-000000000004'
-const e = 'eeeeeeee-0000-4000-8000-000000000005'
-const nowhere = '00000000-0000-4000-8000-000000000000'
-
-const get = (path: string, headers?: Record<string, string>): Step => ({
-  line: `GET ${path}`,
-  ...(headers === undefined ? {} : { headers }),
-})
-const send = (line: string, body: string | Uint8Array, headers: Record<string, string> = json): Step => ({
-  line,
-  body,
-  headers,
-})
-const create = (body: unknown): Step => send('POST /v2/images', JSON.stringify(body))
-const patch = (id: string, changes: unknown, type = newPatch): Step =>
-  send(`PATCH /v2/images/${id}`, JSON.stringify(changes), { 'content-type': type })
-const put = (id: string, body: string | Uint8Array, headers = octets): Step =>
-  send(`PUT /v2/images/${id}/file`, body, headers)
-
-const but = (differs: string, step: Step): Step => ({ ...step, differs })
+import { ending, linking, listing, many, paging } from './glance-lists.ts'
+import {
+  a,
+  b,
+  but,
+  c,
+  create,
+  d,
+  e,
+  get,
+  json,
+  newPatch,
+  nowhere,
+  octets,
+  oldPatch,
+  patch,
+  put,
+  type Step,
+  send,
+} from './glance-request.ts'
 
 const data = randomBytes(100_000)
 
@@ -199,149 +180,6 @@ const showing: Step[] = [
   { line: 'DELETE /v2/images' },
   { line: 'PATCH /v2/images' },
 ]
-
-/** Images that lists are asked of; the others of this walk carry no such property. */
-const many: Step[] = [
-  ...['one', 'two', 'three', 'four', 'five'].map((name, i) =>
-    create({
-      id: `11111111-0000-4000-8000-00000000000${i}`,
-      name,
-      disk_format: i % 2 === 0 ? 'raw' : 'qcow2',
-      container_format: 'bare',
-      group: 'g',
-      tags: i < 3 ? ['even', `t${i}`] : [],
-      visibility: i === 4 ? 'community' : 'public',
-      os_hidden: i === 3,
-      min_ram: i * 10,
-      owner: i === 2 ? 'p1' : 'p2',
-      protected: false,
-    }),
-  ),
-]
-
-const listing: Step[] = [
-  'sort=name:asc',
-  'sort=name',
-  'sort=name:desc,id:asc',
-  'sort_key=name&sort_dir=asc',
-  'sort_key=name',
-  'sort_key=name&sort_dir=up',
-  'sort_key=colour',
-  'sort=name:up',
-  'sort=colour:asc',
-  'sort=',
-  'sort_key=',
-  'sort_dir=asc',
-  'sort=name:asc&sort_key=name',
-  'sort=min_ram:asc',
-  'sort=status,name',
-  'sort=size:asc,name:asc',
-  'sort=created_at:asc,id:asc',
-  'sort=name:asc&limit=2',
-  'sort=name:asc&limit=2&marker=11111111-0000-4000-8000-000000000003',
-  'sort=name:asc&limit=0',
-  'sort=name:asc&limit=-1',
-  'sort=name:asc&limit=x',
-  'sort=name:asc&limit=',
-  'sort=name:asc&limit=1.5',
-  'sort=name:asc&limit=100000',
-  `sort=name:asc&marker=${nowhere}`,
-  'sort=name:asc&marker=one',
-  'sort=name:asc&marker=',
-  'sort=name:asc&name=one',
-  'sort=name:asc&name=in:one,two',
-  'sort=name:asc&name=in:"one","two"',
-  'sort=name:asc&name=in:"one,two"',
-  'sort=name:asc&name=in:"one',
-  'sort=name:asc&name=in:',
-  'sort=name:asc&name=',
-  'sort=name:asc&id=in:11111111-0000-4000-8000-000000000001,11111111-0000-4000-8000-000000000002',
-  'sort=name:asc&disk_format=raw',
-  'sort=name:asc&disk_format=in:raw,qcow2',
-  'sort=name:asc&disk_format=floppy',
-  'sort=name:asc&container_format=bare',
-  'sort=name:asc&status=queued',
-  'sort=name:asc&status=in:queued,active',
-  'sort=name:asc&status=happy',
-  'sort=name:asc&visibility=public',
-  'sort=name:asc&visibility=community',
-  'sort=name:asc&visibility=all',
-  'sort=name:asc&visibility=shared',
-  'sort=name:asc&visibility=private',
-  'sort=name:asc&visibility=secret',
-  'sort=name:asc&os_hidden=true',
-  'sort=name:asc&os_hidden=false',
-  'sort=name:asc&os_hidden=maybe',
-  'sort=name:asc&os_hidden=True',
-  'sort=name:asc&os_hidden=1',
-  'sort=name:asc&protected=true',
-  'sort=name:asc&protected=false',
-  'sort=name:asc&protected=maybe',
-  'sort=name:asc&owner=p1',
-  'sort=name:asc&owner=nobody',
-  'sort=name:asc&tag=even',
-  'sort=name:asc&tag=none',
-  'sort=name:asc&tag=',
-  `sort=name:asc&tag=${'x'.repeat(256)}`,
-  'sort=name:asc&size_min=1',
-  'sort=name:asc&size_max=1',
-  'sort=name:asc&size_min=x',
-  'sort=name:asc&size_min=-1',
-  'sort=name:asc&size=5',
-  'sort=name:asc&min_ram=20',
-  'sort=name:asc&min_ram=x',
-  'sort=name:asc&min_disk=0',
-  'sort=name:asc&checksum=x',
-  'sort=name:asc&created_at=gt:2001-01-01T00:00:00Z',
-  'sort=name:asc&created_at=lt:2001-01-01T00:00:00Z',
-  'sort=name:asc&created_at=gte:2001-01-01T00:00:00',
-  'sort=name:asc&created_at=lte:2001-01-01',
-  'sort=name:asc&created_at=eq:2001-01-01T00:00:00%2B02:00',
-  'sort=name:asc&created_at=neq:2001-01-01T00:00:00Z',
-  'sort=name:asc&created_at=2001-01-01T00:00:00Z',
-  'sort=name:asc&created_at=gt:yesterday',
-  'sort=name:asc&created_at=about:2001-01-01T00:00:00Z',
-  'sort=name:asc&created_at=gt:',
-  'sort=name:asc&updated_at=gt:2001-01-01T00:00:00Z',
-  'sort=name:asc&updated_at=gt:2099-01-01T00:00:00Z',
-  'sort=name:asc&changes-since=2001-01-01T00:00:00Z',
-  'sort=name:asc&member_status=accepted',
-  'sort=name:asc&member_status=all',
-  'sort=name:asc&member_status=happy',
-  'sort=name:asc&visibility=shared&member_status=all',
-  'sort=name:asc&deleted=true',
-  'sort=name:asc&is_public=true',
-  'sort=name:asc&os_hash_value=x',
-  'sort=name:asc&virtual_size=x',
-].map((query) => get(`/v2/images?group=g&${query}`))
-
-/** Glance's links have only the last of several parameters with one name. */
-const linking: Step[] = [
-  'sort_key=disk_format&sort_dir=asc&sort_key=name&sort_dir=desc',
-  'sort_key=disk_format&sort_key=name&sort_dir=desc',
-  'sort=name:asc&group=h',
-  'sort=name:asc&group=in:g,h',
-  'sort=name:asc&tag=even&tag=t1',
-].map((query) => but('links keep every parameter', get(`/v2/images?group=g&${query}`)))
-
-const ending: Step[] = [
-  get('/v2/images?group=g&sort=name:asc&visibility=all&limit=3'),
-  but('there is no next page after the last', get('/v2/images?group=g&sort=name:asc&visibility=all&limit=4')),
-  get('/v2/images?group=g&sort=name:asc&visibility=all&limit=5'),
-]
-
-/** More images than a page has by default; each is older, and has a smaller id, than the next. */
-const paging: Step[] = [
-  ...Array.from({ length: 27 }, (_, i) => create({ id: pageId(i), name: `page ${i}`, group: 'pages' })),
-  get('/v2/images?group=pages'),
-  get(`/v2/images?group=pages&marker=${pageId(2)}`),
-  get(`/v2/images?group=pages&limit=2&marker=${pageId(20)}`),
-  get(`/v2/images?group=pages&sort_dir=asc&limit=3&marker=${pageId(3)}`),
-]
-
-function pageId(index: number): string {
-  return `22222222-0000-4000-8000-0000000000${10 + index}`
-}
 
 const updating: Step[] = [
   patch(a, [
