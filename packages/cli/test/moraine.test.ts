@@ -71,6 +71,7 @@ describe('help', () => {
         'compare',
         'resize',
         'snapshot',
+        'inspect',
         'serve',
       ]) {
         expect(stdout).toMatch(new RegExp(`^  ${verb} +[A-Z]`, 'm'))
@@ -88,6 +89,7 @@ describe('help', () => {
     'compare',
     'resize',
     'snapshot',
+    'inspect',
     'serve',
   ]) {
     it(`${verb} --help fits a terminal and shows every option`, async () => {

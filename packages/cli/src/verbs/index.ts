@@ -2,7 +2,7 @@
 import type { Persona } from '../persona.ts'
 import type { Verb } from '../verb.ts'
 
-/** In the order of QEMU's help; `serve` is not QEMU's. */
+/** In the order of QEMU's help; `inspect` and `serve` are not QEMU's. */
 const loaders: Record<string, { extension?: true; load(): Promise<{ verb: Verb }> }> = {
   check: { load: () => import('./check.ts') },
   compare: { load: () => import('./compare.ts') },
@@ -13,6 +13,7 @@ const loaders: Record<string, { extension?: true; load(): Promise<{ verb: Verb }
   measure: { load: () => import('./measure.ts') },
   snapshot: { load: () => import('./snapshot.ts') },
   resize: { load: () => import('./resize.ts') },
+  inspect: { extension: true, load: () => import('./inspect.ts') },
   serve: { extension: true, load: () => import('./serve.ts') },
 }
 
