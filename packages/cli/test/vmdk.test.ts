@@ -74,6 +74,5 @@ describeWith(['qemu-img', 'qemu-io'], 'vmdk beside qemu-img', () => {
     }
     const over = ['convert -O vmdk -B base.vmdk -F vmdk over.vmdk x.vmdk', 'map --output=json x.vmdk']
     fixtures.sameOnCopies('base.vmdk over.vmdk', over, withoutFiles)
-    fixtures.sameOnCopies('base.vmdk stream.vmdk', 'convert -n -O vmdk base.vmdk stream.vmdk', withoutFiles)
   })
 })
