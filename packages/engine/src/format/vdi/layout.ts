@@ -144,7 +144,13 @@ export function parseHeader(bytes: Uint8Array, path: string): VdiHeader {
   const isPower = (blockSize & (blockSize - 1)) === 0
   if (!isPower || blockSize < blockSizes.least || blockSize > blockSizes.most) {
     const reason = `unsupported VDI image (block size ${blockSize} is not ${defaultBlockSize})`
-    refuse('unsupported', 'block_size', blockSize, reason, `a power of two from ${blockSizes.least} to ${blockSizes.most}`)
+    refuse(
+      'unsupported',
+      'block_size',
+      blockSize,
+      reason,
+      `a power of two from ${blockSizes.least} to ${blockSizes.most}`,
+    )
   }
   if (diskSize > blocks * blockSize) {
     const reason = `unsupported VDI image (disk size ${diskSize}, image bitmap has room for ${blocks * blockSize})`

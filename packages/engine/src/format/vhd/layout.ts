@@ -3,6 +3,7 @@
 import { setU64be, u64be, viewOf } from '../../bytes/integers.ts'
 import { type ErrorKind, type ErrorPlace, MoraineError } from '../../core/index.ts'
 
+/** Bytes of a sector, in which VHD counts. */
 export const sectorBytes = 512
 /** Bytes of the footer, and of its copy at the start of images with blocks. */
 export const footerBytes = 512
