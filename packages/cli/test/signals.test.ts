@@ -40,7 +40,7 @@ function start(program: string, args: string[]): { child: ChildProcess; ended: P
 }
 
 async function until(condition: () => boolean): Promise<void> {
-  for (const end = Date.now() + 30_000; !condition(); ) {
+  for (const end = Date.now() + 50_000; !condition(); ) {
     if (Date.now() > end) throw new Error('waited in vain')
     await new Promise((resolve) => setTimeout(resolve, 20))
   }
@@ -106,7 +106,9 @@ describe('a pipe', () => {
       stdio: ['ignore', 'pipe', 'ignore'],
     })
     const ended = new Promise((resolve) => child.on('exit', (_code, signal) => resolve(signal)))
-    await new Promise((resolve) => setTimeout(resolve, 2000))
+    // The first bytes are here and nobody takes them: what follows fills the pipe within moments, and the command waits.
+    await new Promise((resolve) => child.stdout.once('readable', resolve))
+    await new Promise((resolve) => setTimeout(resolve, 500))
     child.kill('SIGINT')
     expect(await ended).toBe('SIGINT')
   })

@@ -46,11 +46,8 @@ async function* endless(): AsyncGenerator<Uint8Array> {
 const files = (data: string, name: string) => readdirSync(join(data, 'store', name))
 
 async function until(check: () => boolean | Promise<boolean>): Promise<void> {
-  for (let attempt = 0; attempt < 400; attempt++) {
-    if (await check()) return
-    await sleep(25)
-  }
-  throw new Error('it did not come to pass within ten seconds')
+  for (const end = Date.now() + 40_000; Date.now() < end; await sleep(25)) if (await check()) return
+  throw new Error('it did not come to pass within 40 seconds')
 }
 
 describe('kill -9', () => {

@@ -30,11 +30,8 @@ async function* pieces(data: Uint8Array, size: number): AsyncGenerator<Uint8Arra
 }
 
 async function eventually(check: () => Promise<boolean> | boolean): Promise<void> {
-  for (let attempt = 0; attempt < 200; attempt++) {
-    if (await check()) return
-    await sleep(25)
-  }
-  throw new Error('it did not come to pass within five seconds')
+  for (const end = Date.now() + 40_000; Date.now() < end; await sleep(25)) if (await check()) return
+  throw new Error('it did not come to pass within 40 seconds')
 }
 
 describe('upload', () => {
