@@ -146,8 +146,9 @@ export class DiskModel {
     for await (const batch of disk.extents(at, Math.min(unit, this.bytes.length - at))) {
       if (batch.some((extent) => extent.depth === 0 && (extent.data || extent.host !== undefined))) return
     }
-    const bytes = new Uint8Array(unit).fill(value)
-    bytes[value % unit] = value + 1
+    // Past the disk's end there are zeros, as QEMU pads them: the disk may grow.
+    const bytes = new Uint8Array(unit).fill(value, 0, this.bytes.length - at)
+    if (value % unit < this.bytes.length - at) bytes[value % unit] = value + 1
     const zstd = disk.info().details?.data['compression-type'] === 'zstd'
     const packed = nodeCodecs[zstd ? 'zstd' : 'deflate']?.pack?.(bytes, unit)
     if (packed === undefined) return
