@@ -76,11 +76,11 @@ export function parseHeader(bytes: Uint8Array, path: string): QcowHeader {
   if (foundMagic !== magic) refuse('not-this-format', 'magic', foundMagic, 'Image not in qcow format', '514649fb')
   const version = view.getUint32(field.version)
   if (version !== 1) {
-    throw qcowFault(path, 'unsupported', `qcow (v1) does not support qcow version ${version}`, {
+    const instead = version === 2 || version === 3 ? "\nTry the 'qcow2' driver instead." : ''
+    throw qcowFault(path, 'unsupported', `qcow (v1) does not support qcow version ${version}${instead}`, {
       field: 'version',
       value: version,
       rule: '1',
-      ...(version === 2 || version === 3 ? { hint: "Try the 'qcow2' driver instead." } : {}),
     })
   }
   const header: QcowHeader = {

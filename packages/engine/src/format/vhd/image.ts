@@ -66,7 +66,8 @@ export class VhdImage {
   static async open(file: ByteSource, context: OpenContext, footer: Footer): Promise<VhdImage> {
     const path = file.name
     const { dataOffset } = footer
-    if (dataOffset + headerBytes > file.size) {
+    // Of a header that is cut off, what is there is looked at first, as in QEMU.
+    if (dataOffset >= file.size) {
       const place = { field: 'data_offset', value: dataOffset, rule: `a header within ${file.size} bytes` }
       throw vhdFault(path, 'corrupt', 'Error reading dynamic VHD header', place)
     }
