@@ -1,7 +1,7 @@
 /** Real images by other vendors' tools: they open, as the format they are, with the size and the bytes that the manifest tells. */
-import { readFileSync } from 'node:fs'
-import { join } from 'node:path'
-import { allFormats, findFormat, isMoraineError, probeFormats } from '@moraine/engine'
+import { copyFileSync, mkdirSync, readFileSync } from 'node:fs'
+import { basename, join } from 'node:path'
+import { allFormats, type Disk, findFormat, isMoraineError, probeFormats } from '@moraine/engine'
 import { openFile } from '@moraine/engine/node'
 import { describe, expect, it } from 'vitest'
 import { checkFile, closing, diskSha, openImage } from '../support/disk.ts'
@@ -18,8 +18,27 @@ function formatName(format: string): string | undefined {
   return findFormat(allFormats, format === 'iso' ? 'raw' : format)?.name
 }
 
+/** Hashing takes two seconds a GiB: of what is larger, that nothing is in it. */
+const hashedAtMost = 32 * 2 ** 30
+
+/** The file, unpacked, with the extents that it names beside it. */
 function fileOf(sample: Sample): string {
-  return unpackedSample(sample, folder.fresh())
+  const extents = samples().filter((other) => other.file.startsWith(sample.file.replace(/\.vmdk$/, '-flat.vmdk')))
+  if (!sample.file.endsWith('.vmdk') || extents.length === 0) return unpackedSample(sample, folder.fresh())
+  const beside = folder.fresh()
+  mkdirSync(beside)
+  const place = (one: Sample): string => join(beside, basename(one.file, '.gz'))
+  for (const extent of extents) unpackedSample(extent, place(extent))
+  copyFileSync(unpackedSample(sample, place(sample)), place(sample))
+  return place(sample)
+}
+
+async function dataBytes(disk: Disk): Promise<number> {
+  let bytes = 0
+  for await (const batch of disk.extents(0, disk.size)) {
+    for (const { zero, length } of batch) if (!zero) bytes += length
+  }
+  return bytes
 }
 
 const named = (list: Sample[]): [string, Sample][] =>
@@ -47,7 +66,8 @@ describe.skipIf(samplesFolder === undefined)(title, () => {
     }
     await closing(await openImage(file, format), async (disk) => {
       if (sample.virtualSize !== undefined) expect(disk.size).toBe(sample.virtualSize)
-      if (sample.rawSha !== undefined) expect(await diskSha(disk)).toBe(sample.rawSha)
+      if (disk.size > hashedAtMost) expect(await dataBytes(disk)).toBe(0)
+      else if (sample.rawSha !== undefined) expect(await diskSha(disk)).toBe(sample.rawSha)
     })
     if (findFormat(allFormats, format)?.check === undefined) return
     const { result, lines } = await checkFile(file, format)
