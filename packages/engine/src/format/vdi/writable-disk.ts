@@ -190,7 +190,9 @@ export class WritableVdiDisk extends VdiDisk implements WritableDisk {
   discard(offset: number, length: number): Promise<void> {
     return this.#eachRun(offset, length, undefined, async (_at, run) => {
       // A block keeps its place: QEMU puts the next one where the count of blocks in use says.
-      if (run.kind === 'data') await this.store.discard(run.host, Math.min(run.length, this.store.size - run.host))
+      // The file may not reach there yet.
+      const there = run.kind === 'data' ? Math.min(run.length, this.store.size - run.host) : 0
+      if (there > 0) await this.store.discard(run.host, there)
     })
   }
 
