@@ -26,8 +26,9 @@ describeWith(['qemu-img'], 'new vmdk images', () => {
       ].map((options) => [size, options] as const),
     ),
   )('of %i bytes with %s have the files and bytes that qemu-img gives them', async (size, options) => {
-    const ours = folder.fresh('.vmdk')
-    const theirs = folder.fresh('.vmdk')
+    // Names of one length: they stand in descriptors.
+    const ours = folder.file('ours.vmdk')
+    const theirs = folder.file('them.vmdk')
     await qemuImg('create', '-q', '-f', 'vmdk', ...(options === '' ? [] : ['-o', options]), theirs, `${size}`)
     await createFile(ours, 'vmdk', size, options)
     const filesOf = (path: string) => {
@@ -50,5 +51,7 @@ describeWith(['qemu-img'], 'new vmdk images', () => {
 
 /** The names in descriptors are those of the files. */
 function unnamed(bytes: Uint8Array, stem: string): string {
-  return Buffer.from(bytes).toString('latin1').replaceAll(`"${stem}`, '"').replace(/\0+$/, '')
+  const end = bytes.findLastIndex((byte) => byte !== 0) + 1
+  const text = Buffer.from(bytes.subarray(0, end)).toString('latin1')
+  return text.replaceAll(new RegExp(`"${stem}(?=[-.])`, 'g'), '"')
 }

@@ -17,6 +17,7 @@ export function masked(image: Uint8Array): Uint8Array {
   const start = image[0] === 0x4b ? 512 : 0
   const text = Buffer.from(image.subarray(start, end)).toString('latin1')
   const [descriptor = ''] = text.replace(/^CID=[0-9a-f]+$/m, 'CID=########').split('\0', 1)
+  if (start === 0) return Buffer.from(descriptor, 'latin1')
   const bytes = Buffer.from(image)
   bytes.fill(0, start, end)
   bytes.write(descriptor, start, 'latin1')
