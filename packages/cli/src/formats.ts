@@ -5,8 +5,8 @@ import type { Persona } from './persona.ts'
 /** QEMU's other drivers, as its help lists them. */
 const foreignDrivers = new Set(
   (
-    'blkdebug blklogwrites blkverify bochs cloop compress copy-before-write copy-on-read dmg file ftp ftps gluster host_cdrom ' +
-    'host_device http https iscsi iser luks nbd nfs null-aio null-co nvme parallels preallocate qed quorum rbd replication ' +
+    'blkdebug blklogwrites blkverify compress copy-before-write copy-on-read file ftp ftps gluster host_cdrom ' +
+    'host_device http https iscsi iser luks nbd nfs null-aio null-co nvme preallocate qed quorum rbd replication ' +
     'snapshot-access ssh throttle vvfat'
   ).split(' '),
 )
@@ -54,11 +54,7 @@ function foreign(name: string, path?: string): MoraineError {
 /** Signatures of QEMU's other formats: bytes at an offset, as latin1. Facts: the formats' own specifications, as QEMU 7.2 probes them. */
 const signatures: readonly (readonly [format: string, offset: number, bytes: string])[] = [
   ['qed', 0, 'QED\0'],
-  ['parallels', 0, 'WithoutFreeSpace'],
-  ['parallels', 0, 'WithouFreSpacExt'],
   ['luks', 0, 'LUKS\xba\xbe\0\x01'],
-  ['bochs', 0, 'Bochs Virtual HD Image'],
-  ['cloop', 0, '#!/bin/sh\n#V2.0 Format\nmodprobe cloop'],
 ]
 
 async function recogniseForeign(source: ByteSource): Promise<string | undefined> {

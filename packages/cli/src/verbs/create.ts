@@ -83,8 +83,15 @@ interface CreateArguments {
   quiet: boolean
 }
 
+/** A format that can be created; others are only read. */
+function creatable(name: string): DiskFormat {
+  const format = formatNamed(name, 'file format')
+  if (format.create === undefined) throw new Failure(`Format driver '${name}' does not support image creation`)
+  return format
+}
+
 function printOptions(context: Context, formatName: string, filename: string | undefined): number {
-  const format = formatNamed(formatName, 'file format')
+  const format = creatable(formatName)
   const medium = filename === undefined ? undefined : mediumOf(filename, context.persona)
   context.out.write(optionHelp(format, medium, context.persona.nameOf(format.name)))
   return 0
@@ -92,7 +99,7 @@ function printOptions(context: Context, formatName: string, filename: string | u
 
 async function create(context: Context, args: CreateArguments): Promise<void> {
   const { filename } = args
-  const format = formatNamed(args.formatName, 'file format')
+  const format = creatable(args.formatName)
   pathOf(filename, context.persona)
   const medium = mediumOf(filename, context.persona)
   const pairs = gatherPairs(format, medium, args, context)

@@ -9,5 +9,9 @@ export type Unpack = (input: Uint8Array, output: Uint8Array) => void
 /** Packs one unit. Returns undefined when the result would not be smaller than `limit` bytes. */
 export type Pack = (input: Uint8Array, limit: number) => Uint8Array | undefined
 
+/** Codecs that few formats use (chunks of DMG): an image that needs one opens, and what is packed so is refused by name where it was not handed in. */
+export type RareCodec = 'adc' | 'bzip2' | 'lzfse' | 'xz'
+
 /** The codecs at hand. `pack` is missing where the platform cannot write that codec. */
-export type Codecs = Partial<Record<PackedCodec, { unpack: Unpack; pack?: Pack }>>
+export type Codecs = Partial<Record<PackedCodec, { unpack: Unpack; pack?: Pack }>> &
+  Partial<Record<RareCodec, { unpack: Unpack }>>

@@ -1,5 +1,9 @@
 /** Every disk format the engine has, in probing order of preference. */
+import { bochs } from './bochs/index.ts'
+import { cloop } from './cloop/index.ts'
+import { dmg } from './dmg/index.ts'
 import type { DiskFormat } from './format.ts'
+import { parallels } from './parallels/index.ts'
 import { qcow } from './qcow/index.ts'
 import { qcow2 } from './qcow2/index.ts'
 import { raw } from './raw/index.ts'
@@ -9,4 +13,4 @@ import { vhdx } from './vhdx/index.ts'
 import { vmdk } from './vmdk/index.ts'
 
 /** Pass this list, or a part of it, wherever `formats` is asked for. */
-export const allFormats: readonly DiskFormat[] = [qcow2, qcow, vmdk, vdi, vhdx, vhd, raw]
+export const allFormats: readonly DiskFormat[] = [qcow2, qcow, vmdk, vdi, vhdx, vhd, parallels, bochs, cloop, dmg, raw]

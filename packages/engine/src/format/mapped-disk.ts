@@ -11,6 +11,7 @@ import {
   type Extent,
   MoraineError,
   type PackedCodec,
+  type RareCodec,
   readPadded,
   throwIfCancelled,
 } from '../core/index.ts'
@@ -29,7 +30,7 @@ export interface MappedRun {
 
 /** One packed unit of an image. */
 export interface MappedUnit {
-  codec: PackedCodec
+  codec: PackedCodec | RareCodec
   /** Bytes that it takes in the file. */
   packedLength: number
   /** Bytes that it decodes to. */
@@ -224,8 +225,19 @@ export abstract class MappedDisk implements Disk {
   #plainExtent({ kind, host, length, unit }: MappedRun, offset: number): Extent | undefined {
     if (kind === 'packed' && unit !== undefined) {
       const { codec, packedLength, size, skip } = unit
-      const packed = { source: this.file, offset: host, length: packedLength, codec, skip, size }
-      return { offset, length, allocated: true, data: true, zero: false, depth: 0, encoded: 'compressed', packed }
+      const extent: Extent = {
+        offset,
+        length,
+        allocated: true,
+        data: true,
+        zero: false,
+        depth: 0,
+        encoded: 'compressed',
+      }
+      if (isPackedCodec(codec)) {
+        extent.packed = { source: this.file, offset: host, length: packedLength, codec, skip, size }
+      }
+      return extent
     }
     if (kind === 'data') {
       if (this.asksFile) return undefined
@@ -301,6 +313,11 @@ export abstract class MappedDisk implements Disk {
       code: 'EIO',
     })
   }
+}
+
+/** Whether workers know the codec too: then an extent may tell where the packed bytes lie. */
+function isPackedCodec(codec: PackedCodec | RareCodec): codec is PackedCodec {
+  return codec === 'deflate' || codec === 'zlib' || codec === 'zstd'
 }
 
 /** Waits for all, empties the list, then throws the first failure: nothing may write into a buffer that the caller has back. */

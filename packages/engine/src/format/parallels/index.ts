@@ -1,0 +1,37 @@
+/** Parallels disk images, old and extended, as ploop and Virtuozzo use them too. Facts: QEMU's docs/interop/parallels.txt and the behaviour of QEMU 7.2. */
+import type { DiskFormat } from '../format.ts'
+import { checkParallels } from './check.ts'
+import { createParallels } from './create.ts'
+import { kindOfMagic } from './layout.ts'
+import { openParallels } from './open.ts'
+import { parallelsOptions, resolveParallelsOptions } from './options.ts'
+import { streamParallels } from './stream.ts'
+
+/** The Parallels format. */
+export const parallels: DiskFormat = {
+  name: 'parallels',
+  aliases: [],
+  extensions: ['hds', 'hdd'],
+  can: {
+    read: true,
+    write: true,
+    create: true,
+    check: true,
+    repair: true,
+    resize: false,
+    snapshots: false,
+    backing: false,
+    compress: false,
+    measure: false,
+  },
+  options: parallelsOptions,
+  probe: ({ head }) => {
+    const kind = kindOfMagic(head)
+    return kind === undefined ? undefined : { score: 100, evidence: `magic of the ${kind} kind, version 2` }
+  },
+  open: openParallels,
+  create: createParallels,
+  resolveOptions: resolveParallelsOptions,
+  stream: streamParallels,
+  check: checkParallels,
+}
