@@ -4,6 +4,7 @@
 import { viewOf } from '../../bytes/integers.ts'
 import { readPadded } from '../../core/index.ts'
 import { type Findings, hex64 } from './check-findings.ts'
+import { CountedOnce } from './check-once.ts'
 import { StoredTable } from './check-stored.ts'
 import { readTables, TableSet, tablePlan } from './check-tables.ts'
 import { hasDataFile, type Qcow2Image } from './image.ts'
@@ -23,8 +24,11 @@ export async function checkCopied(
   signal: AbortSignal | undefined,
 ): Promise<void> {
   image.cache.clear()
-  const check = new CopiedCheck(image, findings, repairer, await StoredTable.read(image))
-  await check.run(signal)
+  const stored = await StoredTable.read(image)
+  const once = hasDataFile(image)
+    ? undefined
+    : await CountedOnce.read(image, stored, image.limits.checkBytes / 4, signal)
+  await new CopiedCheck(image, findings, repairer, stored, once).run(signal)
 }
 
 class CopiedCheck {
@@ -32,6 +36,7 @@ class CopiedCheck {
   readonly #findings: Findings
   readonly #repairer: Repairer | undefined
   readonly #stored: StoredTable
+  readonly #once: CountedOnce | undefined
   readonly #tables = new TableSet()
   /** Tables with findings: how many. */
   readonly #noisy = new Map<number, number>()
@@ -39,11 +44,18 @@ class CopiedCheck {
   #again = 0
   #unaligned = 0
 
-  constructor(image: Qcow2Image, findings: Findings, repairer: Repairer | undefined, stored: StoredTable) {
+  constructor(
+    image: Qcow2Image,
+    findings: Findings,
+    repairer: Repairer | undefined,
+    stored: StoredTable,
+    once: CountedOnce | undefined,
+  ) {
     this.#image = image
     this.#findings = findings
     this.#repairer = repairer
     this.#stored = stored
+    this.#once = once
   }
 
   async run(signal: AbortSignal | undefined): Promise<void> {
@@ -80,12 +92,13 @@ class CopiedCheck {
     const { clusterSize } = this.#image.geometry
     const offset = this.#tableOf(index)
     const upper = view.getUint32(index * 8)
-    const found = this.#stored.countOf(this.#image, Math.floor(offset / clusterSize))
+    const cluster = Math.floor(offset / clusterSize)
+    const found = this.#fits(cluster, upper >= entry.copied) ? undefined : this.#stored.countOf(this.#image, cluster)
     const count = found instanceof Promise ? await found : found
-    if (count === undefined) return
-    if ((count === 1) !== upper >= entry.copied) {
+    if (count === undefined && this.#once === undefined) return
+    if (count !== undefined && (count === 1) !== upper >= entry.copied) {
       const words = hex64(upper, view.getUint32(index * 8 + 4))
-      const digits = await this.#digits(count, Math.floor(offset / clusterSize))
+      const digits = await this.#digits(count, cluster)
       this.#found(`OFLAG_COPIED L2 cluster: l1_index=${index} l1_entry=${words} refcount=${digits}`, this.#repairer)
       if (this.#repairer !== undefined) {
         view.setUint32(index * 8, flagged(upper, count === 1))
@@ -94,6 +107,11 @@ class CopiedCheck {
     }
     if (bytes !== undefined) await this.#checkTable(bytes, offset)
     else if (offset < this.#image.file.size && offset % clusterSize === 0) await this.#checkAgain(offset)
+  }
+
+  /** Whether a flag is known to fit the count, without a look at the count itself. */
+  #fits(cluster: number, copied: boolean): boolean {
+    return this.#once?.has(cluster) === copied
   }
 
   /** A count in digits: 64-bit counts pass what a number holds. */
@@ -128,6 +146,8 @@ class CopiedCheck {
       if (host === 0 && (zero || !(dataFile && copied))) continue
       let count: number | undefined = 1
       if (!dataFile) {
+        // Nearly all entries end here.
+        if (this.#fits(Math.floor(host / clusterSize), copied)) continue
         const found = this.#stored.countOf(this.#image, Math.floor(host / clusterSize))
         count = found instanceof Promise ? await found : found
       }

@@ -5,11 +5,22 @@ import { fault, type Qcow2Image } from './image.ts'
 /** Counts too high for the window's array are kept aside; more of them than this belong to no image that was made in earnest. */
 const mostAside = 1_000_000
 
+/** The array of the last check that came to its end. A look at what was repaired follows at once, before the first array is collected. */
+let spare: WeakRef<ArrayBuffer> | undefined
+
+function zeroBuffer(bytes: number): ArrayBuffer {
+  const old = spare?.deref()
+  spare = undefined
+  if (old?.byteLength !== bytes) return new ArrayBuffer(bytes)
+  new Uint8Array(old).fill(0)
+  return old
+}
+
 /** Reference counts of the host clusters from `base` to before `base + length`. */
 export class ReferenceCounts {
   readonly #image: Qcow2Image
   /** A count in the low bits (`mask`), the two flags above it. */
-  readonly values: Uint16Array | Uint32Array
+  readonly values: Uint16Array<ArrayBuffer> | Uint32Array<ArrayBuffer>
   readonly mask: number
   /** Flag: an active table refers to the cluster with COPIED. */
   readonly copied: number
@@ -36,7 +47,8 @@ export class ReferenceCounts {
     // One more than there are: a range may run past the end of the file by less than a cluster.
     const room = Math.max(64, Math.floor(bytes / (wide ? 4 : 2) / 64) * 64)
     const window = Math.min(clusters + 1, room)
-    this.values = wide ? new Uint32Array(window) : new Uint16Array(window)
+    const buffer = zeroBuffer(window * (wide ? 4 : 2))
+    this.values = wide ? new Uint32Array(buffer) : new Uint16Array(buffer)
     this.length = window
     const bits = wide ? 32 : 16
     this.copied = 2 ** (bits - 1)
@@ -45,6 +57,11 @@ export class ReferenceCounts {
     this.most = refcountBits > 31 ? Number.POSITIVE_INFINITY : 2 ** refcountBits - 1
     this.cap = Math.min(this.most, this.mask - 1)
     this.#touched = new Uint8Array(Math.ceil((clusters + 1) / window))
+  }
+
+  /** Gives the array up; the counts must not be used any more. */
+  release(): void {
+    spare = new WeakRef(this.values.buffer)
   }
 
   /** How many windows there are. */

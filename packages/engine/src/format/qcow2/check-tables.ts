@@ -36,8 +36,11 @@ export async function readTables(
         if (request === undefined) break
         next = request.end
         if (request.tables > 0) {
-          const buffer = free.pop() ?? new Uint8Array(perRequest * tableBytes)
-          request.bytes = buffer.subarray(0, request.tables * tableBytes)
+          const bytes = request.tables * tableBytes
+          let buffer = free.pop()
+          // No more than is wanted: where tables lie apart, each is read alone.
+          if (buffer === undefined || buffer.length < bytes) buffer = new Uint8Array(bytes)
+          request.bytes = buffer.subarray(0, bytes)
           request.buffer = buffer
           request.done = readPadded(file, request.offset, request.bytes, signal)
         }

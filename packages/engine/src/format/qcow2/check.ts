@@ -157,6 +157,8 @@ class Qcow2Check {
       findings.include(this.#walkFindings)
       findings.include(looked.findings)
     }
+    // What follows needs memory of its own.
+    this.#counts.release()
     await this.#checkCopied(errors)
   }
 
