@@ -1,5 +1,6 @@
 /** One run for all tests: the packages', and those of the repository's own scripts. */
 import { defineConfig } from 'vitest/config'
+import { skipReporter } from './scripts/report/skip-reasons.ts'
 
 /** Where CI and the soak run want the results as JSON. */
 const report = process.env.MORAINE_TEST_REPORT
@@ -14,6 +15,9 @@ const portable = [
 ]
 const all = ['packages/*/test/**/*.test.ts', 'scripts/test/**/*.test.ts', 'bench/test/**/*.test.ts']
 
+/** What people see: the run, then why tests were skipped. */
+const told = ['default', skipReporter]
+
 export default defineConfig({
   resolve: { conditions: ['source'] },
   ssr: { resolve: { conditions: ['source'] } },
@@ -23,6 +27,6 @@ export default defineConfig({
     hookTimeout: 60_000,
     execArgv: ['--conditions=source'],
     maxWorkers: 2,
-    reporters: report === undefined ? ['default'] : ['default', ['json', { outputFile: report }]],
+    reporters: report === undefined ? told : [...told, ['json', { outputFile: report }]],
   },
 })

@@ -1,6 +1,7 @@
 /** The closing line of CI: every kind of outcome is counted, and nothing that is not green ends as green. */
 import { expect, test } from 'vitest'
 import { addUp, closingLine, type TestReport, verdict } from '../report/add-up.ts'
+import { skipReasons } from '../report/skip-reasons.ts'
 import { soakPage } from '../report/soak-page.ts'
 
 const report = (...tests: [name: string, status: string][]): TestReport => ({
@@ -61,4 +62,16 @@ test('the page of a soak run has date, commit, seeds and counts', () => {
   expect(page).toContain('| 7 | off | 3 passed, 1 failed, 0 skipped | 1.3 |')
   expect(page).toContain('## Failed\n\n- x\n')
   expect(page).not.toContain('## Skipped')
+})
+
+test('what is not installed is named once, with the tests that need it', () => {
+  const file = (...tests: [fullName: string, state: string][]) => ({
+    children: { allTests: () => tests.map(([fullName, state]) => ({ fullName, result: () => ({ state }) })) },
+  })
+  const lines = skipReasons([
+    file(['a [skipped: qemu-img not installed] > one', 'skipped'], ['plain', 'passed'], ['left out', 'skipped']),
+    file(['b [skipped: not root] > one', 'skipped'], ['c [skipped: qemu-img not installed] > two', 'skipped']),
+  ])
+  expect(lines).toEqual(['2 tests skipped: qemu-img not installed', '1 test skipped: not root'])
+  expect(skipReasons([file(['plain', 'passed'])])).toEqual([])
 })
