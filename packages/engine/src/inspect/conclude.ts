@@ -17,11 +17,12 @@ const preference: FindingKind[] = ['disk', 'optical', 'wrapper', 'archive', 'des
 export function conclude(found: readonly Finding[], size: number | undefined): Inspection {
   const byTail = found.find(({ kind, by }) => kind === 'disk' && by === 'tail')
   // A packed stream in front of a trailer is what the trailer's disk holds.
-  const findings = found.filter(({ kind }) => kind !== 'wrapper' || byTail === undefined)
+  let findings = found.filter(({ kind }) => kind !== 'wrapper' || byTail === undefined)
   const named = preference.flatMap((kind) => findings.filter((finding) => finding.kind === kind))
   const rivals = rivalsAmong(named, findings)
   const main = named.find(({ kind, by }) => kind === 'disk' && by === 'head') ?? byTail ?? named[0]
   if (main === undefined && size !== undefined) findings.push(rawFinding(size))
+  if (main?.kind === 'optical') findings = findings.map(onVolume)
   const checks: Check[] = []
   const names = rivals.map(({ format }) => format)
   if (rivals.length > 1) {
@@ -55,6 +56,16 @@ function rawFinding(size: number): Finding {
     checks: [],
     facts: {},
   }
+}
+
+/** Hybrid images have partition tables that bend every rule so that firmware of all kinds boots them; a reader of the volume never looks there. */
+function onVolume(finding: Finding): Finding {
+  if (finding.kind !== 'partitions') return finding
+  const checks = finding.checks.map((check): Check => {
+    if (check.name !== 'partition-table' || check.verdict === 'passed') return check
+    return { ...check, verdict: 'passed', sentence: `of no matter on an optical volume: ${check.sentence}` }
+  })
+  return { ...finding, checks }
 }
 
 function overall(checks: readonly Check[], findings: readonly Finding[]): Verdict {

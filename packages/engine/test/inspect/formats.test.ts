@@ -95,6 +95,16 @@ describe('written by hand', () => {
     expect((await look(fat)).findings.map(({ format }) => format)).toEqual(['boot-sector', 'fat', 'raw'])
   })
 
+  it('the table of a hybrid volume may bend the rules, that of a disk may not', async () => {
+    const bent = (data: Buffer): Buffer => images.withMbr(data, (sector) => sector.write('EFI PART', 512))
+    const volume = await look(bent(images.iso()))
+    expect([volume.format, volume.verdict]).toEqual(['iso', 'passed'])
+    expect(sentenceFor(volume, 'partition-table')).toMatch(
+      /^of no matter on an optical volume: there is no protective MBR/,
+    )
+    expect(failures(await look(bent(Buffer.alloc(65_536))))).toEqual(['partition-table'])
+  })
+
   it('the footer of a stale VHD is none', async () => {
     expect((await look(Buffer.concat([Buffer.alloc(MiB), images.vhdFooter(2 * MiB, 2)]))).format).toBe('raw')
     expect((await look(images.fixedVhd(undefined, (footer) => footer.writeUInt32BE(1, 60)))).format).toBe('raw')

@@ -20,12 +20,17 @@ function readLines(text: string): Lines {
   const lines: Lines = { values: new Map(), extents: [], strange: undefined }
   for (const line of text.split('\n').map((each) => each.trim())) {
     if (line === '' || line.startsWith('#')) continue
-    const value = /^([\w.]+)[ \t]*=[ \t]*(.*)$/.exec(line)
-    if (/^(?:rw|rdonly|noaccess)\s/i.test(line)) lines.extents.push(line)
-    else if (value !== null) {
-      const key = (value[1] as string).toLowerCase()
-      const unquoted = /^"?([^"]*)"?$/.exec(value[2] as string)?.[1] ?? (value[2] as string)
-      lines.values.set(key, [...(lines.values.get(key) ?? []), unquoted])
+    const value = /^([\w.]+)([ \t]*)=[ \t]*(.*)$/.exec(line)
+    if (/^(?:rw|rdonly|noaccess)\s/i.test(line)) {
+      lines.extents.push(line)
+      // Readers differ about other blanks than spaces.
+      if (line.includes('\t')) lines.strange ??= line
+    } else if (value !== null) {
+      const [, key = '', blank, text = ''] = value
+      const unquoted = /^"?([^"]*)"?$/.exec(text)?.[1] ?? text
+      lines.values.set(key.toLowerCase(), [...(lines.values.get(key.toLowerCase()) ?? []), unquoted])
+      // And about blanks before the sign, outside of the database.
+      if (blank !== '' && !/^ddb\./i.test(key)) lines.strange ??= line
     } else lines.strange ??= line
   }
   return lines
@@ -57,8 +62,7 @@ export function judgeEmbedded(report: Report, bytes: Uint8Array): void {
     return
   }
   // Readers that go past a NUL would see another descriptor.
-  const behind = nul < 0 ? '' : latin1(bytes, nul)
-  if (/createtype|(?:^|[\0\n])(?:rw|rdonly|noaccess)\s/i.test(behind)) {
+  if (nul >= 0 && bytes.subarray(nul).some((byte) => byte !== 0)) {
     failed('more text follows the end of the descriptor', 'descriptor', 'NULs up to its end')
   }
   const lines = readLines(latin1(content))
