@@ -154,7 +154,7 @@ describeWith(['qemu-img'], 'images made by qemu-img', () => {
       ...['create', '-q', '-f', 'qcow2', '--object', 'secret,id=s,data=abc'],
       ...['-o', 'encrypt.format=luks,encrypt.key-secret=s,encrypt.iter-time=10', path, '5M'],
     ])
-    expect(made.code).toBe(0)
+    expect([made.code, made.stderr]).toEqual([0, ''])
     expect(await offer(readFileSync(path), 'qcow2')).toEqual(taken(5 * MiB))
   })
 

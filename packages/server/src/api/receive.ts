@@ -1,10 +1,9 @@
 /** One upload from its first check to the image being active; whatever goes wrong on the way leaves a queued image and no data. */
 import type { IncomingMessage } from 'node:http'
+import { type Inspection, inspectedHeadBytes, inspectSource } from '@moraine/engine'
 import type { FastifyBaseLogger } from 'fastify'
 import { canBecome, emptied, type Image } from '../catalog/image.ts'
-import type { Finding } from '../inspect/finding.ts'
-import { headBytes, inspectSource, inspectStart } from '../inspect/inspect.ts'
-import { type Claim, judge, RefusedContent, virtualSizeOf } from '../inspect/judge.ts'
+import { type Claim, inspectStart, judge, RefusedContent, virtualSizeOf } from '../inspect/judge.ts'
 import type { Service } from '../service.ts'
 import { OverQuota } from '../store/budget.ts'
 import { type Intake, takeIn } from '../store/intake.ts'
@@ -115,9 +114,10 @@ async function takeBody(
     return await takeIn(message, upload, {
       hashes,
       algorithms: ['md5', 'sha512'],
-      headBytes,
+      headBytes: inspectedHeadBytes,
       onHead: async (head) => {
-        judge(await inspectStart(head), claimOf(service, image), false)
+        const { inspection, whole } = inspectStart(head)
+        judge(inspection, claimOf(service, image), whole)
       },
       onBytes(length) {
         idle.refresh()
@@ -139,13 +139,13 @@ async function inspect(
 ): Promise<number | null> {
   const claim = claimOf(service, image)
   const source = await upload.read()
-  let findings: Finding[]
+  let inspection: Inspection
   try {
-    findings = await inspectSource(source)
+    inspection = await inspectSource(source)
   } finally {
     await source.close()
   }
-  const finding = judge(findings, claim, true)
+  const finding = judge(inspection, claim, true)
   if (finding !== undefined && finding.format !== claim.diskFormat) {
     log.warn({ image: id, found: finding.format, declared: claim.diskFormat }, 'image data looks like another format')
   }

@@ -1,8 +1,18 @@
 /** Decides whether image data is what its owner says, and may be taken. Rules: Glance's (container `bare` only), with its false alarms left out. */
 
-import type { ByteSource } from '@moraine/engine'
-import { allFormats, closedGate, findFormat, isMoraineError, openDisk } from '@moraine/engine'
-import type { Finding } from './finding.ts'
+import {
+  allFormats,
+  type ByteSource,
+  type CheckName,
+  closedGate,
+  type Finding,
+  findFormat,
+  type Inspection,
+  inspectedHeadBytes,
+  isMoraineError,
+  openDisk,
+  StreamInspector,
+} from '@moraine/engine'
 import { findCut } from './qcow2-tables.ts'
 
 /** What the owner said, and how strict the service is. */
@@ -27,43 +37,69 @@ export class RefusedContent extends Error {
 /** Disk formats with a signature; `raw` is none, and of the rest (ami, ari, aki, ploop) nothing is known. */
 const recognisable = new Set(['qcow2', 'vhd', 'vhdx', 'vmdk', 'vdi', 'iso'])
 
-/** Judges the findings of a head or of the whole.
+/** What the engine says against formats that nobody here takes, in the service's words. */
+const refusals: Record<string, string> = { qcow: 'qcow2 version 1 is not known', qed: 'QED is not taken' }
+
+/** Checks that are about the guest's own business. */
+const harmless: ReadonlySet<CheckName> = new Set(['partition-table', 'boot-code'])
+
+/** Checks that fail when data is damaged rather than dangerous. */
+const damage: ReadonlySet<CheckName> = new Set(['header', 'table-sizes'])
+
+/** Looks at the first bytes of an upload, all of it when they are fewer than a head.
+ *  @returns What is known by them, and whether it is all. */
+export function inspectStart(head: Uint8Array): { inspection: Inspection; whole: boolean } {
+  const inspector = new StreamInspector()
+  inspector.push(head)
+  const whole = head.length < inspectedHeadBytes
+  return { inspection: whole ? inspector.end() : inspector.seen(), whole }
+}
+
+/** Judges what a head or the whole shows.
  *  @param whole False while only the head is known: what must still come (a tail, what lies behind the head) is not missed then.
  *  @returns The finding that the data is to be taken as; undefined for raw. @throws RefusedContent */
-export function judge(findings: readonly Finding[], claim: Claim, whole: boolean): Finding | undefined {
+export function judge(inspection: Inspection, claim: Claim, whole: boolean): Finding | undefined {
   if (claim.containerFormat !== 'bare') return undefined
-  const finding = single(findings, claim)
+  const finding = single(inspection, claim)
+  if (finding !== undefined) refuseDanger(finding)
   const found = finding?.format ?? 'raw'
-  // What needs more than the head to be judged (VMDK, VHDX) is judged at the end.
-  const judged = finding !== undefined && (whole || (found !== 'vmdk' && found !== 'vhdx'))
-  if (judged && finding.dangers.length > 0) {
-    throw new RefusedContent('unsafe', `the image data is ${found}, and not safe: ${finding.dangers.join('; ')}`)
-  }
   if (!claim.requireMatch || fits(found, claim.diskFormat, whole)) return finding
   throw new RefusedContent('mismatch', `the image data is ${found}, but disk_format says ${claim.diskFormat}`)
 }
 
-/** One format or none; several at once are how one reader is fooled about what another will see. */
-function single(findings: readonly Finding[], claim: Claim): Finding | undefined {
-  // A partition table may lie in the system area of an ISO (hybrid images), and is what a VHD holds.
-  const kept = findings.filter(({ format }) => format !== 'gpt')
+/** A check that failed stays failed, whatever still comes. */
+function refuseDanger({ format, checks }: Finding): void {
+  const failed = checks.filter(({ name, verdict }) => verdict === 'failed' && !harmless.has(name))
+  if (failed.length === 0) return
+  const sentences = failed.map(({ name, sentence }) =>
+    name === 'obsolete-format' ? (refusals[format] ?? sentence) : sentence,
+  )
+  const what = failed.every(({ name }) => damage.has(name)) ? `a broken ${format}` : `${format}, and not safe`
+  throw new RefusedContent('unsafe', `the image data is ${what}: ${sentences.join('; ')}`)
+}
+
+/** One format or none; several at once are how one reader is fooled about what another will see. What is packed or an archive is nothing that a hypervisor opens. */
+function single({ findings, checks }: Inspection, claim: Claim): Finding | undefined {
+  const disks = findings.filter(({ kind, format }) => kind === 'disk' && format !== 'raw')
+  // What a footer makes a disk may hold a volume.
+  const byFooter = disks.some(({ by }) => by === 'tail')
+  const kept = [...disks, ...findings.filter(({ kind }) => kind === 'optical' && !byFooter)]
   const [first, second] = kept
   if (second !== undefined) {
-    throw new RefusedContent(
-      'unsafe',
-      `the image data is several formats at once: ${kept.map(({ format }) => format).join(', ')}`,
-    )
+    const names = kept.map(({ format }) => format).join(', ')
+    throw new RefusedContent('unsafe', `the image data is several formats at once: ${names}`)
   }
-  if (first === undefined) return undefined
-  const alsoDisk = findings.length > kept.length
-  if (alsoDisk && first.format !== 'iso' && first.format !== 'vhd' && claim.diskFormat !== 'raw') {
+  const polyglot = checks.find(({ name, verdict }) => name === 'polyglot' && verdict === 'failed')
+  // Nobody will probe what is declared raw.
+  if (first === undefined || polyglot === undefined || claim.diskFormat === 'raw') return first
+  if (findings.some(({ kind, format }) => kind === 'partitions' || format === 'boot-sector')) {
     throw new RefusedContent('unsafe', `the image data is ${first.format} and has a partition table too`)
   }
-  return first
+  throw new RefusedContent('unsafe', `the image data is not safe: ${polyglot.sentence}`)
 }
 
 function fits(found: string, declared: string, whole: boolean): boolean {
-  if (found === declared) return true
+  if (found === declared || (found === 'parallels' && declared === 'ploop')) return true
   // A guest may have written anything into its raw disk; nobody will probe it, as it is declared.
   if (declared === 'raw') return true
   if (found !== 'raw') return false
@@ -94,7 +130,11 @@ export async function virtualSizeOf(
     try {
       const cut = finding.format === 'qcow2' ? await findCut(disk.file) : undefined
       if (cut !== undefined) throw new RefusedContent('unsafe', `the image data is a broken qcow2: ${cut}`)
-      return disk.info().virtualSize
+      const { virtualSize, backing } = disk.info()
+      // A log that the engine replayed may have brought one that could not be seen before.
+      if (backing !== undefined)
+        throw new RefusedContent('unsafe', `the image data is ${finding.format}, and not safe: it names a parent`)
+      return virtualSize
     } finally {
       await disk.close()
     }
