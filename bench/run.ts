@@ -9,6 +9,8 @@ import { arch, cpus, release, tmpdir, totalmem, type } from 'node:os'
 import { delimiter, dirname, join } from 'node:path'
 import { convertJobs } from './jobs/convert.ts'
 import { engineJobs } from './jobs/engine.ts'
+import { formatJobs } from './jobs/formats.ts'
+import { inspectJobs } from './jobs/inspect.ts'
 import { largeJobs } from './jobs/large.ts'
 import { serviceJobs } from './jobs/service.ts'
 import type { Bench, Job } from './support/job.ts'
@@ -17,7 +19,7 @@ import { measure, median, type Result } from './support/result.ts'
 import { type Machine, page, table } from './support/table.ts'
 
 const root = join(import.meta.dirname, '..')
-const allJobs: Job[] = [...convertJobs, ...largeJobs, ...engineJobs, ...serviceJobs]
+const allJobs: Job[] = [...convertJobs, ...formatJobs, ...largeJobs, ...inspectJobs, ...engineJobs, ...serviceJobs]
 const scale = Number(process.env.MORAINE_BENCH_SCALE ?? '1')
 const rounds = Number(process.env.MORAINE_BENCH_ROUNDS ?? '5')
 const asked = process.argv.slice(2).filter((argument) => !argument.startsWith('--'))

@@ -5,7 +5,7 @@ import { type Bench, type Job, type Prepared, peakLimit } from '../support/job.t
 import { must, program } from '../support/process.ts'
 
 /** moraine, qemu-img and, where the bytes stay as they are, `cp` of the same extents, which is the floor. */
-async function contest(bench: Bench, source: string, options: string[], floor: boolean): Promise<Prepared> {
+export async function contest(bench: Bench, source: string, options: string[], floor: boolean): Promise<Prepared> {
   const scratch = bench.results
   const out = (name: string) => join(bench.results, name)
   const convert = (command: string, target: string) =>

@@ -76,6 +76,32 @@ export async function metadataQcow2(bench: Bench): Promise<[string, string]> {
   ]
 }
 
+/** Images of 100 GiB, one of each format, with all metadata in place where qemu-img can do that. The ending is moraine's name of the format. */
+export async function largeImages(bench: Bench): Promise<string[]> {
+  const kinds: [format: string, name: string, ...options: string[]][] = [
+    ['raw', 'raw'],
+    ['qcow2', 'qcow2', 'preallocation=metadata'],
+    ['qcow', 'qcow'],
+    ['vmdk', 'vmdk'],
+    ['vdi', 'vdi', 'static=on'],
+    ['vhdx', 'vhdx', 'subformat=fixed'],
+    ['vpc', 'vhd', 'subformat=dynamic'],
+    ['vpc', 'fixed.vhd', 'subformat=fixed'],
+    ['parallels', 'parallels'],
+  ]
+  const paths: string[] = []
+  for (const [format, name, ...options] of kinds) {
+    const flags = options.flatMap((option) => ['-o', option])
+    const size = scaled(100 * gibibyte, bench)
+    paths.push(
+      await bench.input(`large.${name}`, async (path) => {
+        await must('qemu-img', 'create', '-q', '-f', format, ...flags, path, String(size))
+      }),
+    )
+  }
+  return paths
+}
+
 /** Bytes that do not compress, the same in every run. */
 function noise(length: number): Buffer {
   const blocks: Buffer[] = []

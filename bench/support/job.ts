@@ -8,6 +8,8 @@ export interface Sample {
   peakBytes?: number | undefined
   /** Bytes that the result takes on the disk, where there is one. */
   outputBytes?: number | undefined
+  /** Bytes that were read of an image, the most of any, where they were counted. */
+  readBytes?: number | undefined
 }
 
 /** One who does the job. The names stand in the table; `moraine` is the one that is judged. */
@@ -46,6 +48,8 @@ export interface Job {
   peakAtMost?: number | undefined
   /** Size of the result against the other's that must hold. */
   sizeAtMost?: number | undefined
+  /** Bytes read of an image that must hold, for moraine. */
+  readAtMost?: number | undefined
   prepare(bench: Bench): Promise<Prepared>
 }
 

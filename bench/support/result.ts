@@ -8,6 +8,7 @@ export interface Score {
   samples: number[]
   peakBytes?: number | undefined
   outputBytes?: number | undefined
+  readBytes?: number | undefined
 }
 
 /** The result of a job. */
@@ -26,6 +27,9 @@ export interface Result {
   date?: string
   commit?: string
 }
+
+/** What of a job its verdict rests on. */
+type Judged = Omit<Job, 'prepare' | 'leastRounds'>
 
 /** The middle value, or the mean of the two in the middle. */
 export function median(values: readonly number[]): number {
@@ -47,13 +51,14 @@ function score(name: string, samples: readonly Sample[]): Score {
     samples: samples.map(({ seconds }) => Number(seconds.toFixed(4))),
     peakBytes: most(samples.map(({ peakBytes }) => peakBytes)),
     outputBytes: most(samples.map(({ outputBytes }) => outputBytes)),
+    readBytes: most(samples.map(({ readBytes }) => readBytes)),
   }
 }
 
 /** Runs a prepared job: one round that does not count, then `rounds` in which the contenders take turns, each round beginning with
  *  another one. `start` is the time of an empty Node process, in seconds. */
 export async function measure(
-  job: Pick<Job, 'name' | 'title' | 'atMost' | 'aim' | 'plusStart' | 'peakAtMost' | 'sizeAtMost'>,
+  job: Judged,
   { contenders, against, bytes, verify }: Prepared,
   rounds: number,
   start: number,
@@ -73,18 +78,12 @@ export async function measure(
 }
 
 /** Ratio and verdict from the scores. */
-export function judge(
-  job: Pick<Job, 'name' | 'title' | 'atMost' | 'aim' | 'plusStart' | 'peakAtMost' | 'sizeAtMost'>,
-  scores: Score[],
-  against: string,
-  bytes: number | undefined,
-  start: number,
-): Result {
+export function judge(job: Judged, scores: Score[], against: string, bytes: number | undefined, start: number): Result {
   const ours = scores.find(({ name }) => name === 'moraine')
   const theirs = scores.find(({ name }) => name === against)
   if (ours === undefined || theirs === undefined) throw new Error(`${job.name}: no score of moraine or ${against}`)
   const ratio = ours.seconds / theirs.seconds
-  const { atMost, aim, plusStart, peakAtMost, sizeAtMost } = job
+  const { atMost, aim, plusStart, peakAtMost, sizeAtMost, readAtMost } = job
   const misses: string[] = []
   const allowed = (atMost ?? Number.POSITIVE_INFINITY) * theirs.seconds + (plusStart === true ? start : 0)
   if (ours.seconds > allowed) misses.push('time')
@@ -97,5 +96,6 @@ export function judge(
   ) {
     misses.push('size')
   }
+  if (readAtMost !== undefined && !((ours.readBytes ?? Number.NaN) <= readAtMost)) misses.push('reads')
   return { job: job.name, title: job.title, against, scores, ratio, bytes, atMost, aim, misses }
 }

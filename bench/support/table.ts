@@ -23,7 +23,11 @@ function row(result: Result): string[] {
   const floor = result.scores.find(({ name }) => name !== 'moraine' && name !== result.against)
   const time = (score: Score | undefined) => (score === undefined ? '' : seconds(score.seconds))
   const speed =
-    result.bytes === undefined || ours === undefined ? '' : `${Math.round(result.bytes / ours.seconds / 1e6)} MB/s`
+    ours?.readBytes !== undefined
+      ? `${Math.round(ours.readBytes / 1024)} KiB read`
+      : result.bytes === undefined || ours === undefined
+        ? ''
+        : `${Math.round(result.bytes / ours.seconds / 1e6)} MB/s`
   const size =
     ours?.outputBytes === undefined || theirs?.outputBytes === undefined || theirs.outputBytes === 0
       ? ''

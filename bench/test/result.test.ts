@@ -45,6 +45,13 @@ describe('verdicts', () => {
     expect(judge({ ...job, peakAtMost: 11, sizeAtMost: 1.06 }, big, 'qemu-img', undefined, 0).misses).toEqual([])
   })
 
+  test('what is read has a limit, and must have been counted', () => {
+    const limited = { ...job, readAtMost: 100 }
+    expect(judge(limited, scores({ readBytes: 100 }, {}), 'qemu-img', undefined, 0).misses).toEqual([])
+    expect(judge(limited, scores({ readBytes: 101 }, {}), 'qemu-img', undefined, 0).misses).toEqual(['reads'])
+    expect(judge(limited, scores({}, {}), 'qemu-img', undefined, 0).misses).toEqual(['reads'])
+  })
+
   test('the table has every row, and says what does not hold', () => {
     const result = judge({ ...job, atMost: 0.5 }, scores({ peakBytes: 2 ** 20 }, {}), 'qemu-img', 5e8, 0)
     const text = table([result])
