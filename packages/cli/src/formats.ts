@@ -6,7 +6,7 @@ import type { Persona } from './persona.ts'
 const foreignDrivers = new Set(
   (
     'blkdebug blklogwrites blkverify compress copy-before-write copy-on-read file ftp ftps gluster host_cdrom ' +
-    'host_device http https iscsi iser luks nbd nfs null-aio null-co nvme preallocate qed quorum rbd replication ' +
+    'host_device http https iscsi iser luks nbd nfs null-aio null-co nvme preallocate quorum rbd replication ' +
     'snapshot-access ssh throttle vvfat'
   ).split(' '),
 )
@@ -53,7 +53,6 @@ function foreign(name: string, path?: string): MoraineError {
 
 /** Signatures of QEMU's other formats: bytes at an offset, as latin1. Facts: the formats' own specifications, as QEMU 7.2 probes them. */
 const signatures: readonly (readonly [format: string, offset: number, bytes: string])[] = [
-  ['qed', 0, 'QED\0'],
   ['luks', 0, 'LUKS\xba\xbe\0\x01'],
 ]
 

@@ -23,6 +23,8 @@ export interface Persona {
   readonly unmapped: readonly string[]
   /** Whether `check` looks at images of this format, or repairs them. */
   checks(format: string, repair: boolean): boolean
+  /** Formats of whose images `check` tells counts and no single findings, and `info` not that they were left open. */
+  readonly taciturn: readonly string[]
   /** `snapshot -d` takes an id too; QEMU looks for names only. */
   readonly deletesById: boolean
   /** A wrong use of one verb points to: */
@@ -71,13 +73,14 @@ const qemuImg: Persona = {
   name: 'qemu-img',
   nameOf: (format) => (format === 'vhd' ? 'vpc' : format),
   probesEnds: false,
-  probed: ['qcow2', 'qcow', 'vmdk', 'vdi', 'vhdx', 'vhd', 'parallels', 'bochs', 'cloop', 'dmg', 'raw'],
+  probed: ['qcow2', 'qcow', 'qed', 'vmdk', 'vdi', 'vhdx', 'vhd', 'parallels', 'bochs', 'cloop', 'dmg', 'raw'],
   details: false,
   progress: 'percent',
   deletesById: false,
   extensions: false,
   unmapped: ['vhdx', 'bochs', 'cloop', 'dmg'],
   checks: (format, repair) => qemuChecks[format] === true || (!repair && format in qemuChecks),
+  taciturn: ['qed'],
   usageHint: () => "Try 'qemu-img --help' for more information",
   readName: readQemuName,
 }
@@ -86,13 +89,14 @@ const moraine: Persona = {
   name: 'moraine',
   nameOf: (format) => format,
   probesEnds: true,
-  probed: ['qcow2', 'qcow', 'vmdk', 'vdi', 'vhdx', 'vhd', 'parallels', 'bochs', 'cloop', 'dmg', 'raw'],
+  probed: ['qcow2', 'qcow', 'qed', 'vmdk', 'vdi', 'vhdx', 'vhd', 'parallels', 'bochs', 'cloop', 'dmg', 'raw'],
   details: true,
   progress: 'auto',
   deletesById: true,
   extensions: true,
   unmapped: [],
   checks: () => true,
+  taciturn: [],
   usageHint: (verb) => `Try 'moraine ${verb === undefined ? '' : `${verb} `}--help' for more information`,
   readName: (name) => (name === '-' ? { kind: 'stdio' } : readQemuName(name)),
 }

@@ -88,7 +88,8 @@ export const verb = defineVerb({
         onProgress: display.onProgress,
         report: (line, level) => {
           if (level === 'failure') context.report(line)
-          else (level === 'error' ? context.err : context.out).write(`${line}\n`)
+          else if (!context.persona.taciturn.includes(disk.format))
+            (level === 'error' ? context.err : context.out).write(`${line}\n`)
         },
       })
     try {

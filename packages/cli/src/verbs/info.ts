@@ -83,6 +83,7 @@ async function readChain(
 
 async function readFacts(disk: Disk, persona: Persona): Promise<ImageFacts> {
   const info = disk.info()
+  if (info.dirty === true && persona.taciturn.includes(info.format)) info.dirty = false
   info.format = persona.nameOf(info.format)
   if (info.backing?.format !== undefined) info.backing.format = persona.nameOf(info.backing.format)
   const filename = disk.file.name

@@ -6,6 +6,7 @@ import type { DiskFormat } from './format.ts'
 import { parallels } from './parallels/index.ts'
 import { qcow } from './qcow/index.ts'
 import { qcow2 } from './qcow2/index.ts'
+import { qed } from './qed/index.ts'
 import { raw } from './raw/index.ts'
 import { vdi } from './vdi/index.ts'
 import { vhd } from './vhd/index.ts'
@@ -13,4 +14,17 @@ import { vhdx } from './vhdx/index.ts'
 import { vmdk } from './vmdk/index.ts'
 
 /** Pass this list, or a part of it, wherever `formats` is asked for. */
-export const allFormats: readonly DiskFormat[] = [qcow2, qcow, vmdk, vdi, vhdx, vhd, parallels, bochs, cloop, dmg, raw]
+export const allFormats: readonly DiskFormat[] = [
+  qcow2,
+  qcow,
+  qed,
+  vmdk,
+  vdi,
+  vhdx,
+  vhd,
+  parallels,
+  bochs,
+  cloop,
+  dmg,
+  raw,
+]

@@ -27,6 +27,8 @@ export interface Subject {
   kinds: readonly { options: string; size: number; ownLayout?: true }[]
   /** Findings of a check that a power cut may leave, as they cost nothing. */
   harmless?: RegExp
+  /** A repair cannot give back space in the middle of the file. */
+  leaksStay?: true
   /** Whether QEMU checks it. */
   qemuChecks: boolean
   /** False where QEMU cannot tell what lies where: all is data to it. */

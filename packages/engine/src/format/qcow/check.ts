@@ -1,10 +1,10 @@
 /** Checking a qcow image, and repairing it. QEMU has no check for this format; the findings are told in the manner of those it has. */
 import { roundUp, viewOf } from '../../bytes/integers.ts'
 import { type ByteStore, type Disk, readPadded, throwIfCancelled } from '../../core/index.ts'
+import { placeOf } from '../entry-tables.ts'
 import type { CheckOptions, CheckResult } from '../format.ts'
 import { QcowDisk, type QcowImage } from './disk.ts'
 import { packedFlag, packedSpan, qcowFault } from './layout.ts'
-import { placeOf } from './tables.ts'
 import { WritableQcowDisk } from './writable-disk.ts'
 
 const sector = 512

@@ -1,9 +1,9 @@
 /** Reading a qcow image: its clusters, its facts. */
 import type { ByteSource, Codecs, Disk, DiskInfo } from '../../core/index.ts'
+import { type EntryPlace, EntryTables, placeOf, type TablePage } from '../entry-tables.ts'
 import type { OpenContext } from '../format.ts'
 import { MappedDisk, type MappedRun } from '../mapped-disk.ts'
 import { geometryOf, packedFlag, packedSpan, type QcowGeometry, type QcowHeader, qcowFault } from './layout.ts'
-import { type EntryPlace, placeOf, QcowTables, type TablePage } from './tables.ts'
 
 /** An image with its header read. */
 export interface QcowImage {
@@ -12,7 +12,7 @@ export interface QcowImage {
   readonly geometry: QcowGeometry
   /** The backing file's name as it stands in the image. */
   readonly backing: string | undefined
-  readonly tables: QcowTables
+  readonly tables: EntryTables
   readonly context: OpenContext
 }
 
@@ -30,7 +30,7 @@ export function imageOf(
     const rule = `at most ${virtualSize} bytes`
     throw qcowFault(file.name, 'limit', 'Image is too big', { field: 'size', value: header.size, rule })
   }
-  return { file, header, geometry, backing, tables: new QcowTables(file, cacheBytes), context }
+  return { file, header, geometry, backing, tables: new EntryTables(file, cacheBytes, 'big'), context }
 }
 
 /** The guest's view of a qcow image. */

@@ -12,11 +12,11 @@ import {
   type WritableDisk,
   type ZeroMode,
 } from '../../core/index.ts'
+import { placeOf, type TablePage } from '../entry-tables.ts'
 import { type MappedRun, type MappedUnit, settled } from '../mapped-disk.ts'
 import { QcowDisk, type QcowImage } from './disk.ts'
 import { packedEntry, packedFlag } from './layout.ts'
 import { PackedGather } from './packed-gather.ts'
-import { placeOf, type TablePage } from './tables.ts'
 
 const sector = 512
 /** Zeros that are written at once where there is no other way. */

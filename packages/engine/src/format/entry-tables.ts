@@ -1,7 +1,7 @@
-/** The L1 and L2 tables of a qcow image in pages: read on demand, kept by use, written back entry by entry where they changed. No page reaches past
- *  its table, as other bytes may follow right behind it. */
-import { viewOf } from '../../bytes/integers.ts'
-import { type ByteSource, type ByteStore, readPadded } from '../../core/index.ts'
+/** The L1 and L2 tables of a qcow or QED image in pages: read on demand, kept by use, written back entry by entry where they changed. No page reaches
+ *  past its table, as other bytes may follow right behind it. */
+import { viewOf } from '../bytes/integers.ts'
+import { type ByteSource, type ByteStore, readPadded } from '../core/index.ts'
 
 /** Most bytes of one page. */
 export const pageBytes = 4096
@@ -40,8 +40,9 @@ export function placeOf(kind: TableKind, table: number, entries: number, index: 
 }
 
 /** The pages of one image file. */
-export class QcowTables {
+export class EntryTables {
   readonly #file: ByteSource
+  readonly #little: boolean
   readonly #capacity: number
   /** The one used longest ago comes first. */
   readonly #pages = new Map<number, TablePage>()
@@ -49,8 +50,9 @@ export class QcowTables {
   #last: TablePage | undefined
   #dirty = 0
 
-  constructor(file: ByteSource, cacheBytes: number) {
+  constructor(file: ByteSource, cacheBytes: number, order: 'big' | 'little') {
     this.#file = file
+    this.#little = order === 'little'
     this.#capacity = Math.max(64, Math.floor(cacheBytes / pageBytes))
   }
 
@@ -109,8 +111,8 @@ export class QcowTables {
 
   /** Sets the entry at `at` of a page. One writer at a time. */
   set(page: TablePage, at: number, upper: number, lower: number): void {
-    page.view.setUint32(at, upper)
-    page.view.setUint32(at + 4, lower)
+    page.view.setUint32(this.#little ? at + 4 : at, upper, this.#little)
+    page.view.setUint32(this.#little ? at : at + 4, lower, this.#little)
     this.touch(page, at, at + 8)
   }
 

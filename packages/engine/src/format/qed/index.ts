@@ -1,0 +1,34 @@
+/** QED, QEMU's format between qcow2's versions 2 and 3: no reference counts, backing files. Facts: QEMU's docs/interop/qed_spec.txt, the behaviour of QEMU 7.2. */
+import type { DiskFormat } from '../format.ts'
+import { checkQed } from './check.ts'
+import { createQed } from './create.ts'
+import { looksLikeQed } from './layout.ts'
+import { openQed } from './open.ts'
+import { qedOptions, resolveQedOptions } from './options.ts'
+import { streamQed } from './stream.ts'
+
+/** The QED format. */
+export const qed: DiskFormat = {
+  name: 'qed',
+  aliases: [],
+  extensions: ['qed'],
+  can: {
+    read: true,
+    write: true,
+    create: true,
+    check: true,
+    repair: true,
+    resize: true,
+    snapshots: false,
+    backing: true,
+    compress: false,
+    measure: false,
+  },
+  options: qedOptions,
+  probe: ({ head }) => (looksLikeQed(head) ? { score: 100, evidence: 'magic "QED\\0"' } : undefined),
+  open: openQed,
+  create: createQed,
+  resolveOptions: resolveQedOptions,
+  stream: streamQed,
+  check: checkQed,
+}
