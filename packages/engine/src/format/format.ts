@@ -160,9 +160,14 @@ export interface DiskFormat {
   ): OptionValues
   /** Plans `disk` as an image of this format written front to back; allocation follows the extents of `disk`. */
   stream?(disk: Disk, options: OptionValues): Promise<StreamPlan>
-  /** Plans an image of `size` bytes for which units are packed while it is streamed; undefined where these options ask for none, so that `stream` serves.
+  /** Plans an image of `size` bytes for which units are packed while it is streamed; undefined where neither these options nor `compress` ask for them, so that
+   *  `stream` serves. What it returns begins the stream, where the format must know all lengths first after one `copy` into a target that only measures.
    *  @throws MoraineError as `stream`. */
-  streamPacked?(size: number, options: OptionValues): (() => PackedStream) | undefined
+  streamPacked?(
+    size: number,
+    options: OptionValues,
+    compress: boolean,
+  ): ((copy: (target: WritableDisk) => Promise<void>) => Promise<PackedStream>) | undefined
   check?(disk: Disk, options: CheckOptions): Promise<CheckResult>
   measure?(request: MeasureRequest): Promise<Measure>
 }

@@ -101,10 +101,10 @@ export async function planConversion(source: Disk, request: ConversionRequest): 
       }
       if (request.backing !== undefined) refuse(`overlay ${format.name}`)
       if (bitmaps?.list().some(({ inconsistent }) => !inconsistent) === true) refuse('dirty bitmaps')
-      const packed = format.streamPacked?.(source.size, request.options ?? {})
+      const packed = format.streamPacked?.(source.size, request.options ?? {}, request.compress === true)
       if (packed !== undefined) {
         const copy = (target: WritableDisk, run: RunOptions) => runCopy(source, target, request, walk, run)
-        return { length: undefined, chunks: (signal) => packedChunks(packed(), copy, signal) }
+        return { length: undefined, chunks: (signal) => packedChunks(packed, copy, signal) }
       }
       if (request.compress === true) refuse(`compressed ${format.name}`)
       if (format.stream === undefined) return refuse(format.name)

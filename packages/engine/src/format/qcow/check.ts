@@ -4,7 +4,7 @@ import { type ByteStore, type Disk, readPadded, throwIfCancelled } from '../../c
 import { placeOf } from '../entry-tables.ts'
 import type { CheckOptions, CheckResult } from '../format.ts'
 import { QcowDisk, type QcowImage } from './disk.ts'
-import { packedFlag, packedSpan, qcowFault } from './layout.ts'
+import { endOfNames, packedFlag, packedSpan, qcowFault } from './layout.ts'
 import { WritableQcowDisk } from './writable-disk.ts'
 
 const sector = 512
@@ -77,7 +77,8 @@ class QcowCheck {
 
   async #walk(first: boolean): Promise<void> {
     const { header, geometry, file } = this.#image
-    this.#mark(0, header.l1Offset + geometry.l1Entries * 8)
+    this.#mark(0, endOfNames(header))
+    this.#mark(header.l1Offset, header.l1Offset + geometry.l1Entries * 8)
     this.#reach(header.l1Offset + geometry.l1Entries * 8)
     const tables: { table: number; index: number }[] = []
     // Past the end of the file there are zeros.

@@ -5,6 +5,7 @@ import { createQcow } from './create.ts'
 import { looksLikeQcow } from './layout.ts'
 import { openQcow } from './open.ts'
 import { qcowOptions, resolveQcowOptions } from './options.ts'
+import { streamPackedQcow } from './packed-stream.ts'
 import { streamQcow } from './stream.ts'
 
 /** The qcow format. */
@@ -30,5 +31,6 @@ export const qcow: DiskFormat = {
   create: createQcow,
   resolveOptions: resolveQcowOptions,
   stream: streamQcow,
+  streamPacked: streamPackedQcow,
   check: checkQcow,
 }

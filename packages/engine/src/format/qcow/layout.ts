@@ -115,6 +115,11 @@ export function parseHeader(bytes: Uint8Array, path: string): QcowHeader {
   return header
 }
 
+/** Byte offset behind the header and the name of the backing file. */
+export function endOfNames({ backingOffset, backingLength }: QcowHeader): number {
+  return backingOffset === 0 ? headerBytes : Math.max(headerBytes, backingOffset + backingLength)
+}
+
 /** The sizes of an image. */
 export function geometryOf({ size, clusterBits, l2Bits }: QcowHeader): QcowGeometry {
   const l2Cover = 2 ** (clusterBits + l2Bits)

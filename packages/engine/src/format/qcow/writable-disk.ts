@@ -15,7 +15,7 @@ import {
 import { placeOf, type TablePage } from '../entry-tables.ts'
 import { type MappedRun, type MappedUnit, settled } from '../mapped-disk.ts'
 import { QcowDisk, type QcowImage } from './disk.ts'
-import { packedEntry, packedFlag } from './layout.ts'
+import { endOfNames, packedEntry, packedFlag } from './layout.ts'
 import { PackedGather } from './packed-gather.ts'
 
 const sector = 512
@@ -236,14 +236,14 @@ export class WritableQcowDisk extends QcowDisk implements WritableDisk {
   }
 
   /** Guest bytes never go over the header or the L1 table. */
-  #refuseTables({ host }: MappedRun): void {
+  #refuseTables({ host, length }: MappedRun): void {
     const { header, geometry } = this.image
     const end = header.l1Offset + geometry.l1Entries * 8
-    if (host >= end) return
+    if (host >= endOfNames(header) && (host >= end || host + length <= header.l1Offset)) return
     throw this.fault('corrupt', 'a cluster lies over the header or the L1 table', {
       field: 'L2 entry',
       value: host,
-      rule: `${end} at least`,
+      rule: `outside of 0 to ${endOfNames(header)} and of ${header.l1Offset} to ${end}`,
     })
   }
 

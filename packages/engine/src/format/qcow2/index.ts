@@ -6,6 +6,7 @@ import { looksLikeQcow2 } from './header.ts'
 import { measureQcow2 } from './measure.ts'
 import { openQcow2 } from './open.ts'
 import { qcow2Options, resolveQcow2Options } from './options.ts'
+import { streamPackedQcow2 } from './packed-stream.ts'
 import { streamQcow2 } from './stream.ts'
 
 /** The qcow2 format. */
@@ -32,6 +33,7 @@ export const qcow2: DiskFormat = {
   create: createQcow2,
   resolveOptions: resolveQcow2Options,
   stream: streamQcow2,
+  streamPacked: streamPackedQcow2,
   check: checkQcow2,
   measure: measureQcow2,
 }

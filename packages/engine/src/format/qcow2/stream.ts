@@ -17,6 +17,22 @@ const chunkBytes = 1024 * 1024
 /** Plans `disk` as a qcow2 image that stands alone: nothing packed, nothing preallocated, zeros not looked for.
  *  @throws MoraineError `unsupported` for options that need a target that can be written anywhere, `invalid` for contradicting ones or too large a size. */
 export async function streamQcow2(disk: Disk, options: OptionValues): Promise<StreamPlan> {
+  const plan = streamOptions(options)
+  const clusterSize = 2 ** plan.clusterBits
+  const l2EntrySize = plan.extendedL2 ? 16 : 8
+  const l2Entries = clusterSize / l2EntrySize
+  const runs = new ClusterRuns(disk, clusterSize)
+  const { clusters, tables } = await countUse(runs, l2Entries)
+  const layout = placeParts(plan, disk.size, clusters, tables)
+  return {
+    length: layout.clusters * clusterSize,
+    chunks: (signal) => new Qcow2Stream(disk, plan, layout, runs).chunks(signal),
+  }
+}
+
+/** The options of a stream.
+ *  @throws MoraineError `unsupported` for those that need a target that can be written anywhere. */
+export function streamOptions(options: OptionValues): Qcow2Plan {
   for (const name of ['backing_file', 'data_file', 'preallocation'] as const) {
     if (options[name] !== undefined && options[name] !== 'off') {
       throw new MoraineError(
@@ -29,17 +45,73 @@ export async function streamQcow2(disk: Disk, options: OptionValues): Promise<St
       )
     }
   }
-  const plan = planOptions(options, false)
-  const clusterSize = 2 ** plan.clusterBits
-  const l2EntrySize = plan.extendedL2 ? 16 : 8
-  const l2Entries = clusterSize / l2EntrySize
-  const runs = new ClusterRuns(disk, clusterSize)
-  const { clusters, tables } = await countUse(runs, l2Entries)
-  const layout = placeParts(plan, disk.size, clusters, tables)
-  return {
-    length: layout.clusters * clusterSize,
-    chunks: (signal) => new Qcow2Stream(disk, plan, layout, runs).chunks(signal),
+  return planOptions(options, false)
+}
+
+/** The header of an image that stands alone; offsets in bytes. */
+export function streamHeader(
+  plan: Qcow2Plan,
+  size: number,
+  places: { l1: number; l1Entries: number; refcountTable: number; refcountTableClusters: number },
+  path: string,
+): Uint8Array {
+  const { version, clusterBits, refcountOrder, compression, extendedL2, lazyRefcounts } = plan
+  const header: Header = {
+    version,
+    backingFileOffset: 0,
+    backingFileSize: 0,
+    clusterBits,
+    size,
+    cryptMethod: 0,
+    l1Size: places.l1Entries,
+    l1TableOffset: places.l1,
+    refcountTableOffset: places.refcountTable,
+    refcountTableClusters: places.refcountTableClusters,
+    snapshotCount: 0,
+    snapshotsOffset: 0,
+    incompatibleFeatures:
+      (compression === 'zstd' ? incompatible.compression : 0n) | (extendedL2 ? incompatible.extendedL2 : 0n),
+    compatibleFeatures: lazyRefcounts ? compatible.lazyRefcounts : 0n,
+    autoclearFeatures: 0n,
+    refcountOrder,
+    headerLength: version === 3 ? headerLengthWritten : headerLengthV2,
+    compressionType: compression === 'zstd' ? 1 : 0,
+    unknownTail: new Uint8Array(),
+    backingFile: undefined,
+    backingFormat: undefined,
+    dataFileName: undefined,
+    crypto: undefined,
+    bitmaps: undefined,
+    names: new Map(),
+    unknownExtensions: [],
   }
+  return encodeHeader(header, path)
+}
+
+/** How many entries the L1 table of a disk of `size` bytes has.
+ *  @throws MoraineError `invalid` when it would be too large. */
+export function l1EntriesOf(plan: Qcow2Plan, size: number): number {
+  const clusterSize = 2 ** plan.clusterBits
+  const l2Entries = clusterSize / (plan.extendedL2 ? 16 : 8)
+  const l1Entries = divideUp(size, clusterSize * l2Entries)
+  if (l1Entries * 8 <= bounds.l1TableBytes) return l1Entries
+  throw new MoraineError('invalid', "The image size is too large for file format 'qcow2'", {
+    format: 'qcow2',
+    field: 'size',
+    value: size,
+    hint: 'try using a larger cluster size',
+  })
+}
+
+/** @throws MoraineError `invalid` when the refcount table is larger than readers take. */
+export function checkRefcountTable(tableClusters: number, clusterSize: number): void {
+  if (tableClusters * clusterSize <= Math.max(bounds.refcountTableBytes, clusterSize)) return
+  throw new MoraineError('invalid', 'the refcount table would be too large (try using a larger cluster size)', {
+    format: 'qcow2',
+    field: 'refcount table',
+    value: tableClusters * clusterSize,
+    rule: `at most ${bounds.refcountTableBytes} bytes`,
+  })
 }
 
 /** Which cluster every part begins at, and how many all take. */
@@ -73,27 +145,11 @@ async function countUse(runs: ClusterRuns, l2Entries: number): Promise<{ cluster
 
 function placeParts(plan: Qcow2Plan, size: number, dataClusters: number, l2Tables: number): Layout {
   const clusterSize = 2 ** plan.clusterBits
-  const l2Entries = clusterSize / (plan.extendedL2 ? 16 : 8)
-  const l1Entries = divideUp(size, clusterSize * l2Entries)
-  if (l1Entries * 8 > bounds.l1TableBytes) {
-    throw new MoraineError('invalid', "The image size is too large for file format 'qcow2'", {
-      format: 'qcow2',
-      field: 'size',
-      value: size,
-      hint: 'try using a larger cluster size',
-    })
-  }
+  const l1Entries = l1EntriesOf(plan, size)
   const l1Clusters = divideUp(l1Entries * 8, clusterSize)
   const others = 1 + l1Clusters + l2Tables + dataClusters
   const { blocks, tableClusters } = refcountMetadataSize(others, clusterSize, 2 ** plan.refcountOrder, false)
-  if (tableClusters * clusterSize > Math.max(bounds.refcountTableBytes, clusterSize)) {
-    throw new MoraineError('invalid', 'the refcount table would be too large (try using a larger cluster size)', {
-      format: 'qcow2',
-      field: 'refcount table',
-      value: tableClusters * clusterSize,
-      rule: `at most ${bounds.refcountTableBytes} bytes`,
-    })
-  }
+  checkRefcountTable(tableClusters, clusterSize)
   const refcountBlocks = 1 + tableClusters
   const l1 = refcountBlocks + blocks
   const l2 = l1 + l1Clusters
@@ -145,38 +201,14 @@ class Qcow2Stream {
   }
 
   #header(): Uint8Array {
-    const { version, clusterBits, refcountOrder, compression, extendedL2, lazyRefcounts } = this.#plan
     const { l1Entries, l1, refcountTable, refcountTableClusters } = this.#layout
-    const header: Header = {
-      version,
-      backingFileOffset: 0,
-      backingFileSize: 0,
-      clusterBits,
-      size: this.#disk.size,
-      cryptMethod: 0,
-      l1Size: l1Entries,
-      l1TableOffset: l1 * this.#clusterSize,
-      refcountTableOffset: refcountTable * this.#clusterSize,
+    const places = {
+      l1: l1 * this.#clusterSize,
+      l1Entries,
+      refcountTable: refcountTable * this.#clusterSize,
       refcountTableClusters,
-      snapshotCount: 0,
-      snapshotsOffset: 0,
-      incompatibleFeatures:
-        (compression === 'zstd' ? incompatible.compression : 0n) | (extendedL2 ? incompatible.extendedL2 : 0n),
-      compatibleFeatures: lazyRefcounts ? compatible.lazyRefcounts : 0n,
-      autoclearFeatures: 0n,
-      refcountOrder,
-      headerLength: version === 3 ? headerLengthWritten : headerLengthV2,
-      compressionType: compression === 'zstd' ? 1 : 0,
-      unknownTail: new Uint8Array(),
-      backingFile: undefined,
-      backingFormat: undefined,
-      dataFileName: undefined,
-      crypto: undefined,
-      bitmaps: undefined,
-      names: new Map(),
-      unknownExtensions: [],
     }
-    return encodeHeader(header, this.#disk.name)
+    return streamHeader(this.#plan, this.#disk.size, places, this.#disk.name)
   }
 
   *#refcountTable(): Iterable<Uint8Array> {
