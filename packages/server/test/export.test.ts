@@ -39,7 +39,10 @@ describeWith(['qemu-img'], 'export', () => {
   async function take(id: string, query: string): Promise<{ path: string; headers: Record<string, unknown> }> {
     const answer = await ask(`${subject.url}/v2/images/${id}/export?${query}`)
     expect([query, answer.status, answer.status === 200 ? '' : answer.body.toString()]).toEqual([query, 200, ''])
-    expect(Number(answer.headers['content-length'])).toBe(answer.body.length)
+    const length = answer.headers['content-length']
+    // Nobody knows how far something shrinks.
+    if (!/compress=true|streamOptimized/.test(query)) expect(Number(length)).toBe(answer.body.length)
+    else expect(length).toBeUndefined()
     const path = folder.fresh('.out')
     writeFileSync(path, answer.body)
     return { path, headers: answer.headers }
@@ -62,6 +65,23 @@ describeWith(['qemu-img'], 'export', () => {
     expect(headers['content-type']).toBe('application/octet-stream')
     await qemuImg('compare', '-f', 'raw', '-F', to, raw, out)
     if (to === 'qcow2') await qemuImg('check', '-q', '-f', 'qcow2', out)
+  })
+
+  it.each([
+    ['qcow2', 'format=qcow2&compress=true'],
+    ['qcow2', 'format=qcow2&compress=true&compression_type=zstd'],
+    ['qcow', 'format=qcow'],
+    ['qed', 'format=qed'],
+    ['vmdk', 'format=vmdk'],
+    ['vmdk', 'format=vmdk&subformat=streamOptimized'],
+    ['vdi', 'format=vdi&static=on'],
+    ['vpc', 'format=vhd&force_size=on'],
+    ['vpc', 'format=vpc&subformat=fixed'],
+    ['vhdx', 'format=vhdx'],
+    ['parallels', 'format=parallels'],
+  ])('writes what %s readers take: %s', async (qemu, query) => {
+    const id = await store(raw, 'raw')
+    await qemuImg('compare', '-f', 'raw', '-F', qemu, raw, (await take(id, query)).path)
   })
 
   it('takes the options of the format', async () => {

@@ -32,14 +32,15 @@ export function addExport(routes: Routes, service: Service): void {
     const options = attempt(() =>
       readOptions(
         format.options,
-        [...parameters].filter(([name]) => name !== 'format'),
+        [...parameters].filter(([name]) => name !== 'format' && name !== 'compress'),
       ),
     )
+    const compress = readFlag('compress', parameters.get('compress'))
     const disk = await openStored(service, image)
     let stream: StreamPlan
     let losses: string[]
     try {
-      const plan = await planConversion(disk, { format, options })
+      const plan = await planConversion(disk, { format, options, compress })
       losses = plan.losses.map(({ what }) => what)
       stream = await plan.stream()
     } catch (error) {
@@ -62,6 +63,12 @@ function targetFormat(name: string | null): DiskFormat {
   const format = name === null ? undefined : findFormat(targets, name)
   if (format !== undefined) return format
   throw new HttpError(400, `format must be one of the following: ${targets.map((target) => target.name).join(', ')}`)
+}
+
+function readFlag(name: string, value: string | null): boolean {
+  if (value === null || value === 'false') return false
+  if (value === 'true') return true
+  throw new HttpError(400, `${name} must be true or false`)
 }
 
 /** @throws HttpError 409 for an image without data, 400 for one that the engine does not read. */
