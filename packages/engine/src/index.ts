@@ -1,6 +1,7 @@
 /** The public face of the engine: what Node and browsers share. */
 
 export { portableCodecs } from './codec/portable.ts'
+export * from './container/index.ts'
 export * from './core/index.ts'
 export { allFormats } from './format/all.ts'
 export { bochs } from './format/bochs/index.ts'

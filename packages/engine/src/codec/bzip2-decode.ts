@@ -1,12 +1,14 @@
 /** bzip2, decoded as far as input and output go. Synchronous, pure TypeScript. Facts: the format as bzip2 1.0.8 writes it. Block checksums are not verified, as a
  *  beginning alone is decoded; randomised blocks (before version 0.9.5) are refused. */
 
-const blockMagic = 0x314159265359
-const endMagic = 0x177245385090
+/** What a block begins with, 48 bits. */
+export const blockMagic = 0x314159265359
+/** What the end of a stream begins with, 48 bits. */
+export const endMagic = 0x177245385090
 const mostCodeBits = 20
 
 /** Bits, most significant first. Past the end they are zeros, and `cut` says so. */
-class Bits {
+export class Bits {
   readonly #input: Uint8Array
   #at: number
   #hold = 0
@@ -15,6 +17,11 @@ class Bits {
   constructor(input: Uint8Array, at: number) {
     this.#input = input
     this.#at = at
+  }
+
+  /** Where the next bit stands, in bits from the beginning of the input. */
+  get position(): number {
+    return this.#at * 8 - this.#count
   }
 
   /** Whether more bits were taken than there are. */
@@ -61,10 +68,12 @@ interface Code {
   symbols: Uint16Array
 }
 
-/** Reads one block's symbols and undoes move-to-front; bytes land in `words`. */
-function readBlock(bits: Bits, words: Uint32Array): { count: number; origin: number } | undefined {
-  bits.take(16)
-  bits.take(16)
+/** Reads one block's symbols, after its magic, and undoes move-to-front; bytes land in `words`. Undefined when it is damaged. */
+export function readBlock(
+  bits: Bits,
+  words: Uint32Array,
+): { count: number; origin: number; checksum: number } | undefined {
+  const checksum = bits.take(16) * 0x1_0000 + bits.take(16)
   if (bits.take(1) !== 0) return undefined
   const origin = bits.take(24)
   const used: number[] = []
@@ -103,7 +112,7 @@ function readBlock(bits: Bits, words: Uint32Array): { count: number; origin: num
     codes.push(makeCode(lengths))
   }
   const count = readSymbols(bits, words, selectors, codes, used)
-  return count === undefined || origin >= count ? undefined : { count, origin }
+  return count === undefined || origin >= count ? undefined : { count, origin, checksum }
 }
 
 function makeCode(lengths: Uint8Array): Code {
@@ -177,8 +186,8 @@ function readSymbols(
   }
 }
 
-/** Undoes the block sort and the first run-length code. */
-function expand(words: Uint32Array, count: number, origin: number, output: Uint8Array, start: number): number {
+/** Makes of the first `count` words a chain in the order before the block sort: byte in the low 8 bits, place of the next in the others. */
+export function chainBlock(words: Uint32Array, count: number): void {
   const starts = new Uint32Array(257)
   for (let i = 0; i < count; i++) {
     const next = ((words[i] as number) & 255) + 1
@@ -191,6 +200,11 @@ function expand(words: Uint32Array, count: number, origin: number, output: Uint8
     starts[byte] = place + 1
     words[place] = ((words[place] as number) & 255) | (i << 8)
   }
+}
+
+/** Undoes the block sort and the first run-length code. */
+function expand(words: Uint32Array, count: number, origin: number, output: Uint8Array, start: number): number {
+  chainBlock(words, count)
   let filled = start
   let at = (words[origin] as number) >>> 8
   let repeated = 0

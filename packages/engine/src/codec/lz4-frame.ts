@@ -48,7 +48,7 @@ function decodeBlocks(
       output.set(part, filled)
       filled += part.length
     } else {
-      const { next, sound } = decodeBlock(block, output, filled)
+      const { next, sound } = decodeLz4Block(block, output, filled)
       filled = next
       if (!sound) return { filled, ended: false }
     }
@@ -57,8 +57,8 @@ function decodeBlocks(
   }
 }
 
-/** One block: literals and matches in turn, the last sequence has literals only. */
-function decodeBlock(block: Uint8Array, output: Uint8Array, start: number): { next: number; sound: boolean } {
+/** One block, as far as `output` goes: literals and matches in turn, the last sequence has literals only. Matches may go back to the beginning of `output`. */
+export function decodeLz4Block(block: Uint8Array, output: Uint8Array, start: number): { next: number; sound: boolean } {
   let at = 0
   let filled = start
   while (at < block.length && filled < output.length) {

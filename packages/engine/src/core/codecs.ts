@@ -15,3 +15,19 @@ export type RareCodec = 'adc' | 'bzip2' | 'lzfse' | 'xz'
 /** The codecs at hand. `pack` is missing where the platform cannot write that codec. */
 export type Codecs = Partial<Record<PackedCodec, { unpack: Unpack; pack?: Pack }>> &
   Partial<Record<RareCodec, { unpack: Unpack }>>
+
+/** What a whole file may be packed with. `deflate` is what members of a zip are packed with. */
+export type Wrapping = 'gzip' | 'xz' | 'bzip2' | 'zstd' | 'lz4' | 'deflate'
+
+/** Packs and unpacks whole files, front to back, in bounded memory. */
+export interface StreamCodec {
+  /** What a file decodes to, all members, frames and streams of it; ends when the file is at its end and every checksum was right. Pieces are of at most a
+   *  few MiB, whatever they are packed in.
+   *  @throws MoraineError `corrupt` when it is damaged, cut, or followed by something else; `unsupported`; `limit` when it would take too much memory. */
+  unpack(packed: AsyncIterable<Uint8Array>): AsyncIterable<Uint8Array>
+  /** Packs; `size` is how many bytes will come, where that is known. */
+  pack?(plain: AsyncIterable<Uint8Array>, size: number | undefined): AsyncIterable<Uint8Array>
+}
+
+/** The codecs for whole files at hand; a file that needs one that is not is refused by name. */
+export type StreamCodecs = Partial<Record<Wrapping, StreamCodec>>

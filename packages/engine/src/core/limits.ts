@@ -12,6 +12,13 @@ export interface Limits {
   chainDepth: number
   /** Largest virtual size that opens or is created. */
   virtualSize: number
+  /** Bytes that a compressed file may unpack to. */
+  unpackedBytes: number
+  /** Bytes that a compressed file may unpack to for each of its own, once it has unpacked to 64 MiB. All wrappers around one another count as one. Zeros
+   *  shrink in zstd to 1 in 32768, in xz to 1 in 7000, in gzip to 1 in 1032; a sparse disk is mostly zeros. */
+  unpackedRatio: number
+  /** Bytes, zeros not counted, of a compressed file that may be kept unpacked in a temporary file, for images that are read here and there. */
+  spoolBytes: number
 }
 
 /** The limits used where the caller names none. `virtualSize` is 2^53 − 1, the largest offset that a number holds exactly. */
@@ -21,4 +28,7 @@ export const defaultLimits: Limits = {
   checkBytes: 48 * 1024 * 1024,
   chainDepth: 200,
   virtualSize: Number.MAX_SAFE_INTEGER,
+  unpackedBytes: Number.MAX_SAFE_INTEGER,
+  unpackedRatio: 65_536,
+  spoolBytes: 1024 ** 4,
 }

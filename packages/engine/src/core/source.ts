@@ -11,6 +11,8 @@ export interface ByteSource {
   readonly identity?: string | undefined
   /** An open descriptor of this process over the same bytes at the same offsets, where there is one: workers and in-kernel copies use it. */
   readonly descriptor?: number | undefined
+  /** Reading far ahead costs as much as reading all that lies before, as in a compressed file. */
+  readonly sequential?: boolean | undefined
   /** Fills `into` with the bytes from `offset`. Never short: all, or an error.
    *  @throws MoraineError `io` when the range passes the end or the host fails; `cancelled`. */
   read(offset: number, into: Uint8Array, signal?: AbortSignal): Promise<void>

@@ -73,11 +73,22 @@ export interface CreateTarget {
   openParent?(backing: { name: string; format?: string | undefined }): Promise<Disk>
 }
 
+/** The disk under a new image. */
+export interface NewBacking {
+  /** Its name as it is recorded, relative to the new image's folder unless it is absolute. */
+  name: string
+  format?: string | undefined
+  /** That file opened, where the caller has it. */
+  disk?: Disk | undefined
+  /** Where the file lies, for formats that record more than one name, and when it was changed last (seconds since 1970). What is absent is not recorded. */
+  place?: { absolute: string; relative: string; modifiedSeconds: number } | undefined
+}
+
 /** What a new image shall be. `size` is the virtual size in bytes, already bounded by `Limits`. */
 export interface CreatePlan {
   size: number
   options: OptionValues
-  backing?: { name: string; format?: string | undefined; disk?: Disk | undefined } | undefined
+  backing?: NewBacking | undefined
   signal?: AbortSignal | undefined
 }
 
@@ -142,6 +153,8 @@ export interface DiskFormat {
   readonly aliases: readonly string[]
   readonly extensions: readonly string[]
   readonly can: Capabilities
+  /** The image is the disk, byte for byte: whoever reads the disk from front to back so reads the image. */
+  readonly sequential?: boolean
   /** Creation options, in QEMU's order. */
   readonly options: readonly OptionSpec[]
   /** Looks at head and tail; never throws. Undefined: not this format. */

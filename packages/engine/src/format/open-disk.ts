@@ -36,16 +36,21 @@ export interface OpenOptions {
 const headBytes = 128 * 1024
 const tailBytes = 1536
 
-/** Reads the head and the tail that probes look at. */
+/** Names of images that are known by their end alone. */
+const knownByEnd = /\.(vhd|vpc|dmg)(\.[^./]*)?$/i
+
+/** Reads the head and the tail that probes look at. Where the tail can only be had by reading all of the source, the head must do, unless the name promises something at
+ *  the end. */
 export async function readProbeWindow(source: ByteSource): Promise<ProbeWindow> {
   const head = new Uint8Array(Math.min(headBytes, source.size))
   await source.read(0, head)
-  const tailLength = Math.min(tailBytes, source.size)
+  const skipsTail = source.sequential === true && !knownByEnd.test(source.name)
+  const tailLength = skipsTail ? 0 : Math.min(tailBytes, source.size)
   const tail =
     tailLength <= head.length && source.size <= head.length
       ? head.subarray(head.length - tailLength)
       : new Uint8Array(tailLength)
-  if (tail.buffer !== head.buffer) await source.read(source.size - tailLength, tail)
+  if (tailLength > 0 && tail.buffer !== head.buffer) await source.read(source.size - tailLength, tail)
   return { name: source.name, size: source.size, head, tail }
 }
 

@@ -10,6 +10,7 @@ export const raw: DiskFormat = {
   name: 'raw',
   aliases: [],
   extensions: ['img', 'raw'],
+  sequential: true,
   can: {
     read: true,
     write: true,

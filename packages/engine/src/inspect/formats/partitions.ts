@@ -1,10 +1,11 @@
 /** Partition tables and boot sectors. Facts: the UEFI specification, "GUID Partition Table" and "Protective MBR"; rules for the MBR as OpenStack's format
  *  inspector has them. What stands in a boot sector is a fact about the guest, never a fault. */
+
+import { crc32 } from '../../bytes/crc32.ts'
 import { readGuid } from '../../bytes/guid.ts'
 import { u64le } from '../../bytes/integers.ts'
 import { cut, fields, isPower, latin1, stands } from '../bytes.ts'
 import { atEnd, type Inspector, type Look, region, type View } from '../contract.ts'
-import { crc32 } from '../crc32.ts'
 import type { Report } from '../finding.ts'
 
 const mostEntryBytes = 64 * 1024

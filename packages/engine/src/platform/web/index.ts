@@ -3,7 +3,7 @@
 import { type ByteStore, type Gate, MoraineError } from '../../core/index.ts'
 
 export type * from '../worker-pool.ts'
-export { defaultCodecs, workers } from './codecs.ts'
+export { defaultCodecs, defaultStreamCodecs, workers } from './codecs.ts'
 
 function unsupported(what: string, path?: string): MoraineError {
   return new MoraineError('unsupported', `${what} is not possible in a browser`, { path, rule: 'Node' })
@@ -19,6 +19,12 @@ export function openFile(path: string): Promise<ByteStore> {
  *  @throws MoraineError `unsupported`, always. */
 export function newFile(path: string): Promise<never> {
   return Promise.reject(unsupported('making a file by its path', path))
+}
+
+/** There are no temporary files in a browser: give a store of another kind, as a `MemoryStore` with a limit.
+ *  @throws MoraineError `unsupported`, always. */
+export function openSpool(): Promise<ByteStore> {
+  return Promise.reject(unsupported('a temporary file'))
 }
 
 /** A gate that refuses every file, with kind `unsupported`; names are resolved as on the host. */
