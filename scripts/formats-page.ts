@@ -1,11 +1,14 @@
-/** `npm run formats-page`: writes `docs/formats.md`, the table of formats and what each can, from the formats' own declarations.
- *  With `--check` it only says whether the page is as it would be written. */
+/** `npm run formats-page`: writes `docs/formats.md` and the table in `README.md`, of formats and what each can, from the formats' own declarations.
+ *  With `--check` it only says whether both are as they would be written. */
 import { readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { allFormats, type Capabilities, type DiskFormat, type OptionSpec } from '@moraine/engine'
 import { root } from './build/workspace.ts'
 
 const page = join(root, 'docs', 'formats.md')
+const readme = join(root, 'README.md')
+/** Between these two lines of the README. */
+const marks = ['<!-- formats: written by npm run formats-page -->', '<!-- end of formats -->'] as const
 
 const columns: readonly (readonly [title: string, can: keyof Capabilities])[] = [
   ['read', 'read'],
@@ -69,12 +72,21 @@ const text = `${[
   ...optionTables(formats),
 ].join('\n\n')}\n`
 
-if (process.argv.includes('--check')) {
-  let now = ''
+const start = read(readme).split(marks[0])[0] ?? ''
+const end = read(readme).split(marks[1])[1] ?? ''
+const files: readonly (readonly [path: string, text: string])[] = [
+  [page, text],
+  [readme, [start, marks[0], '\n\n', summary(formats), '\n\n', marks[1], end].join('')],
+]
+
+if (!process.argv.includes('--check')) for (const [path, content] of files) writeFileSync(path, content)
+else process.exitCode = files.every(([path, content]) => read(path) === content) ? 0 : 1
+
+/** Nothing where there is no file yet. */
+function read(path: string): string {
   try {
-    now = readFileSync(page, 'utf8')
+    return readFileSync(path, 'utf8')
   } catch {
-    // Not written yet: not as it would be.
+    return ''
   }
-  process.exitCode = now === text ? 0 : 1
-} else writeFileSync(page, text)
+}
