@@ -1,5 +1,13 @@
 /** Formats by name, and those of QEMU that are recognised only to be refused by name. */
-import { allFormats, type ByteSource, type DiskFormat, findFormat, MoraineError, probeFormats } from '@moraine/engine'
+import {
+  allFormats,
+  type ByteSource,
+  type DiskFormat,
+  findFormat,
+  MoraineError,
+  type OptionSpec,
+  probeFormats,
+} from '@moraine/engine'
 import type { Persona } from './persona.ts'
 
 /** QEMU's other drivers, as its help lists them. */
@@ -41,6 +49,19 @@ export async function probeFormat(source: ByteSource, persona: Persona): Promise
     if (name !== undefined) throw foreign(name, source.name)
   }
   return best.format
+}
+
+const backingOptions: readonly OptionSpec[] = [
+  { name: 'backing_file', type: 'string', help: 'File name of the parent' },
+  { name: 'backing_fmt', type: 'string', help: 'Format of the parent' },
+]
+
+/** The format of a name given for a new image. Where the persona goes further than QEMU, formats of differencing images take a backing file, too.
+ *  @throws MoraineError as `formatNamed`. */
+export function newFormatNamed(name: string, { extensions }: Persona): DiskFormat {
+  const format = formatNamed(name, 'file format')
+  const takes = !extensions || !format.can.backing || format.options.some((option) => option.name === 'backing_file')
+  return takes ? format : { ...format, options: [...format.options, ...backingOptions] }
 }
 
 function foreign(name: string, path?: string): MoraineError {

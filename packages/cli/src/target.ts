@@ -1,6 +1,6 @@
 /** A new image: written beside its name with all files that belong to it, given its name when it is whole, removed when it is not. */
 import { statSync } from 'node:fs'
-import { resolve } from 'node:path'
+import { dirname, relative, resolve } from 'node:path'
 import {
   allFormats,
   type ByteStore,
@@ -10,6 +10,7 @@ import {
   type Gate,
   isWritable,
   MoraineError,
+  type NewBacking,
   type OptionValues,
   openDisk,
   type WritableDisk,
@@ -131,7 +132,12 @@ export class NewImage {
           openParent: (backing) => this.openParent(backing),
         },
         format,
-        { size, options, backing, signal: this.context.signal },
+        {
+          size,
+          options,
+          backing: backing === undefined ? undefined : { ...backing, place: placeOf(name, backing.name) },
+          signal: this.context.signal,
+        },
       )
     } finally {
       for (const store of stores) await store.close()
@@ -187,6 +193,16 @@ export class NewImage {
       },
     }
   }
+}
+
+/** Where a backing file lies, for images that record more than its name; undefined where it is not there. */
+function placeOf(from: string, name: string): NewBacking['place'] {
+  const path = localPathOrSame(fileGate().resolve({ from, name }))
+  const found = statSync(path, { throwIfNoEntry: false })
+  if (found === undefined) return undefined
+  const absolute = resolve(path)
+  const folder = dirname(resolve(localPathOrSame(from)))
+  return { absolute, relative: relative(folder, absolute), modifiedSeconds: found.mtimeMs / 1000 }
 }
 
 function localPathOrSame(name: string): string {

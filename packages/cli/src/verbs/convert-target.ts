@@ -1,7 +1,7 @@
 /** What `convert` shall make: format, options and backing file, checked in QEMU's order. */
 import { type Disk, type DiskFormat, isMoraineError, type OptionValues } from '@moraine/engine'
 import { Failure, failureFrom } from '../failure.ts'
-import { formatNamed } from '../formats.ts'
+import { formatNamed, newFormatNamed } from '../formats.ts'
 import { creationTable, mediumOf, optionPairs, readCreationOptions, readLoosely } from '../options.ts'
 import type { Context } from '../verb.ts'
 import type { ConvertValues } from './convert-options.ts'
@@ -31,7 +31,7 @@ export function readTarget(
         backing: backing === undefined ? undefined : { name: backing, format: backingFormat },
       }
     }
-    const format = formatNamed(formatName, 'file format')
+    const format = newFormatNamed(formatName, context.persona)
     const medium = mediumOf(name, context.persona)
     const pairs = optionPairs(values.options)
     readLoosely(format, medium, pairs, context.warn)

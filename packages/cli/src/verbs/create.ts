@@ -2,7 +2,7 @@
 import { allFormats, type Disk, type DiskFormat, isMoraineError, MoraineError, openDisk } from '@moraine/engine'
 import { fileGate, localPath, nodeCodecs, openFile } from '@moraine/engine/node'
 import { explain, Failure, failureFrom, usageFailure } from '../failure.ts'
-import { formatNamed, probeFormat } from '../formats.ts'
+import { formatNamed, newFormatNamed, probeFormat } from '../formats.ts'
 import { beyondLongest, longestImage, readSize } from '../numbers.ts'
 import { pathOf } from '../open.ts'
 import {
@@ -84,14 +84,14 @@ interface CreateArguments {
 }
 
 /** A format that can be created; others are only read. */
-function creatable(name: string): DiskFormat {
-  const format = formatNamed(name, 'file format')
+function creatable(name: string, persona: Persona): DiskFormat {
+  const format = newFormatNamed(name, persona)
   if (format.create === undefined) throw new Failure(`Format driver '${name}' does not support image creation`)
   return format
 }
 
 function printOptions(context: Context, formatName: string, filename: string | undefined): number {
-  const format = creatable(formatName)
+  const format = creatable(formatName, context.persona)
   const medium = filename === undefined ? undefined : mediumOf(filename, context.persona)
   context.out.write(optionHelp(format, medium, context.persona.nameOf(format.name)))
   return 0
@@ -99,7 +99,7 @@ function printOptions(context: Context, formatName: string, filename: string | u
 
 async function create(context: Context, args: CreateArguments): Promise<void> {
   const { filename } = args
-  const format = creatable(args.formatName)
+  const format = creatable(args.formatName, context.persona)
   pathOf(filename, context.persona)
   const medium = mediumOf(filename, context.persona)
   const pairs = gatherPairs(format, medium, args, context)

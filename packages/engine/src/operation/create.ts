@@ -1,6 +1,6 @@
 /** Creating images: the size is checked and rounded here, once for every format. */
-import { type Disk, defaultLimits, type Limits, MoraineError } from '../core/index.ts'
-import type { CreateTarget, DiskFormat } from '../format/format.ts'
+import { defaultLimits, type Limits, MoraineError } from '../core/index.ts'
+import type { CreateTarget, DiskFormat, NewBacking } from '../format/format.ts'
 import type { OptionValues } from '../format/options.ts'
 
 const sector = 512n
@@ -11,8 +11,8 @@ export interface CreateRequest {
   size: bigint
   /** Validated options of the format (`readOptions`). */
   options?: OptionValues | undefined
-  /** The file under the new one, by the name that is recorded; `disk` is that file opened, where the caller has it. */
-  backing?: { name: string; format?: string | undefined; disk?: Disk | undefined } | undefined
+  /** The file under the new one, by the name that is recorded. */
+  backing?: NewBacking | undefined
   limits?: Partial<Limits> | undefined
   signal?: AbortSignal | undefined
 }
@@ -41,10 +41,12 @@ export function resolveCreation(format: DiskFormat, request: CreateRequest): Cre
  *  @throws MoraineError as `resolveCreation`; `io` and `cancelled` while writing. */
 export async function createImage(target: CreateTarget, format: DiskFormat, request: CreateRequest): Promise<Created> {
   const created = resolveCreation(format, request)
+  const { backing } = request
   await format.create?.(target, {
     size: created.size,
     options: created.options,
-    backing: request.backing,
+    // What is recorded must say something to QEMU, too.
+    backing: backing?.format === 'vhd' ? { ...backing, format: 'vpc' } : backing,
     signal: request.signal,
   })
   return created

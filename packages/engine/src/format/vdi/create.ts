@@ -1,18 +1,29 @@
 /** Creating a VDI image. The layout is that of `qemu-img create` 7.2: header, block map, then the blocks of a static image. */
 import { randomGuid } from '../../bytes/guid.ts'
 import { viewOf } from '../../bytes/integers.ts'
-import { throwIfCancelled } from '../../core/index.ts'
-import type { CreatePlan, CreateTarget } from '../format.ts'
-import { encodeHeader, newHeader, type VdiHeader } from './layout.ts'
+import { type Disk, MoraineError, throwIfCancelled } from '../../core/index.ts'
+import type { CreatePlan, CreateTarget, NewBacking } from '../format.ts'
+import { parentPlaces, unfitParent, withParentDisk } from '../new-parent.ts'
+import { VdiDisk } from './disk.ts'
+import { encodeHeader, type NewVdiParent, newHeader, type VdiHeader } from './layout.ts'
 import { resolveVdiOptions } from './options.ts'
 
 const chunkBytes = 1024 * 1024
 
-/** Writes a new, empty image into the target's store.
- *  @throws MoraineError `invalid` for a size that no VDI has. */
-export async function createVdi({ store }: CreateTarget, plan: CreatePlan): Promise<void> {
+/** Writes a new, empty image into the target's store. Over a backing disk, which must be a VDI, it is a differencing image.
+ *  @throws MoraineError `invalid` for a size that no VDI has, `unsupported` for a disk that no VDI can stand over. */
+export async function createVdi(target: CreateTarget, plan: CreatePlan): Promise<void> {
+  const { store } = target
+  const { backing } = plan
+  const parent =
+    backing === undefined
+      ? undefined
+      : await withParentDisk('vdi', target, backing, (disk) => parentOf(backing, disk, plan.size))
   const { static: fixed } = resolveVdiOptions(BigInt(plan.size), plan.options)
-  const header = newHeader(plan.size, fixed === true, { image: randomGuid(), modification: randomGuid() })
+  if (fixed === true && parent !== undefined) {
+    throw new MoraineError('unsupported', 'a static image stands on no other', { format: 'vdi', field: 'static' })
+  }
+  const header = newHeader(plan.size, fixed === true, { image: randomGuid(), modification: randomGuid() }, parent)
   if (store.kind !== 'device' && store.size > 0) await store.resize(0)
   let at = header.mapOffset
   for (const chunk of mapChunks(header, fixed === true ? (block) => block : undefined)) {
@@ -29,6 +40,21 @@ export async function createVdi({ store }: CreateTarget, plan: CreatePlan): Prom
   // Cut short, there is no image yet.
   await store.write(0, encodeHeader(header))
   await store.flush()
+}
+
+function parentOf(backing: NewBacking, disk: Disk, size: number): NewVdiParent {
+  if (!(disk instanceof VdiDisk)) throw unfitParent('vdi', backing.name, disk.format, 'a VDI image')
+  if (disk.size > size) {
+    throw unfitParent('vdi', backing.name, `${disk.size} bytes`, `at most as large as the new image, ${size}`)
+  }
+  const { header } = disk.image
+  const { relative, absolute } = parentPlaces(backing)
+  return {
+    image: header.uuidImage,
+    modification: header.uuidModification,
+    blockSize: header.blockSize,
+    name: relative ?? absolute ?? '',
+  }
 }
 
 /** The block map of a new image, with the zeros that fill its last sector. Without `indexOf` no block has a place. */

@@ -5,7 +5,7 @@ import type { ByteSource, Disk, DiskInfo } from '../../core/index.ts'
 import { BlockTable } from '../block-table.ts'
 import type { OpenContext } from '../format.ts'
 import { MappedDisk, type MappedRun } from '../mapped-disk.ts'
-import { entry, imageType, type VdiHeader, vdiFault } from './layout.ts'
+import { entry, imageType, parentHint, type VdiHeader, vdiFault } from './layout.ts'
 import { parentName } from './parent.ts'
 
 /** An image with its header read. */
@@ -116,7 +116,7 @@ export class VdiDisk extends MappedDisk {
       snapshots: [],
     }
     if (!isDifferencing(header)) return info
-    info.backing = { name: parentName(header.uuidLink), format: 'vdi' }
+    info.backing = { name: parentHint(header) ?? parentName(header.uuidLink), format: 'vdi' }
     info.details = {
       type: 'vdi',
       data: {

@@ -20,7 +20,7 @@ export const vdi: DiskFormat = {
     repair: true,
     resize: false,
     snapshots: false,
-    backing: false,
+    backing: true,
     compress: false,
     measure: false,
   },

@@ -195,8 +195,35 @@ export function encodeHeader(header: VdiHeader): Uint8Array {
   return bytes
 }
 
+/** What a new differencing image records of its parent. */
+export interface NewVdiParent {
+  image: string
+  modification: string
+  /** Bytes. */
+  blockSize: number
+  /** Kept in the comment: see `parentHint`. */
+  name: string
+}
+
+const hintPrefix = 'moraine parent: '
+const commentBytes = field.mapOffset - field.comment
+
+/** The name of the parent's file that moraine keeps in the comment of an image: the format itself knows a parent by its UUID alone. */
+export function parentHint({ bytes }: VdiHeader): string | undefined {
+  const comment = bytes.subarray(field.comment, field.comment + commentBytes)
+  const end = comment.indexOf(0)
+  const text = new TextDecoder().decode(end < 0 ? comment : comment.subarray(0, end))
+  return text.startsWith(hintPrefix) ? text.slice(hintPrefix.length) : undefined
+}
+
 /** The header of a new image, as QEMU writes it. `size` is the virtual size in bytes. */
-export function newHeader(size: number, fixed: boolean, uuids: { image: string; modification: string }): VdiHeader {
+export function newHeader(
+  size: number,
+  fixed: boolean,
+  uuids: { image: string; modification: string },
+  parent?: NewVdiParent,
+): VdiHeader {
+  const blockSize = parent?.blockSize ?? defaultBlockSize
   const bytes = new Uint8Array(headerBytes)
   const view = viewOf(bytes)
   bytes.set(new TextEncoder().encode(headerText))
@@ -204,22 +231,25 @@ export function newHeader(size: number, fixed: boolean, uuids: { image: string; 
   view.setUint32(field.version, version, true)
   view.setUint32(field.headerSize, 0x180, true)
   view.setUint32(field.sectorSize, 512, true)
-  const blocks = Math.ceil(size / defaultBlockSize)
+  const blocks = Math.ceil(size / blockSize)
   const header: VdiHeader = {
     bytes,
-    type: fixed ? imageType.fixed : imageType.dynamic,
+    type: parent !== undefined ? imageType.differencing : fixed ? imageType.fixed : imageType.dynamic,
     mapOffset: headerBytes,
     dataOffset: headerBytes + Math.ceil((blocks * 4) / 512) * 512,
     diskSize: size,
-    blockSize: defaultBlockSize,
+    blockSize,
     blockExtra: 0,
     blocks,
     blocksAllocated: fixed ? blocks : 0,
     uuidImage: uuids.image,
     uuidModification: uuids.modification,
-    uuidLink: zeroGuid,
-    uuidParentModification: zeroGuid,
+    uuidLink: parent?.image ?? zeroGuid,
+    uuidParentModification: parent?.modification ?? zeroGuid,
   }
+  // A name that does not fit is no name: the parent is then found as VirtualBox finds it.
+  const hint = new TextEncoder().encode(`${hintPrefix}${parent?.name ?? ''}`)
+  if (parent !== undefined && hint.length < commentBytes) bytes.set(hint, field.comment)
   encodeHeader(header)
   return header
 }

@@ -1,8 +1,8 @@
 /** Finding the parent of a differencing VDI. The image names it by UUID alone; VirtualBox knows the files of a machine from its media registry,
- *  and calls a file in the folder of snapshots by its UUID. Both ways are tried, each through the gate. */
+ *  and calls a file in the folder of snapshots by its UUID. Images made here say the name in their comment. All ways are tried, each through the gate. */
 import { type Disk, isMoraineError } from '../../core/index.ts'
 import type { OpenContext } from '../format.ts'
-import { type VdiHeader, vdiFault } from './layout.ts'
+import { parentHint, type VdiHeader, vdiFault } from './layout.ts'
 
 /** What identifies the parent of an image. */
 export interface ParentIdentity {
@@ -31,7 +31,11 @@ export async function openParent(
 ): Promise<Disk> {
   const tried: string[] = []
   const own = parentName(header.uuidLink)
-  const disk = (await tryOpen(own, context, tried)) ?? (await openRegistered(path, header.uuidLink, context, tried))
+  const hint = parentHint(header)
+  const disk =
+    (hint === undefined ? undefined : await tryOpen(hint, context, tried)) ??
+    (await tryOpen(own, context, tried)) ??
+    (await openRegistered(path, header.uuidLink, context, tried))
   if (disk === undefined) {
     throw vdiFault(path, 'missing', `the parent with the UUID {${header.uuidLink}} was not found`, {
       field: 'uuid_link',

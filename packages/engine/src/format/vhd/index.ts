@@ -21,7 +21,7 @@ export const vhd: DiskFormat = {
     repair: true,
     resize: false,
     snapshots: false,
-    backing: false,
+    backing: true,
     compress: false,
     measure: false,
   },

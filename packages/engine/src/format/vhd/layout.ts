@@ -266,12 +266,14 @@ export interface NewVhd {
   size: number
   geometry: Geometry
   fixed: boolean
+  /** Over a parent. */
+  differencing?: boolean
   /** Four characters. */
   creator: string
 }
 
 /** The footer of a new image, as QEMU writes it. */
-export function newFooter({ size, geometry, fixed, creator }: NewVhd): Uint8Array {
+export function newFooter({ size, geometry, fixed, differencing, creator }: NewVhd): Uint8Array {
   const bytes = new Uint8Array(footerBytes)
   const view = viewOf(bytes)
   const encoder = new TextEncoder()
@@ -289,13 +291,45 @@ export function newFooter({ size, geometry, fixed, creator }: NewVhd): Uint8Arra
   view.setUint16(footerField.cylinders, geometry.cylinders)
   bytes[footerField.heads] = geometry.heads
   bytes[footerField.sectors] = geometry.sectors
-  view.setUint32(footerField.type, fixed ? diskType.fixed : diskType.dynamic)
+  const type = differencing === true ? diskType.differencing : diskType.dynamic
+  view.setUint32(footerField.type, fixed ? diskType.fixed : type)
   const id = crypto.getRandomValues(new Uint8Array(16))
   id[6] = ((id[6] as number) & 0x0f) | 0x40
   id[8] = ((id[8] as number) & 0x3f) | 0x80
   bytes.set(id, footerField.uniqueId)
   view.setUint32(footerField.checksum, checksumOf(bytes, footerField.checksum))
   return bytes
+}
+
+/** Puts what is known of the parent into the bytes of a dynamic header, and seals it. `seconds` since 1970; `name` in UTF-16, big-endian; of the locators `space`
+ *  and `length` in bytes, `offset` in the file. */
+export function setParent(
+  bytes: Uint8Array,
+  {
+    uniqueId,
+    seconds,
+    name,
+    entries,
+  }: {
+    uniqueId: string
+    seconds: number | undefined
+    name: Uint8Array
+    entries: readonly { code: string; space: number; length: number; offset: number }[]
+  },
+): void {
+  const view = viewOf(bytes)
+  const id = uniqueId.replaceAll('-', '')
+  for (let i = 0; i < 16; i++) bytes[headerField.parentId + i] = Number.parseInt(id.slice(i * 2, i * 2 + 2), 16)
+  view.setUint32(headerField.parentTimestamp, seconds === undefined ? 0 : Math.max(0, Math.floor(seconds) - epoch))
+  bytes.set(name, headerField.parentName)
+  for (const [i, { code, space, length, offset }] of entries.entries()) {
+    const at = headerField.locators + i * 24
+    bytes.set(new TextEncoder().encode(code), at)
+    view.setUint32(at + 4, space)
+    view.setUint32(at + 8, length)
+    setU64be(view, at + 16, offset)
+  }
+  sealHeader(bytes)
 }
 
 /** The dynamic header of a new image, which stands right before its table. */

@@ -1,17 +1,23 @@
 /** Creating a VHDX image, fixed, dynamic or over another one. */
 import { roundUp } from '../../bytes/integers.ts'
 import { isZero } from '../../bytes/zero.ts'
-import { MoraineError, throwIfCancelled } from '../../core/index.ts'
-import type { CreatePlan, CreateTarget } from '../format.ts'
+import { type Disk, MoraineError, throwIfCancelled } from '../../core/index.ts'
+import type { CreatePlan, CreateTarget, NewBacking } from '../format.ts'
+import { parentPlaces, unfitParent, withParentDisk } from '../new-parent.ts'
 import { VhdxDisk } from './disk.ts'
 import { places } from './layout.ts'
 import { encodeHead, encodeRegionTables, type NewParent, planImage, tableChunks } from './new-image.ts'
 import { planOptions } from './options.ts'
 
-/** Writes a new, empty image into the target's store. Over a backing disk, which must be an opened VHDX, it is a differencing image.
+/** Writes a new, empty image into the target's store. Over a backing disk, which must be a VHDX, it is a differencing image.
  *  @throws MoraineError `invalid` for options that do not fit, `unsupported` for a disk that no VHDX can stand on. */
-export async function createVhdx({ store }: CreateTarget, plan: CreatePlan): Promise<void> {
-  const parent = plan.backing === undefined ? undefined : parentOf(plan.backing, plan.size)
+export async function createVhdx(target: CreateTarget, plan: CreatePlan): Promise<void> {
+  const { store } = target
+  const { backing } = plan
+  const parent =
+    backing === undefined
+      ? undefined
+      : await withParentDisk('vhdx', target, backing, (disk) => parentOf(backing, disk, plan.size))
   const asked = planOptions(BigInt(plan.size), plan.options)
   if (parent !== undefined && asked.fixed) {
     throw new MoraineError('unsupported', 'a fixed image stands on no other', { format: 'vhdx', field: 'subformat' })
@@ -44,11 +50,11 @@ export async function createVhdx({ store }: CreateTarget, plan: CreatePlan): Pro
   await store.flush()
 }
 
-function parentOf({ name, disk }: NonNullable<CreatePlan['backing']>, size: number): NewParent {
-  const refuse = (field: string, rule: string) =>
-    new MoraineError('unsupported', `'${name}' cannot be the parent of a VHDX image`, { format: 'vhdx', field, rule })
-  if (!(disk instanceof VhdxDisk)) throw refuse('parent', 'an opened VHDX image')
-  if (disk.size > size) throw refuse('virtual disk size', `at most that of the new image, ${size}`)
+function parentOf(backing: NewBacking, disk: Disk, size: number): NewParent {
+  const { name } = backing
+  if (!(disk instanceof VhdxDisk)) throw unfitParent('vhdx', name, disk.format, 'a VHDX image')
+  if (disk.size > size)
+    throw unfitParent('vhdx', name, `${disk.size} bytes`, `at most as large as the new image, ${size}`)
   const { metadata, headers } = disk.image
-  return { name, dataWriteGuid: headers.current.dataWriteGuid, metadata }
+  return { ...parentPlaces(backing), dataWriteGuid: headers.current.dataWriteGuid, metadata }
 }

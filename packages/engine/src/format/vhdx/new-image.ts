@@ -12,7 +12,9 @@ import { encodeRegions, type Region } from './regions.ts'
 
 /** What a differencing image takes from the disk under it. */
 export interface NewParent {
-  name: string
+  /** From the new image's folder, and from the root; one at least is known. */
+  relative: string | undefined
+  absolute: string | undefined
   dataWriteGuid: string
   metadata: Metadata
 }
@@ -51,7 +53,7 @@ export function planImage(size: number, plan: VhdxPlan, parent?: NewParent): New
   const log = { offset: mib, length: plan.logSize }
   const table = { offset: log.offset + log.length, length: roundUp(counted * 8, mib) }
   const region = { offset: table.offset + table.length, length: mib }
-  const locator = parent === undefined ? undefined : encodeParentLocator(parent.dataWriteGuid, parent.name)
+  const locator = parent === undefined ? undefined : encodeParentLocator(parent.dataWriteGuid, parent)
   return {
     log,
     table,

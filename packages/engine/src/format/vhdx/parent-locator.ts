@@ -64,14 +64,22 @@ function slashed(name: string): string {
   return name.replaceAll('\\', '/').replace(/^(?:\.\/)+(?=.)/, '')
 }
 
-/** The metadata item for a parent with this DataWriteGuid under this name, which is relative to the folder of the child. */
-export function encodeParentLocator(dataWriteGuid: string, name: string): Uint8Array<ArrayBuffer> {
-  const backslashed = name.replaceAll('/', '\\')
-  const relative = /^(\\|\.\.?\\)/.test(backslashed) ? backslashed : `.\\${backslashed}`
-  const pairs = [
-    ['parent_linkage', `{${dataWriteGuid}}`],
-    ['relative_path', relative],
-  ].map((pair) => pair.map(utf16le))
+/** The metadata item for a parent with this DataWriteGuid at these places: from the folder of the child, and from the root. A path of another system than
+ *  Windows stands in the item as it is there. */
+export function encodeParentLocator(
+  dataWriteGuid: string,
+  { relative, absolute }: { relative: string | undefined; absolute: string | undefined },
+): Uint8Array<ArrayBuffer> {
+  const texts = [['parent_linkage', `{${dataWriteGuid}}`]]
+  if (relative !== undefined) {
+    const backslashed = relative.replaceAll('/', '\\')
+    texts.push(['relative_path', /^\.\.?\\/.test(backslashed) ? backslashed : `.\\${backslashed}`])
+  }
+  if (absolute !== undefined) {
+    const isWindows = /^[A-Za-z]:/.test(absolute)
+    texts.push(['absolute_win32_path', isWindows ? absolute.replaceAll('/', '\\') : absolute])
+  }
+  const pairs = texts.map((pair) => pair.map(utf16le))
   let end = entriesAt + pairs.length * entryBytes
   const bytes = new Uint8Array(end + pairs.flat().reduce((sum, text) => sum + text.length, 0))
   const view = viewOf(bytes)
