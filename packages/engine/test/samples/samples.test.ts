@@ -43,7 +43,7 @@ async function dataBytes(disk: Disk): Promise<number> {
 
 const named = (list: Sample[]): [string, Sample][] =>
   list.map((sample) => [`${sample.file} (${sample.producer}, ${sample.variant})`, sample])
-const good = known.filter(({ kind }) => kind === 'positive' || kind === 'truth' || kind === 'part')
+const good = known.filter(({ kind }) => ['positive', 'truth', 'part', 'detect'].includes(kind))
 const bad = known.filter(({ kind }) => kind === 'negative' || kind === 'broken')
 
 describe.skipIf(samplesFolder === undefined)(title, () => {
@@ -81,6 +81,11 @@ describe.skipIf(samplesFolder === undefined)(title, () => {
       (reason: unknown) => reason,
     )
     expect(isMoraineError(error), `${error}`).toBe(true)
+  })
+
+  it.each(named(known.filter(({ kind }) => kind === 'chain')))('%s wants its parent', async (_name, sample) => {
+    const opened = openImage(fileOf(sample), formatName(sample.format) ?? '')
+    await expect(opened).rejects.toMatchObject({ kind: 'missing', message: expect.stringContaining('fat-parent.vhd') })
   })
 
   it('two formats of one volume hold the same bytes', async () => {
