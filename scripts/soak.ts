@@ -1,6 +1,6 @@
 /** `npm run soak`: the whole suites with large budgets, several seeds, native calls on and off; rewrites `docs/soak.md`.
  *
- *  `MORAINE_BUDGET` multiplies every long loop's time (default 5 here, three quarters of an hour on two cores), `MORAINE_SEED` fixes the first seed (the next ones follow it),
+ *  `MORAINE_BUDGET` multiplies every long loop's time (default 2 here, four times that of CI and half an hour on two cores), `MORAINE_SEED` fixes the first seed (the next ones follow it),
  *  arguments narrow the test files as Vitest's do (then the page is not rewritten, since not all was run). */
 import { spawn } from 'node:child_process'
 import { randomInt } from 'node:crypto'
@@ -12,7 +12,7 @@ import { addUp, closingLine, type TestReport, verdict } from './report/add-up.ts
 import { type SoakRound, soakPage } from './report/soak-page.ts'
 import { run } from './support/run.ts'
 
-const budget = process.env.MORAINE_BUDGET ?? '5'
+const budget = process.env.MORAINE_BUDGET ?? '2'
 const first = Number(process.env.MORAINE_SEED ?? randomInt(2 ** 30))
 const filters = process.argv.slice(2)
 const rounds = [

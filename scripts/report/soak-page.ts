@@ -14,7 +14,7 @@ export interface Soak {
   date: string
   commit: string
   machine: string
-  /** Factor on the time of every long loop. */
+  /** Factor on the time of every long loop, `MORAINE_BUDGET`. */
   budget: number
   rounds: readonly SoakRound[]
   failed: readonly string[]
@@ -33,7 +33,7 @@ export function soakPage({ date, commit, machine, budget, rounds, failed, skippe
     `- date: ${date}`,
     `- commit: ${commit}`,
     `- machine: ${machine}`,
-    `- budget: ${budget} times that of CI (\`MORAINE_BUDGET\`)`,
+    `- budget: ${budget} (\`MORAINE_BUDGET\`; CI has 0.5)`,
     '',
     '| seed (`MORAINE_SEED`) | native calls | result | minutes |',
     '| --- | --- | --- | --- |',
