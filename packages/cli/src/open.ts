@@ -17,6 +17,7 @@ import { Failure, failureFrom } from './failure.ts'
 import { formatNamed, probeFormat } from './formats.ts'
 import type { Persona } from './persona.ts'
 import type { Context } from './verb.ts'
+import { splitMember, unwrap } from './wrappers.ts'
 
 /** What an image is opened for; QEMU's locks follow from it. */
 type Use = 'info' | 'read' | 'source' | 'check' | 'repair' | 'write' | 'resize'
@@ -90,12 +91,16 @@ async function open(context: Context, name: string, request: OpenRequest): Promi
   const sync = request.cache === 'unsafe' ? 'unsafe' : 'always'
   const path = pathOf(name, context.persona)
   if (path === '') throw new MoraineError('invalid', "The 'file' block driver requires a file name", { path: name })
-  const source = await openFile(path, { mode: writes ? 'write' : 'read', sync })
+  const { path: file, member } = splitMember(path, context.persona)
+  const opened = await openFile(file, { mode: writes ? 'write' : 'read', sync })
+  // What is said to be raw is taken as it stands, whatever a guest wrote at its beginning.
+  const unwraps = context.persona.wrappers && (given?.name !== 'raw' || member !== undefined)
+  const source = unwraps ? await unwrap(context, opened, { member, writes }) : opened
   let format: DiskFormat
   try {
     format = given ?? (await probeFormat(source, context.persona))
     if (writes && given === undefined && format.name === 'raw') warnOfProbedRaw(context, name)
-    if (request.forceShare !== true) takeLock(source, request.use, format)
+    if (request.forceShare !== true) takeLock(opened, request.use, format)
   } catch (error) {
     await source.close()
     throw error
@@ -140,6 +145,22 @@ export function pathOf(name: string, persona: Persona): string {
     path: name,
     hint: "a file that is called '-' can be named './-'",
   })
+}
+
+/** Says of packed images that were taken for raw by their beginning alone, now that all was read, if their ends are those of another format. */
+export async function noteUnseenEnds({ err, persona }: Context, disks: readonly Disk[]): Promise<void> {
+  for (const { file, format } of disks) {
+    if (format !== 'raw' || file.sequential !== true || file.size < 512) continue
+    const end = Buffer.alloc(512)
+    await file.read(file.size - end.length, end)
+    const signature = end.toString('latin1', 0, 8)
+    const found = signature === 'conectix' ? 'vhd' : signature.startsWith('koly') ? 'dmg' : undefined
+    if (found === undefined) continue
+    err.write(
+      `${persona.name}: note: what is inside '${file.name}' ends as an image of format ${found} does and was taken for raw, as it was read from front to back; ` +
+        `if it is one, say -f ${found}\n`,
+    )
+  }
 }
 
 function warnOfProbedRaw({ err }: Context, name: string): void {

@@ -11,6 +11,8 @@ export interface Persona {
   nameOf(format: string): string
   /** Whether an image may be recognised by its end alone, as a fixed VHD is. */
   readonly probesEnds: boolean
+  /** Whether a file packed with gzip, xz, bzip2, zstd, LZ4 or zip is opened as what is inside, and a target so packed when its name says so. */
+  readonly wrappers: boolean
   /** Formats that are probed for, by name, where none is given. */
   readonly probed: readonly string[]
   /** Errors say all that is known and how to go on; otherwise QEMU's words alone. */
@@ -73,6 +75,7 @@ const qemuImg: Persona = {
   name: 'qemu-img',
   nameOf: (format) => (format === 'vhd' ? 'vpc' : format),
   probesEnds: false,
+  wrappers: false,
   probed: ['qcow2', 'qcow', 'qed', 'vmdk', 'vdi', 'vhdx', 'vhd', 'parallels', 'bochs', 'cloop', 'dmg', 'raw'],
   details: false,
   progress: 'percent',
@@ -89,6 +92,7 @@ const moraine: Persona = {
   name: 'moraine',
   nameOf: (format) => format,
   probesEnds: true,
+  wrappers: true,
   probed: ['qcow2', 'qcow', 'qed', 'vmdk', 'vdi', 'vhdx', 'vhd', 'parallels', 'bochs', 'cloop', 'dmg', 'raw'],
   details: true,
   progress: 'auto',

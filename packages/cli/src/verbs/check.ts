@@ -84,6 +84,7 @@ export const verb = defineVerb({
     const check = (kind: Repair): Promise<CheckResult> =>
       checkImage(offered, disk, {
         repair: kind,
+        thorough: context.persona.extensions,
         signal: context.signal,
         onProgress: display.onProgress,
         report: (line, level) => {

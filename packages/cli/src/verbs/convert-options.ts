@@ -4,6 +4,7 @@ import { readInteger, readSize, type Warn } from '../numbers.ts'
 import { readOptionList } from '../options.ts'
 import { readSnapshot } from '../snapshot-name.ts'
 import type { OptionSpec, Values } from '../verb.ts'
+import { readWrap } from '../wrappers.ts'
 import {
   forceShare,
   imageOpts,
@@ -83,6 +84,13 @@ export const convertOptions = {
   outOfOrder: { short: 'W', help: 'Write out of order, which is faster on some targets and scatters the image.' },
   salvage: { long: 'salvage', help: 'Go on after read errors, with zeros for what cannot be read.' },
   progress: progressMode,
+  wrap: {
+    long: 'wrap',
+    argument: 'WRAPPER',
+    extension: true,
+    help: 'Pack the whole target with gz, xz or zst; none: do not, whatever its name. By default a name that ends in .gz, .xz or .zst says so.',
+    parse: readWrap,
+  },
 } as const satisfies Record<string, OptionSpec>
 
 /** The options of a call. */
@@ -118,6 +126,7 @@ export function checkCombinations(values: ConvertValues): void {
   fail(values.sparse !== undefined && values.copyOffload, 'Cannot enable copy offloading when -S is used')
   fail(values.copyOffload && values.salvage, 'Cannot use copy offloading in salvaging mode')
   fail(values.noCreate && values.options.length > 0, '-o has no effect when skipping image creation')
+  fail(values.noCreate && values.wrap !== undefined && values.wrap !== 'none', '--wrap cannot be used with -n')
   fail(values.targetIsZero && !values.noCreate, '--target-is-zero requires use of -n flag')
 }
 

@@ -5,12 +5,13 @@ import { ConcatDisk } from '../concat.ts'
 import { conversionFailure } from '../convert-failure.ts'
 import { Failure, failureFrom } from '../failure.ts'
 import { formatNamed } from '../formats.ts'
-import { openForWriting, openImage } from '../open.ts'
+import { noteUnseenEnds, openForWriting, openImage } from '../open.ts'
 import { asksForHelp, mediumOf, optionHelp } from '../options.ts'
 import { type ProgressDisplay, showProgress } from '../output/progress.ts'
 import { openNamedSnapshot } from '../snapshot-name.ts'
 import { NewImage } from '../target.ts'
 import { type Context, defineVerb } from '../verb.ts'
+import { packStream, type TargetWrapping, targetWrapping } from '../wrappers.ts'
 import { type ConvertValues, checkCombinations, convertOptions, splitOperands } from './convert-options.ts'
 import { checkTarget, readTarget, type TargetOptions } from './convert-target.ts'
 
@@ -60,6 +61,7 @@ export const verb = defineVerb({
       const source = await openSources(context, values, sources, sourceCache, opened)
       await convert(context, values, { source, opened, name: target, formatName, display })
       display.finish()
+      if (!values.quiet && values.format === undefined) await noteUnseenEnds(context, opened)
       return 0
     } finally {
       display.end()
@@ -106,6 +108,8 @@ async function convert(context: Context, values: ConvertValues, job: Job): Promi
     return await writeToPipe(context, values, job, { ...target, bitmaps })
   }
   const cache = readCacheMode('cache', values.cache ?? 'unsafe')
+  const wrapping = values.noCreate ? undefined : targetWrapping(job.name, values.wrap, context.persona)
+  if (wrapping !== undefined) return await writeWrapped(context, values, job, { ...target, bitmaps, cache, wrapping })
   if (values.noCreate) return await convertInto(context, values, job, { ...target, bitmaps, cache })
   const image = await createTarget(context, job, target, cache)
   try {
@@ -223,9 +227,27 @@ async function writeToPipe(
   const { writeStream } = await import('../output/pipe.ts')
   await attempt(context, '', async () => {
     const plan = await plans(context, values, job, target)
-    const stream = await plan.stream()
+    const wrapping = targetWrapping(job.name, values.wrap, context.persona)
+    const stream = packStream(await plan.stream(), wrapping, job.display.onProgress)
     if (!values.quiet) sayLosses(context, plan)
     await writeStream(stream, { signal: context.signal, onProgress: job.display.onProgress })
+  })
+}
+
+/** A file packed as a whole, front to back. */
+async function writeWrapped(
+  context: Context,
+  values: ConvertValues,
+  job: Job,
+  target: TargetOptions & { bitmaps: boolean; cache: CacheMode; wrapping: TargetWrapping },
+): Promise<void> {
+  const { writeStreamToFile } = await import('../output/stream-file.ts')
+  await attempt(context, '', async () => {
+    const plan = await plans(context, values, job, target)
+    const stream = packStream(await plan.stream(), target.wrapping, job.display.onProgress)
+    if (!values.quiet) sayLosses(context, plan)
+    const run = { signal: context.signal, onProgress: job.display.onProgress }
+    await writeStreamToFile(context, stream, { name: job.name, cache: target.cache, sources: job.opened }, run)
   })
 }
 

@@ -1,5 +1,5 @@
 /** `info`: what an image is. */
-import { type Disk, type DiskInfo, isMoraineError } from '@moraine/engine'
+import { type Disk, type DiskInfo, isMoraineError, type WrappingFacts, wrappingOf } from '@moraine/engine'
 import { fileGate } from '@moraine/engine/node'
 import { Failure } from '../failure.ts'
 import { openImage } from '../open.ts'
@@ -8,6 +8,7 @@ import { sizeText } from '../output/size.ts'
 import { detailLines, snapshotHead, snapshotLine } from '../output/table.ts'
 import type { Persona } from '../persona.ts'
 import { type Context, defineVerb } from '../verb.ts'
+import { wrappingText } from '../wrappers.ts'
 import { forceShare, format, imageOpts, object, oneImage, outputFormat, wantsJson } from './common.ts'
 
 /** The facts of one image of a chain. */
@@ -18,6 +19,8 @@ interface ImageFacts {
   /** Where the backing file is, as the image names it. */
   fullBackingName: string | undefined
   info: DiskInfo
+  /** What stands around it. */
+  wrapping: { facts: WrappingFacts; text: string } | undefined
 }
 
 export const verb = defineVerb({
@@ -93,7 +96,14 @@ async function readFacts(disk: Disk, persona: Persona): Promise<ImageFacts> {
     actualSize: await actualSize(disk),
     fullBackingName: named === undefined ? undefined : fileGate().resolve({ from: filename, name: named }),
     info,
+    wrapping: wrappingFacts(disk),
   }
+}
+
+function wrappingFacts({ file }: Disk): ImageFacts['wrapping'] {
+  const facts = wrappingOf(file)
+  const text = wrappingText(file)
+  return facts === undefined || text === undefined ? undefined : { facts, text }
 }
 
 async function actualSize(disk: Disk): Promise<number | undefined> {
@@ -109,10 +119,11 @@ async function actualSize(disk: Disk): Promise<number | undefined> {
 const silent = new Set(['parallels', 'bochs', 'cloop', 'dmg'])
 
 /** The members in the order of QEMU's `ImageInfo`. */
-function jsonOf({ filename, actualSize: actual, fullBackingName, info }: ImageFacts): JsonValue {
+function jsonOf({ filename, actualSize: actual, fullBackingName, info, wrapping }: ImageFacts): JsonValue {
   return {
     filename,
     format: info.format,
+    wrapping: wrapping === undefined ? undefined : wrappingJson(wrapping.facts),
     'dirty-flag': info.dirty ?? (silent.has(info.format) ? undefined : false),
     'actual-size': actual,
     'virtual-size': info.virtualSize,
@@ -139,13 +150,18 @@ function jsonOf({ filename, actualSize: actual, fullBackingName, info }: ImageFa
   }
 }
 
-function humanText({ filename, actualSize: actual, fullBackingName, info }: ImageFacts): string {
+function wrappingJson({ wrapper, member, packedSize, sizeFrom }: WrappingFacts): JsonValue {
+  return { wrapper, member, 'packed-size': packedSize, 'size-from': sizeFrom }
+}
+
+function humanText({ filename, actualSize: actual, fullBackingName, info, wrapping }: ImageFacts): string {
   const lines = [
     `image: ${filename}`,
     `file format: ${info.format}`,
     `virtual size: ${sizeText(info.virtualSize)} (${info.virtualSize} bytes)`,
     `disk size: ${actual === undefined ? 'unavailable' : sizeText(actual)}`,
   ]
+  if (wrapping !== undefined) lines.push(`packed with: ${wrapping.text}`)
   if (info.encrypted === true) lines.push('encrypted: yes')
   if (info.clusterSize !== undefined) lines.push(`cluster_size: ${info.clusterSize}`)
   if (info.dirty === true) lines.push('cleanly shut down: no')

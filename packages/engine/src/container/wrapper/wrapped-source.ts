@@ -219,8 +219,9 @@ export class WrappedSource implements ByteSource {
       return
     }
     if (this.#spool === undefined && !(await this.#reach(offset, end, signal))) await this.#unpackAll(signal)
+    // A range longer than what is held is not at hand either.
+    if (this.#spool === undefined && !this.#copy(offset, into)) await this.#unpackAll(signal)
     if (this.#spool !== undefined) await this.#spool.read(offset, into, signal)
-    else this.#copy(offset, into)
   }
 
   /** Goes on until the range is at hand; false when it should be kept. */
@@ -241,13 +242,18 @@ export class WrappedSource implements ByteSource {
     }
   }
 
-  #copy(offset: number, into: Uint8Array): void {
+  /** False when not all of the range is held. */
+  #copy(offset: number, into: Uint8Array): boolean {
     const end = offset + into.length
+    let copied = 0
     for (const piece of this.#window) {
       const from = Math.max(offset, piece.offset)
       const to = Math.min(end, piece.offset + piece.bytes.length)
-      if (from < to) into.set(piece.bytes.subarray(from - piece.offset, to - piece.offset), from - offset)
+      if (from >= to) continue
+      into.set(piece.bytes.subarray(from - piece.offset, to - piece.offset), from - offset)
+      copied += to - from
     }
+    return copied === into.length
   }
 
   /** Writes all of it to a temporary file, zeros as holes. */

@@ -1,5 +1,5 @@
 /** Whole files, packed and unpacked by Node's own libraries, off the main thread. */
-import { Readable, type Transform } from 'node:stream'
+import type { Transform } from 'node:stream'
 import { ByteFeed } from '../../bytes/byte-feed.ts'
 import { viewOf } from '../../bytes/integers.ts'
 import { bzip2Stream } from '../../codec/bzip2-stream.ts'
@@ -135,13 +135,21 @@ async function* unpackZstd(packed: AsyncIterable<Uint8Array>): AsyncGenerator<Ui
 }
 
 async function* packWith(plain: AsyncIterable<Uint8Array>, packer: Transform): AsyncGenerator<Uint8Array> {
-  const input = Readable.from(plain, { objectMode: true, highWaterMark: 1 })
-  input.once('error', (error) => packer.destroy(error))
+  const closed = new Promise<void>((resolve) => packer.once('close', () => resolve()))
+  const feed = async (): Promise<void> => {
+    for await (const piece of plain) {
+      if (packer.destroyed) return
+      if (packer.write(piece)) continue
+      await Promise.race([closed, new Promise<void>((resolve) => packer.once('drain', () => resolve()))])
+    }
+    packer.end()
+  }
+  const feeding = feed().catch((error) => void packer.destroy(error))
   try {
-    for await (const piece of input.pipe(packer)) yield piece as Uint8Array
+    for await (const piece of packer) yield piece as Uint8Array
   } finally {
-    input.destroy()
     packer.destroy()
+    await feeding
   }
 }
 
