@@ -109,6 +109,8 @@ export interface CheckResult {
 /** How `check` runs. A repair wants a disk opened for writing with purpose `check`. */
 export interface CheckOptions extends RunOptions {
   repair: 'none' | 'leaks' | 'all'
+  /** Go on where QEMU stops at the first fault, and look at what it does not. */
+  thorough?: boolean | undefined
   /** Each finding, in QEMU's words where it has them. `error` goes to standard error in QEMU, `note` to standard output; `failure` says why the
    *  check cannot be done, and stands behind the program's name there. */
   report(line: string, level: 'error' | 'note' | 'failure'): void

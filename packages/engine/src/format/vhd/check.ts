@@ -1,5 +1,5 @@
 /** Checking a VHD, and repairing it: both footers, the header, and every block in a place of its own. QEMU has no check of it; the words are ours. */
-import { type ByteStore, type Disk, MoraineError, throwIfCancelled } from '../../core/index.ts'
+import { type ByteStore, type Disk, MoraineError, readPadded, throwIfCancelled } from '../../core/index.ts'
 import type { CheckOptions, CheckResult } from '../format.ts'
 import { DynamicVhdDisk, type FixedVhdDisk, isVhdDisk, type VhdDisk } from './disk.ts'
 import { type FooterPlaces, readFooters } from './footers.ts'
@@ -9,9 +9,13 @@ import { WritableFixedVhdDisk } from './writable-fixed.ts'
 
 /** Most findings that are told one by one. */
 const mostTold = 1000
+/** Bytes of copies that are always allowed. */
+const leastCopies = 64 * 1024 * 1024
+const copyBytes = 1024 * 1024
 
 /** Checks a disk opened with purpose `check`. A repair (`all`) writes the footers from the sound one and the checksum of the header, drops entries that
- *  point past the end of the file and makes a file that ends within a block whole; `leaks` cuts off what lies behind the last block.
+ *  point past the end of the file, gives blocks that lie over something else a place of their own and makes a file that ends within a block whole; `leaks` cuts
+ *  off what lies behind the last block.
  *  @throws MoraineError `invalid` for another format's disk, `denied` when it cannot be written, `limit` when it has too many blocks to check. */
 export async function checkVhd(disk: Disk, options: CheckOptions): Promise<CheckResult> {
   if (!isVhdDisk(disk)) {
@@ -33,6 +37,8 @@ class VhdCheck {
   readonly #store: ByteStore | undefined
   readonly #result: CheckResult = { checkErrors: 0, leaks: 0, corruptions: 0, leaksFixed: 0, corruptionsFixed: 0 }
   #told = 0
+  /** Bytes of blocks that got another place, behind everything. */
+  #copied = 0
 
   constructor(disk: VhdDisk, options: CheckOptions, store: ByteStore | undefined) {
     this.#disk = disk
@@ -105,6 +111,8 @@ class VhdCheck {
     const { signal, onProgress } = this.#options
     const metadataEnd = image.metadataEnd
     const sectors = new SectorList(disk, Math.ceil(disk.file.size / sectorBytes))
+    /** How many blocks at a sector need another place. */
+    const misplaced = new Map<number, number>()
     let allocated = 0
     let last = metadataEnd
     for await (const { first, entries } of table.all(signal)) {
@@ -121,14 +129,21 @@ class VhdCheck {
         }
         allocated++
         last = Math.max(last, start + stride)
-        if (start < image.tableEnd) await this.#corruption(`block ${first + i} lies over the header or the table`)
-        sectors.add(sector)
+        if (start < image.tableEnd) {
+          await this.#corruption(`block ${first + i} lies over the header or the table`, async () => {
+            misplaced.set(sector, (misplaced.get(sector) ?? 0) + 1)
+          })
+        } else sectors.add(sector)
       }
       onProgress?.({ done: Math.min(first * image.header.blockSize, disk.size), total: disk.size })
     }
     for (const sector of sectors.overlaps(stride / sectorBytes)) {
-      await this.#corruption(`the block at sector ${sector} lies over another`)
+      await this.#corruption(`the block at sector ${sector} lies over another`, async () => {
+        misplaced.set(sector, (misplaced.get(sector) ?? 0) + 1)
+      })
     }
+    if (this.#store !== undefined && misplaced.size > 0)
+      last = await this.#moveBlocks(disk, misplaced, last, this.#store)
     if (this.#store !== undefined && table.dirty) {
       await table.writeBack(this.#store)
       await this.#store.flush()
@@ -143,6 +158,43 @@ class VhdCheck {
     return last
   }
 
+  /** Copies blocks behind everything else, and points the table at the copies. Returns where the last one ends.
+   *  @throws MoraineError `limit` when the copies would take more room than all that there is. */
+  async #moveBlocks(
+    disk: DynamicVhdDisk,
+    misplaced: Map<number, number>,
+    last: number,
+    store: ByteStore,
+  ): Promise<number> {
+    const { stride, table } = disk.image
+    const most = Math.max(disk.file.size, leastCopies)
+    let end = Math.ceil(Math.max(last, disk.file.size) / sectorBytes) * sectorBytes
+    const moves: { block: number; sector: number }[] = []
+    for await (const { first, entries } of table.all(this.#options.signal)) {
+      for (let i = 0; i < entries.length; i++) {
+        const sector = entries[i] as number
+        const left = misplaced.get(sector) ?? 0
+        if (sector === noBlock || left === 0) continue
+        misplaced.set(sector, left - 1)
+        this.#copied += stride
+        if (this.#copied > most) {
+          const place = { field: 'copies', value: this.#copied, rule: `at most ${most} bytes` }
+          throw vhdFault(disk.name, 'limit', 'too many blocks lie over others', place)
+        }
+        for (let at = 0; at < stride; at += copyBytes) {
+          const bytes = new Uint8Array(Math.min(copyBytes, stride - at))
+          await readPadded(disk.file, sector * sectorBytes + at, bytes)
+          await store.write(end + at, bytes)
+        }
+        moves.push({ block: first + i, sector: end / sectorBytes })
+        end += stride
+      }
+    }
+    await store.flush()
+    for (const { block, sector } of moves) await table.set(block, sector)
+    return end
+  }
+
   async #checkEnd(disk: DynamicVhdDisk, footer: Footer, places: FooterPlaces, end: number): Promise<void> {
     const sound = places.tail !== undefined && isSoundFooter(places.tail)
     const differs = sound && places.tail?.some((byte, i) => byte !== footer.bytes[i]) === true
@@ -154,7 +206,9 @@ class VhdCheck {
       if (store.kind !== 'device') await store.resize(at + footerBytes)
       await store.flush()
     }
-    if (!sound || tailOffset < end) await this.#corruption('the footer at the end is missing', move)
+    // Blocks that got another place went behind the footer.
+    if (this.#copied > 0 && this.#store !== undefined) await move(this.#store)
+    else if (!sound || tailOffset < end) await this.#corruption('the footer at the end is missing', move)
     else if (differs) await this.#corruption('the footer at the end differs from the one at the start', move)
     // Vendors leave gaps of their own behind the table; whole blocks are what nobody leaves.
     const leaks = Math.max(0, Math.floor((tailOffset - end) / disk.image.stride))

@@ -18,7 +18,7 @@ export const vmdk: DiskFormat = {
     write: true,
     create: true,
     check: true,
-    repair: false,
+    repair: true,
     resize: false,
     snapshots: false,
     backing: true,
