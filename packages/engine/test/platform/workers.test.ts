@@ -88,6 +88,25 @@ describe('unpack', () => {
     })
   })
 
+  test.each([1, 12, 8192, 8193, 300_000])('zlib with gaps of %d bytes between the units', async (gap) => {
+    const { file, content, places } = packedFile('zlib')
+    const parts: Uint8Array[] = []
+    const units = new Float64Array(places.length * 5)
+    let at = 0
+    for (const [i, [offset]] of places.entries()) {
+      const end = places[i + 1]?.[0] ?? file.length
+      parts.push(file.subarray(offset, end), noise(gap))
+      units.set([at, end - offset, i * unitBytes, 0, unitBytes], i * 5)
+      at += end - offset + gap
+    }
+    await withFile(Buffer.concat(parts), async (source) => {
+      const buffer = new ArrayBuffer(content.length)
+      const to = { buffer }
+      const output = await workers().run('unpack', { codec: 'zlib', source, units, unitBytes, to }, [buffer])
+      expect(Buffer.from(output.buffer as ArrayBuffer).equals(content)).toBe(true)
+    })
+  })
+
   test.each([0, 4096, 65_536])('into a file, leaving out zero blocks of %d bytes', async (sparseBytes) => {
     const { file, content, places } = packedFile('deflate')
     await withFile(file, async (source) => {

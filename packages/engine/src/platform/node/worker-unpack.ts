@@ -5,8 +5,10 @@ import { type UnpackFile, type UnpackInput, type UnpackOutput, unpackNumbers } f
 import { nodeCodecs } from './codecs.ts'
 import { readFully, writeFully } from './worker-files.ts'
 
-/* Packed bytes read at once, and decoded bytes written at once. */
+/* Packed bytes read at once, and decoded bytes written at once. What lies between two units (markers, padding, a table now and then) is read with them up to
+ * `gapBytes`. */
 const readBytes = 1024 * 1024
+const gapBytes = 8192
 const writeBytes = 2 * 1024 * 1024
 
 /** Decodes units as `UnpackInput` says.
@@ -83,7 +85,7 @@ class UnitReader {
       const nextOffset = units[next] as number
       const nextEnd = nextOffset + (units[next + 1] as number)
       // Reserved lengths are whole sectors, so that neighbours overlap.
-      if (nextOffset < offset || nextOffset > end || nextEnd > offset + readBytes) break
+      if (nextOffset < offset || nextOffset > end + gapBytes || nextEnd > offset + readBytes) break
       end = Math.max(end, nextEnd)
     }
     if (this.#packed.length < end - offset) {
