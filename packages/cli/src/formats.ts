@@ -24,8 +24,8 @@ export type FormatUse = 'driver' | 'file format' | 'backing file format'
 
 /** The format of a name given by the user.
  *  @throws MoraineError `invalid` when nobody knows it, `unsupported` when QEMU does. */
-export function formatNamed(name: string, use: FormatUse): DiskFormat {
-  const format = findFormat(allFormats, name)
+export function formatNamed(name: string, use: FormatUse, persona?: Persona): DiskFormat {
+  const format = persona?.unknown.includes(name) === true ? undefined : findFormat(allFormats, name)
   if (format !== undefined) return format
   if (foreignDrivers.has(name)) throw foreign(name)
   throw new MoraineError('invalid', `Unknown ${use} '${name}'`, {

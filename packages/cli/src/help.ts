@@ -118,13 +118,14 @@ function qemuHelp(persona: Persona, verbs: Verb[]): string {
     })
     parts.push(...layOut(rows))
   }
-  parts.push('', `Supported formats: ${formatNames()}`, '')
+  parts.push('', `Supported formats: ${formatNames(persona.unknown)}`, '')
   return parts.join('\n')
 }
 
-function formatNames(): string {
+function formatNames(unknown: readonly string[] = []): string {
   return allFormats
     .map(({ name }) => name)
+    .filter((name) => !unknown.includes(name))
     .sort()
     .join(' ')
 }

@@ -87,7 +87,7 @@ async function open(context: Context, name: string, request: OpenRequest): Promi
   if (writes && request.forceShare === true) {
     throw new MoraineError('denied', 'force-share=on can only be used with read-only images', { path: name })
   }
-  const given = request.format === undefined ? undefined : formatNamed(request.format, 'driver')
+  const given = request.format === undefined ? undefined : formatNamed(request.format, 'driver', context.persona)
   const sync = request.cache === 'unsafe' ? 'unsafe' : 'always'
   const path = pathOf(name, context.persona)
   if (path === '') throw new MoraineError('invalid', "The 'file' block driver requires a file name", { path: name })

@@ -15,6 +15,8 @@ export interface Persona {
   readonly wrappers: boolean
   /** Formats that are probed for, by name, where none is given. */
   readonly probed: readonly string[]
+  /** Formats that are the engine's alone and have no place here. */
+  readonly unknown: readonly string[]
   /** Errors say all that is known and how to go on; otherwise QEMU's words alone. */
   readonly details: boolean
   /** How progress is shown when nothing more is said than `-p`. */
@@ -76,6 +78,7 @@ const qemuImg: Persona = {
   nameOf: (format) => (format === 'vhd' ? 'vpc' : format),
   probesEnds: false,
   wrappers: false,
+  unknown: ['iso'],
   probed: ['qcow2', 'qcow', 'qed', 'vmdk', 'vdi', 'vhdx', 'vhd', 'parallels', 'bochs', 'cloop', 'dmg', 'raw'],
   details: false,
   progress: 'percent',
@@ -93,7 +96,8 @@ const moraine: Persona = {
   nameOf: (format) => format,
   probesEnds: true,
   wrappers: true,
-  probed: ['qcow2', 'qcow', 'qed', 'vmdk', 'vdi', 'vhdx', 'vhd', 'parallels', 'bochs', 'cloop', 'dmg', 'raw'],
+  unknown: [],
+  probed: ['qcow2', 'qcow', 'qed', 'vmdk', 'vdi', 'vhdx', 'vhd', 'parallels', 'bochs', 'cloop', 'dmg', 'iso', 'raw'],
   details: true,
   progress: 'auto',
   deletesById: true,

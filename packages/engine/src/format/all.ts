@@ -3,6 +3,7 @@ import { bochs } from './bochs/index.ts'
 import { cloop } from './cloop/index.ts'
 import { dmg } from './dmg/index.ts'
 import type { DiskFormat } from './format.ts'
+import { iso } from './iso/index.ts'
 import { parallels } from './parallels/index.ts'
 import { qcow } from './qcow/index.ts'
 import { qcow2 } from './qcow2/index.ts'
@@ -26,5 +27,6 @@ export const allFormats: readonly DiskFormat[] = [
   bochs,
   cloop,
   dmg,
+  iso,
   raw,
 ]

@@ -10,12 +10,12 @@ import { bytesSha } from '../support/qemu.ts'
 import { type Sample, samples, samplesFolder, unpackedSample } from '../support/samples.ts'
 
 const folder = temporaryFolder()
-/** Those of formats that the engine has; an ISO is raw to it. */
+/** Those of formats that the engine has. */
 const known = samples().filter(({ format }) => formatName(format) !== undefined)
 const title = samplesFolder === undefined ? 'samples [skipped: the folder MORAINE_SAMPLES is not there]' : 'samples'
 
 function formatName(format: string): string | undefined {
-  return findFormat(allFormats, format === 'iso' ? 'raw' : format)?.name
+  return findFormat(allFormats, format)?.name
 }
 
 /** Hashing takes two seconds a GiB: of what is larger, that nothing is in it. */

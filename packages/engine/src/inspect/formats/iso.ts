@@ -1,26 +1,18 @@
 /** ISO 9660 and UDF volumes. Facts: ECMA-119 (volume descriptors), ECMA-167 (recognition sequence), El Torito 1.0. */
-import { viewOf } from '../../bytes/integers.ts'
-import { fields, latin1, name, stands } from '../bytes.ts'
+import { isoKind, readIsoVolume } from '../../format/iso/volume.ts'
 import { atEnd, type Inspector, type Look, type View } from '../contract.ts'
 import type { Report } from '../finding.ts'
-
-const sector = 2048
-const firstSector = 16
-/** How far the descriptors are followed; all of it lies in the head. */
-const lastSector = 47
-const identifiers = new Set(['CD001', 'BEA01', 'NSR02', 'NSR03', 'TEA01', 'BOOT2', 'CDW02'])
 
 /** The inspector of optical volumes. */
 export const iso: Inspector = { name: 'iso', budget: 0, inspect }
 
 function* inspect({ head, found }: View): Look {
-  const volume = readVolume(head)
+  const volume = readIsoVolume(head)
   if (volume === undefined) return
-  const { primary, udf } = volume
-  const first = latin1(head, firstSector * sector + 1, firstSector * sector + 6)
+  const { identifier: first, primary, udf, label } = volume
   const report = found('iso', 'optical', `"${first}" at 32769`)
   if (udf !== undefined && udf !== first) report.evidence(`"${udf}" in the volume recognition sequence`)
-  report.finding.subformat = primary === undefined ? 'udf' : udf === undefined ? 'iso9660' : 'iso9660 and udf'
+  report.finding.subformat = isoKind(volume)
   for (const [fact, present] of Object.entries({ joliet: volume.joliet, elTorito: volume.bootable })) {
     if (present) report.fact(fact, true)
   }
@@ -33,7 +25,6 @@ function* inspect({ head, found }: View): Look {
   const blockBytes = primary.getUint16(128, true)
   const blocks = primary.getUint32(80, true)
   report.virtualSize(blocks * blockBytes)
-  const label = name(latin1(head, volume.primaryAt + 40, volume.primaryAt + 72))
   if (label !== '') report.fact('volume', label)
   checkPrimary(report, primary, blockBytes)
   const { size } = yield* atEnd()
@@ -58,31 +49,4 @@ function checkPrimary(report: Report, primary: DataView, blockBytes: number): vo
     const rule = `${primary.getUint32(80, true)}, as in the little-endian half`
     report.unknown('header', 'a number is written twice, and differently', { field: 'volume space size', value, rule })
   }
-}
-
-interface Volume {
-  primary: DataView | undefined
-  primaryAt: number
-  udf: string | undefined
-  joliet: boolean
-  bootable: boolean
-}
-
-function readVolume(head: Uint8Array): Volume | undefined {
-  const volume: Volume = { primary: undefined, primaryAt: 0, udf: undefined, joliet: false, bootable: false }
-  for (let index = firstSector; index <= lastSector; index++) {
-    const at = index * sector
-    const id = latin1(head, at + 1, at + 6)
-    if (!identifiers.has(id)) return index === firstSector ? undefined : volume
-    if (id.startsWith('NSR')) volume.udf = id
-    if (id !== 'CD001') continue
-    const type = head[at]
-    if (type === 0 && stands(head, 'EL TORITO SPECIFICATION', at + 7)) volume.bootable = true
-    if (type === 1 && volume.primary === undefined) {
-      volume.primary = at + sector <= head.length ? viewOf(head.subarray(at, at + sector)) : fields(head, at, sector)
-      volume.primaryAt = at
-    }
-    if (type === 2 && /^%\/[@CE]/.test(latin1(head, at + 88, at + 91))) volume.joliet = true
-  }
-  return volume
 }
