@@ -1,4 +1,4 @@
-/** Formats by name, and those of QEMU that are recognised only to be refused by name. */
+/** Formats by name, and QEMU's other drivers, which are refused by name. */
 import {
   allFormats,
   type ByteSource,
@@ -14,7 +14,7 @@ import type { Persona } from './persona.ts'
 const foreignDrivers = new Set(
   (
     'blkdebug blklogwrites blkverify compress copy-before-write copy-on-read file ftp ftps gluster host_cdrom ' +
-    'host_device http https iscsi iser luks nbd nfs null-aio null-co nvme preallocate quorum rbd replication ' +
+    'host_device http https iscsi iser nbd nfs null-aio null-co nvme preallocate quorum rbd replication ' +
     'snapshot-access ssh throttle vvfat'
   ).split(' '),
 )
@@ -34,19 +34,14 @@ export function formatNamed(name: string, use: FormatUse, persona?: Persona): Di
   })
 }
 
-/** The format that a source has by its content. Only raw fits what nobody recognises, so an image of a format that QEMU would recognise is
- *  refused by name rather than taken for raw.
- *  @throws MoraineError `unsupported`, `not-this-format`. */
+/** The format that a source has by its content. Only raw fits what nobody recognises.
+ *  @throws MoraineError `not-this-format`. */
 export async function probeFormat(source: ByteSource, persona: Persona): Promise<DiskFormat> {
   const formats = allFormats.filter(({ name }) => persona.probed.includes(name))
   const found = await probeFormats(source, formats)
   const best = found.find(({ verdict }) => persona.probesEnds || verdict.tail !== true)
   if (best === undefined) {
     throw new MoraineError('not-this-format', 'Could not determine image format', { path: source.name })
-  }
-  if (best.verdict.score <= 1) {
-    const name = await recogniseForeign(source)
-    if (name !== undefined) throw foreign(name, source.name)
   }
   return best.format
 }
@@ -64,22 +59,9 @@ export function newFormatNamed(name: string, { extensions }: Persona): DiskForma
   return takes ? format : { ...format, options: [...format.options, ...backingOptions] }
 }
 
-function foreign(name: string, path?: string): MoraineError {
+function foreign(name: string): MoraineError {
   const known = allFormats.map((format) => format.name).join(', ')
   return new MoraineError('unsupported', `Format '${name}' is not supported by moraine`, {
-    path,
-    hint: `moraine knows ${known}${path === undefined ? '' : '; -f raw opens the file as it stands'}`,
+    hint: `moraine knows ${known}`,
   })
-}
-
-/** Signatures of QEMU's other formats: bytes at an offset, as latin1. Facts: the formats' own specifications, as QEMU 7.2 probes them. */
-const signatures: readonly (readonly [format: string, offset: number, bytes: string])[] = [
-  ['luks', 0, 'LUKS\xba\xbe\0\x01'],
-]
-
-async function recogniseForeign(source: ByteSource): Promise<string | undefined> {
-  const head = new Uint8Array(Math.min(512, source.size))
-  await source.read(0, head)
-  const text = Buffer.from(head).toString('latin1')
-  return signatures.find(([, offset, bytes]) => text.startsWith(bytes, offset))?.[0]
 }

@@ -2,6 +2,7 @@
 import { Failure } from '../failure.ts'
 import { readInteger, readSize, type Warn } from '../numbers.ts'
 import { readOptionList } from '../options.ts'
+import { presetOption } from '../preset.ts'
 import { readSnapshot } from '../snapshot-name.ts'
 import type { OptionSpec, Values } from '../verb.ts'
 import { readWrap } from '../wrappers.ts'
@@ -84,6 +85,7 @@ export const convertOptions = {
   outOfOrder: { short: 'W', help: 'Write out of order, which is faster on some targets and scatters the image.' },
   salvage: { long: 'salvage', help: 'Go on after read errors, with zeros for what cannot be read.' },
   progress: progressMode,
+  for: presetOption,
   wrap: {
     long: 'wrap',
     argument: 'WRAPPER',
@@ -126,6 +128,7 @@ export function checkCombinations(values: ConvertValues): void {
   fail(values.sparse !== undefined && values.copyOffload, 'Cannot enable copy offloading when -S is used')
   fail(values.copyOffload && values.salvage, 'Cannot use copy offloading in salvaging mode')
   fail(values.noCreate && values.options.length > 0, '-o has no effect when skipping image creation')
+  fail(values.noCreate && values.for !== undefined, '--for has no effect when skipping image creation')
   fail(values.noCreate && values.wrap !== undefined && values.wrap !== 'none', '--wrap cannot be used with -n')
   fail(values.targetIsZero && !values.noCreate, '--target-is-zero requires use of -n flag')
 }

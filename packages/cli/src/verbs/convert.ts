@@ -1,5 +1,13 @@
 /** `convert`: what one or more images hold, as another image. */
-import { type ConversionPlan, type Disk, planConversion, type WritableDisk } from '@moraine/engine'
+import {
+  type ConversionPlan,
+  type Disk,
+  gnuTarStream,
+  padDisk,
+  planConversion,
+  type StreamPlan,
+  type WritableDisk,
+} from '@moraine/engine'
 import { type CacheMode, readCacheMode } from '../cache.ts'
 import { ConcatDisk } from '../concat.ts'
 import { conversionFailure } from '../convert-failure.ts'
@@ -8,6 +16,7 @@ import { formatNamed } from '../formats.ts'
 import { noteUnseenEnds, openForWriting, openImage } from '../open.ts'
 import { asksForHelp, mediumOf, optionHelp } from '../options.ts'
 import { type ProgressDisplay, showProgress } from '../output/progress.ts'
+import { choosePreset, presetHelp, presetOptions, presetSize } from '../preset.ts'
 import { openNamedSnapshot } from '../snapshot-name.ts'
 import { NewImage } from '../target.ts'
 import { type Context, defineVerb } from '../verb.ts'
@@ -34,9 +43,15 @@ export const verb = defineVerb({
     ['moraine convert -O qcow2 disk.raw - | ssh host "cat > disk.qcow2"', 'through a pipe'],
   ],
   options: convertOptions,
-  async run(values, operands, context) {
-    checkCombinations(values)
-    const formatName = values.targetFormat ?? 'raw'
+  async run(given, operands, context) {
+    checkCombinations(given)
+    if (given.for === 'help') {
+      context.out.write(presetHelp())
+      return 0
+    }
+    const preset = choosePreset(context, 'convert', given, given.targetFormat)
+    const values = preset === undefined ? given : { ...given, options: presetOptions(preset) }
+    const formatName = preset?.format ?? values.targetFormat ?? 'raw'
     if (asksForHelp(values.options)) {
       const filename = operands.length > 1 ? operands.at(-1) : undefined
       const format = formatNamed(formatName, 'file format')
@@ -58,8 +73,10 @@ export const verb = defineVerb({
     })
     try {
       display.onProgress?.({ done: 0, total: 0 })
-      const source = await openSources(context, values, sources, sourceCache, opened)
-      await convert(context, values, { source, opened, name: target, formatName, display })
+      const all = await openSources(context, values, sources, sourceCache, opened)
+      const source = preset === undefined ? all : padDisk(all, presetSize(context, preset, all.size, values.quiet))
+      const archive = preset?.preset.archive
+      await convert(context, values, { source, opened, name: target, formatName, archive, display })
       display.finish()
       if (!values.quiet && values.format === undefined) await noteUnseenEnds(context, opened)
       return 0
@@ -77,6 +94,8 @@ interface Job {
   opened: Disk[]
   name: string
   formatName: string
+  /** It is written as a packed archive that holds the image under this name. */
+  archive: string | undefined
   display: ProgressDisplay
 }
 
@@ -108,7 +127,7 @@ async function convert(context: Context, values: ConvertValues, job: Job): Promi
     return await writeToPipe(context, values, job, { ...target, bitmaps })
   }
   const cache = readCacheMode('cache', values.cache ?? 'unsafe')
-  const wrapping = values.noCreate ? undefined : targetWrapping(job.name, values.wrap, context.persona)
+  const wrapping = values.noCreate ? undefined : wrappingFor(context, values, job)
   if (wrapping !== undefined) return await writeWrapped(context, values, job, { ...target, bitmaps, cache, wrapping })
   if (values.noCreate) return await convertInto(context, values, job, { ...target, bitmaps, cache })
   const image = await createTarget(context, job, target, cache)
@@ -227,11 +246,24 @@ async function writeToPipe(
   const { writeStream } = await import('../output/pipe.ts')
   await attempt(context, '', async () => {
     const plan = await plans(context, values, job, target)
-    const wrapping = targetWrapping(job.name, values.wrap, context.persona)
-    const stream = packStream(await plan.stream(), wrapping, job.display.onProgress)
+    const stream = packStream(await streamFor(job, plan), wrappingFor(context, values, job), job.display.onProgress)
     if (!values.quiet) sayLosses(context, plan)
     await writeStream(stream, { signal: context.signal, onProgress: job.display.onProgress })
   })
+}
+
+function wrappingFor(
+  { persona }: Context,
+  { wrap }: ConvertValues,
+  { name, archive }: Job,
+): TargetWrapping | undefined {
+  if (archive === undefined) return targetWrapping(name, wrap, persona)
+  if (wrap === undefined || wrap === 'gzip') return 'gzip'
+  throw new Failure('--wrap contradicts --for, whose archive is packed with gzip')
+}
+
+function streamFor({ archive, source }: Job, plan: ConversionPlan): Promise<StreamPlan> {
+  return archive === undefined ? plan.stream() : gnuTarStream(source, archive)
 }
 
 /** A file packed as a whole, front to back. */
@@ -244,7 +276,7 @@ async function writeWrapped(
   const { writeStreamToFile } = await import('../output/stream-file.ts')
   await attempt(context, '', async () => {
     const plan = await plans(context, values, job, target)
-    const stream = packStream(await plan.stream(), target.wrapping, job.display.onProgress)
+    const stream = packStream(await streamFor(job, plan), target.wrapping, job.display.onProgress)
     if (!values.quiet) sayLosses(context, plan)
     const run = { signal: context.signal, onProgress: job.display.onProgress }
     await writeStreamToFile(context, stream, { name: job.name, cache: target.cache, sources: job.opened }, run)

@@ -1,5 +1,13 @@
 /** `create`: a new, empty image. */
-import { allFormats, type Disk, type DiskFormat, isMoraineError, MoraineError, openDisk } from '@moraine/engine'
+import {
+  type AppliedPreset,
+  allFormats,
+  type Disk,
+  type DiskFormat,
+  isMoraineError,
+  MoraineError,
+  openDisk,
+} from '@moraine/engine'
 import { fileGate, localPath, nodeCodecs, openFile } from '@moraine/engine/node'
 import { explain, Failure, failureFrom, usageFailure } from '../failure.ts'
 import { formatNamed, newFormatNamed, probeFormat } from '../formats.ts'
@@ -18,6 +26,7 @@ import {
   readOptionList,
 } from '../options.ts'
 import type { Persona } from '../persona.ts'
+import { choosePreset, presetHelp, presetOption, presetOptions, presetSize } from '../preset.ts'
 import { NewImage } from '../target.ts'
 import { type Context, defineVerb } from '../verb.ts'
 import { object, quiet } from './common.ts'
@@ -45,6 +54,7 @@ export const verb = defineVerb({
     format: { short: 'f', argument: 'FMT', help: 'Format of the new image; raw by default.' },
     backing: { short: 'b', argument: 'FILE', help: 'Backing file: what is not written yet is read from there.' },
     backingFormat: { short: 'F', argument: 'FMT', help: 'Format of the backing file; it must be given.' },
+    for: presetOption,
     unsafe: { short: 'u', help: 'Do not open the backing file, which then need not be there.' },
     options: {
       short: 'o',
@@ -54,15 +64,21 @@ export const verb = defineVerb({
       parse: readOptionList,
     },
   },
-  async run(values, operands, context) {
+  async run(given, operands, context) {
     const [filename, sizeText, surplus] = operands
-    const formatName = values.format ?? 'raw'
+    if (given.for === 'help') {
+      context.out.write(presetHelp())
+      return 0
+    }
+    const preset = choosePreset(context, 'create', given, given.format)
+    const values = preset === undefined ? given : { ...given, options: presetOptions(preset) }
+    const formatName = preset?.format ?? values.format ?? 'raw'
     if (asksForHelp(values.options)) return printOptions(context, formatName, filename)
     if (filename === undefined) throw usageFailure('Expecting image file name')
     const size = sizeText === undefined ? undefined : readSize('image size', sizeText, context.warn)
     if (surplus !== undefined) throw usageFailure(`Unexpected argument: ${surplus}`)
     try {
-      await create(context, { ...values, filename, formatName, size })
+      await create(context, { ...values, filename, formatName, size, preset })
     } catch (error) {
       throw prefixed(error, filename, context)
     }
@@ -81,6 +97,7 @@ interface CreateArguments {
   unsafe: boolean
   options: string[]
   quiet: boolean
+  preset: AppliedPreset | undefined
 }
 
 /** A format that can be created; others are only read. */
@@ -108,8 +125,11 @@ async function create(context: Context, args: CreateArguments): Promise<void> {
   const opened = backing === undefined || args.unsafe ? undefined : await openBacking(context, filename, backing)
   try {
     if (backing !== undefined && backing.format === undefined) throw missingBackingFormat(opened, context)
-    const size = givenSize(values) ?? (opened === undefined ? undefined : BigInt(opened.size))
-    if (size === undefined) throw new Failure('Image creation needs a size parameter')
+    const asked = givenSize(values) ?? (opened === undefined ? undefined : BigInt(opened.size))
+    if (asked === undefined) throw new Failure('Image creation needs a size parameter')
+    const { preset } = args
+    const rounds = preset !== undefined && asked <= Number.MAX_SAFE_INTEGER
+    const size = rounds ? BigInt(presetSize(context, preset, Number(asked), args.quiet)) : asked
     if (!args.quiet)
       context.out.write(
         formattingLine({ name: filename, format, medium, persona: context.persona }, { ...values, size }),
