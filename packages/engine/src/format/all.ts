@@ -4,6 +4,8 @@ import { cloop } from './cloop/index.ts'
 import { dmg } from './dmg/index.ts'
 import type { DiskFormat } from './format.ts'
 import { iso } from './iso/index.ts'
+import { luks, luks2 } from './luks/index.ts'
+import { asif, vhds } from './named-only.ts'
 import { parallels } from './parallels/index.ts'
 import { qcow } from './qcow/index.ts'
 import { qcow2 } from './qcow2/index.ts'
@@ -27,6 +29,10 @@ export const allFormats: readonly DiskFormat[] = [
   bochs,
   cloop,
   dmg,
+  luks,
+  luks2,
+  vhds,
+  asif,
   iso,
   raw,
 ]

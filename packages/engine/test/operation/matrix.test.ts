@@ -51,8 +51,8 @@ const targets: readonly Kind[] = [
   { format: 'parallels' },
 ]
 
-/** What is only read; the tests build it. */
-const readOnly = ['bochs', 'cloop', 'dmg', 'iso', 'luks', 'asif'] as const
+/** What is only read, or only named. */
+const readOnly = ['bochs', 'cloop', 'dmg', 'iso', 'luks', 'luks2', 'vhds', 'asif'] as const
 const label = ({ format, options, compress }: Kind): string =>
   [format, options, compress && 'compressed'].filter((part) => part !== undefined).join(' ')
 
