@@ -1,13 +1,16 @@
 /** cloop, Bochs and DMG: read as QEMU reads them, and refused by name where they are damaged. */
-import { writeFileSync } from 'node:fs'
+import { readFileSync, writeFileSync } from 'node:fs'
+import { join } from 'node:path'
 import { deflateSync } from 'node:zlib'
 import { allFormats, MemoryStore, openDisk, portableCodecs, probeFormats } from '@moraine/engine'
 import { openFile } from '@moraine/engine/node'
 import { describe, expect, it } from 'vitest'
 import { adcDecode } from '../../src/codec/adc.ts'
+import { type LzfseKind, lzfseOf } from '../codec/lzfse-encode.ts'
+import { everyKind } from '../codec/samples.ts'
 import { diskSha, kindOf, mapOf, openImage, openWritable, withImage } from '../support/disk.ts'
 import { temporaryFolder } from '../support/folder.ts'
-import { describeWith } from '../support/process.ts'
+import { describeWith, runOk } from '../support/process.ts'
 import { bytesSha, guestSha } from '../support/qemu.ts'
 import { Random, seed } from '../support/random.ts'
 import { samples, samplesFolder, unpackedSample } from '../support/samples.ts'
@@ -37,6 +40,7 @@ async function inMemory(name: string, bytes: Uint8Array): Promise<MemoryStore> {
 }
 
 const zlib = 0x8000_0005
+const lzfse = 0x8000_0007
 
 function dmgPieces(content: Uint8Array): DmgPiece[] {
   const pieces: DmgPiece[] = []
@@ -51,6 +55,21 @@ function dmgPieces(content: Uint8Array): DmgPiece[] {
     at += size
   }
   return pieces
+}
+
+/** Chunks of LZFSE, with some of zeros between. */
+function lzfsePieces(content: Uint8Array, kinds: readonly LzfseKind[]): { list: DmgPiece[]; content: Uint8Array } {
+  const list: DmgPiece[] = []
+  for (let at = 0; at < content.length; ) {
+    const size = Math.min(random.int(1, 400) * 512, content.length - at)
+    const bytes = content.subarray(at, at + size)
+    at += size
+    if (at < content.length && random.bool(0.2)) {
+      bytes.fill(0)
+      list.push({ type: 0, size })
+    } else list.push({ type: lzfse, size, stored: lzfseOf(bytes, random, kinds) })
+  }
+  return { list, content }
 }
 
 /** Images of every format with the content they hold. */
@@ -149,29 +168,33 @@ describe('formats that are only read', () => {
     }
   })
 
-  it('name the codec that is not there, and use one that is handed in', async () => {
-    const stored = Uint8Array.of(1, 2, 3)
-    for (const [type, codec] of [[0x8000_0007, 'lzfse']] as const) {
-      const image = dmgOf(
-        [
-          { type: 1, size: 512, stored: new Uint8Array(512).fill(5) },
-          { type, size: 512, stored },
-        ],
-        'plist',
-      )
-      const open = async (codecs = {}) =>
-        openDisk(await inMemory('x.dmg', image), { formats: allFormats, format: 'dmg', codecs })
-      const bytes = new Uint8Array(512)
-      const without = await open()
-      await without.read(0, bytes)
-      expect(bytes[0]).toBe(5)
-      await expect(without.read(512, bytes)).rejects.toMatchObject({ kind: 'unsupported', value: codec })
-      const withCodec = await open({
-        [codec]: { unpack: (input: Uint8Array, output: Uint8Array) => void output.fill(input[2] ?? 0) },
+  it('decode LZFSE', async () => {
+    for (const kind of ['plain', 'lzvn', 'v1', 'v2'] as const) {
+      const pieces = lzfsePieces(sample(2000 * 512), [kind])
+      const image = dmgOf(pieces.list, 'plist')
+      await withImage(saved(image, 'dmg'), 'dmg', async (disk) => {
+        expect(await diskSha(disk), kind).toBe(bytesSha(pieces.content))
       })
-      await withCodec.read(512, bytes)
-      expect(bytes[0]).toBe(3)
+      const last = pieces.list.at(-1)?.stored?.length ?? 0
+      const end = pieces.list.reduce((sum, { stored }) => sum + (stored?.length ?? 0), 0)
+      const damaged = saved(Buffer.from(image).fill(0xff, end - last, end - last + 40), 'dmg')
+      expect(await kindOf(withImage(damaged, 'dmg', diskSha)), kind).toBe('corrupt')
     }
+  })
+
+  it('prefer a codec that is handed in', async () => {
+    const image = dmgOf([{ type: lzfse, size: 512, stored: Uint8Array.of(1, 2, 3) }], 'plist')
+    const open = async (codecs = {}) =>
+      openDisk(await inMemory('x.dmg', image), { formats: allFormats, format: 'dmg', codecs })
+    const bytes = new Uint8Array(512)
+    await expect((await open()).read(0, bytes)).rejects.toMatchObject({ kind: 'corrupt' })
+    await expect((await open({ lzfse: undefined })).read(0, bytes)).rejects.toMatchObject({
+      kind: 'unsupported',
+      value: 'lzfse',
+    })
+    const unpack = (input: Uint8Array, output: Uint8Array) => void output.fill(input[2] ?? 0)
+    await (await open({ lzfse: { unpack } })).read(0, bytes)
+    expect(bytes[0]).toBe(3)
   })
 
   const cloop = cloopOf(sample(4 * 4096), 4096)
@@ -269,6 +292,27 @@ describeWith(['qemu-img'], 'formats that are only read, and QEMU', () => {
   it('hold the same content for QEMU', async () => {
     for (const [format, image, content] of images()) {
       expect(await guestSha(saved(image, format), format), format).toBe(bytesSha(content))
+    }
+  })
+})
+
+describeWith(['7zz'], 'LZFSE in DMG, and 7-Zip', () => {
+  it('holds the same content for 7-Zip', async () => {
+    // 7-Zip 26.02 has no bvx1, and refuses every plain block.
+    for (const kinds of [['lzvn'], ['v2'], ['lzvn', 'v2']] as const) {
+      const parts = everyKind(600 * 512).map(([, bytes]) => lzfsePieces(bytes, kinds))
+      const content = Buffer.concat(parts.map((part) => part.content))
+      const file = saved(
+        dmgOf(
+          parts.flatMap((part) => part.list),
+          'plist',
+        ),
+        'dmg',
+      )
+      const unpacked = folder.fresh()
+      await runOk('7zz', ['x', '-tdmg', '-y', `-o${unpacked}`, file])
+      expect(bytesSha(readFileSync(join(unpacked, '0')))).toBe(bytesSha(content))
+      await withImage(file, 'dmg', async (disk) => expect(await diskSha(disk)).toBe(bytesSha(content)))
     }
   })
 })

@@ -1,5 +1,4 @@
-/** DMG (UDIF), Apple's compressed disk images, read only: raw, zero, zlib, ADC, bzip2 and LZMA chunks; LZFSE where the caller hands its codec in. Facts: the behaviour of
- *  QEMU 7.2. */
+/** DMG (UDIF), Apple's compressed disk images, read only: raw, zero, zlib, ADC, bzip2, LZFSE and LZMA chunks. Facts: the behaviour of QEMU 7.2. */
 
 import { rareCodecs } from '../../codec/rare.ts'
 import {
