@@ -3,7 +3,7 @@ import { execFileSync } from 'node:child_process'
 import { readFileSync, writeFileSync } from 'node:fs'
 import { beforeAll, expect, it } from 'vitest'
 import { temporaryFolder } from '../../engine/test/support/folder.ts'
-import { describeWith, run } from '../../engine/test/support/process.ts'
+import { describeWith, run, tool } from '../../engine/test/support/process.ts'
 import { qemuImg, qemuIo } from '../../engine/test/support/qemu.ts'
 import { moraine, ourQemuImg } from './support/differential.ts'
 
@@ -26,8 +26,8 @@ describeWith(['qemu-img', 'gzip', 'xz', 'zstd', 'bzip2', 'lz4', 'zip'], 'packed 
   beforeAll(async () => {
     await qemuImg('create', '-q', '-f', 'raw', raw, String(size))
     await qemuIo(raw, 'raw', 'write -P 17 64k 1M', 'write -P 34 2M 4k')
-    for (const [tool, ...args] of [['gzip'], ['xz'], ['zstd', '-q'], ['bzip2'], ['lz4', '-q', '-m']]) {
-      execFileSync(tool as string, [...args, '-k', raw])
+    for (const [program, ...args] of [['gzip'], ['xz'], ['zstd', '-q'], ['bzip2'], ['lz4', '-q', '-m']]) {
+      execFileSync(program as string, [...args, '-k', raw])
     }
     await qemuImg('convert', '-O', 'qcow2', raw, folder.file('disk.qcow2'))
     execFileSync('gzip', ['-k', folder.file('disk.qcow2')])
@@ -97,11 +97,11 @@ describeWith(['qemu-img', 'gzip', 'xz', 'zstd', 'bzip2', 'lz4', 'zip'], 'packed 
     ['.gz', 'gzip', ['-t']],
     ['.xz', 'xz', ['-t']],
     ['.zst', 'zstd', ['-q', '-t']],
-  ])('writes %s, by name, by --wrap, and to standard output', async (extension, tool, test) => {
+  ])('writes %s, by name, by --wrap, and to standard output', async (extension, program, test) => {
     const target = folder.fresh(`.raw${extension}`)
     await ok('convert', '-O', 'raw', folder.file('disk.qcow2'), target)
-    execFileSync(tool, [...test, target])
-    const plain = (file: string) => execFileSync(tool, ['-d', '-c', file], { maxBuffer: 64 << 20 })
+    execFileSync(program, [...test, target])
+    const plain = (file: string) => execFileSync(program, ['-d', '-c', file], { maxBuffer: 64 << 20 })
     expect(plain(target).equals(readFileSync(raw))).toBe(true)
     const other = folder.fresh(extension)
     execFileSync('sh', [
@@ -135,7 +135,7 @@ describeWith(['qemu-img', 'gzip', 'xz', 'zstd', 'bzip2', 'lz4', 'zip'], 'packed 
   it('notes a VHD whose end it did not see', async () => {
     const image = folder.fresh('.img')
     await qemuImg('convert', '-O', 'vpc', '-o', 'subformat=fixed,force_size=on', raw, image)
-    execFileSync('xz', [image])
+    execFileSync(tool('xz').path ?? '', [image])
     const { stderr } = await run(moraine, ['convert', '-O', 'raw', `${image}.xz`, folder.fresh()])
     expect(stderr).toContain('ends as an image of format vhd does and was taken for raw')
     expect(JSON.parse(await ok('info', '--output=json', '-f', 'vhd', `${image}.xz`))['virtual-size']).toBe(size)
