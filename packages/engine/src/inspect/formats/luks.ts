@@ -35,6 +35,7 @@ function* inspect({ head, found }: View): Look {
   report.fact('uuid', nameAt(head, 168, 40))
   const payload = version === 1 ? inspectFirst(report, head) : inspectSecond(report, head)
   if (payload === undefined) return
+  report.fact('payloadOffset', payload)
   const { size } = yield* atEnd()
   if (payload > size) {
     report.unknown('header', 'its payload lies elsewhere', {
