@@ -9,6 +9,7 @@ import { addImageData } from './api/image-data.ts'
 import { addImages } from './api/images.ts'
 import { addInfo } from './api/info.ts'
 import { letContinue, markWaiting } from './api/linger.ts'
+import { addMetadefs } from './api/metadefs/routes.ts'
 import { type Routes, sendJson } from './api/routes.ts'
 import { addVersions, versionsDocument, withoutMinorVersion } from './api/versions.ts'
 import { CatalogError } from './catalog/catalog.ts'
@@ -80,12 +81,15 @@ export function createApp(service: Service, logger: FastifyBaseLogger): Routes {
   addImages(app, service)
   addImageData(app, service)
   addExport(app, service)
+  addMetadefs(app, service)
   return app
 }
 
+const catalogStatuses = { taken: 409, 'unknown-marker': 400, missing: 404 } as const
+
 function toHttpError(error: unknown): HttpError {
   if (error instanceof HttpError) return error
-  if (error instanceof CatalogError) return new HttpError(error.kind === 'taken' ? 409 : 400, error.message)
+  if (error instanceof CatalogError) return new HttpError(catalogStatuses[error.kind], error.message)
   const { statusCode, message } = error as Partial<FastifyError>
   return statusCode !== undefined && statusCode < 500 ? new HttpError(statusCode, message) : new HttpError(500)
 }

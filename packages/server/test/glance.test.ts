@@ -2,6 +2,7 @@
 import { afterAll, beforeAll, expect, it } from 'vitest'
 import { temporaryFolder } from '../../engine/test/support/folder.ts'
 import { describeWithGlance, type Glance, startGlance } from './support/glance.ts'
+import { giveStarterSet } from './support/glance-metadefs.ts'
 import type { Step } from './support/glance-request.ts'
 import { walk } from './support/glance-steps.ts'
 import { ask, type Subject, services } from './support/service.ts'
@@ -49,7 +50,7 @@ function masked(text: string, url: string): string {
     .replaceAll(url.slice('http://'.length), 'HOST')
     .replace(/\b[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[89ab][0-9a-f]{3}-(?!0000000000)[0-9a-f]{12}\b/g, 'UUID')
     .replace(/\b20\d\d-\d\d-\d\dT\d\d:\d\d:\d\dZ/g, 'TIME')
-    .replace(/(does not match schema (?:'|&#x27;)image(?:'|&#x27;))[\s\S]*?(<br \/>)/, '$1$2')
+    .replace(/(does not match schema (?:'|&#x27;)\w+(?:'|&#x27;))[\s\S]*?(<br \/>)/, '$1$2')
 }
 
 describeWithGlance('the same requests to Glance and to us', () => {
@@ -57,6 +58,7 @@ describeWithGlance('the same requests to Glance and to us', () => {
   let subject: Subject
   beforeAll(async () => {
     glance = await startGlance(folder.file('.'))
+    await giveStarterSet(glance.url)
     subject = await start()
   }, 120_000)
   afterAll(() => glance?.stop())

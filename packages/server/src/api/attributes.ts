@@ -4,6 +4,7 @@ import type { Image, Visibility } from '../catalog/image.ts'
 import type { Config } from '../config.ts'
 import { imageRequest } from './documents.ts'
 import { HttpError } from './http-error.ts'
+import { checkMatch } from './match.ts'
 
 /** Set by the service alone. */
 const readOnly = new Set([
@@ -39,15 +40,7 @@ export function refuseReserved(name: string, place: 'message' | 'detail' = 'mess
 
 /** Checks a whole image, or a part of one. @throws HttpError 400, with the place and the rule. */
 export function checkAgainstSchema(part: object): void {
-  if (validator.Check(part)) return
-  const [first] = validator.Errors(part)
-  const place = first?.instancePath.replace(/^\//, '')
-  const allowed = (first?.params as { allowedValues?: unknown[] } | undefined)?.allowedValues
-  const rule =
-    allowed === undefined
-      ? first?.message
-      : `must be one of ${allowed.map((value) => JSON.stringify(value)).join(', ')}`
-  throw new HttpError(400, `Provided object does not match schema 'image': ${place ? `${place} ` : ''}${rule}`)
+  checkMatch(validator, 'image', part)
 }
 
 /** @throws HttpError 400 for a name past 255 characters. */

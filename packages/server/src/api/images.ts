@@ -14,6 +14,7 @@ import {
   mediaType,
   noImage,
   type Routes,
+  readBody,
   refuseBody,
   refuseOtherMethods,
   sendJson,
@@ -139,17 +140,4 @@ function addActions(routes: Routes, { catalog }: Service): void {
   }
   action('deactivate', 'active', 'deactivated')
   action('reactivate', 'deactivated', 'active')
-}
-
-/** The body, which every media type brings as bytes. @throws HttpError 400 when it is no JSON document in UTF-8. */
-function readBody(body: unknown): unknown {
-  if (!(body instanceof Uint8Array) || body.length === 0) throw new HttpError(400, 'Body expected in request.')
-  let document: unknown
-  try {
-    document = JSON.parse(new TextDecoder('utf-8', { fatal: true }).decode(body))
-  } catch {
-    throw new HttpError(400, 'Malformed JSON in request body.')
-  }
-  if (typeof document === 'object' && document !== null) return document
-  throw new HttpError(400, 'Unexpected body type. Expected list/dict.')
 }

@@ -34,12 +34,17 @@ export function readListQuery(parameters: URLSearchParams, config: Config): List
   }
 }
 
-function readLimit(written: string | undefined, config: Config): number {
-  if (written === undefined) return config.listLimit
+/** @throws HttpError 400. */
+export function readLimit(written: string | undefined, config: Config): number {
+  return written === undefined ? config.listLimit : Math.min(readCount(written), config.listLimitMax)
+}
+
+/** @throws HttpError 400. */
+export function readCount(written: string): number {
   if (!/^\s*[+-]?\d+\s*$/.test(written)) throw new HttpError(400, 'limit param must be an integer')
   const limit = Number(written)
   if (limit < 0) throw new HttpError(400, 'limit param must be positive')
-  return Math.min(limit, config.listLimitMax)
+  return limit
 }
 
 function readFilters(parameters: URLSearchParams): Filter[] {

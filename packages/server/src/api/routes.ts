@@ -50,6 +50,19 @@ export async function refuseBody(request: FastifyRequest): Promise<void> {
   }
 }
 
+/** The body, which every media type brings as bytes. @throws HttpError 400 when it is no JSON document in UTF-8. */
+export function readBody(body: unknown): unknown {
+  if (!(body instanceof Uint8Array) || body.length === 0) throw new HttpError(400, 'Body expected in request.')
+  let document: unknown
+  try {
+    document = JSON.parse(new TextDecoder('utf-8', { fatal: true }).decode(body))
+  } catch {
+    throw new HttpError(400, 'Malformed JSON in request body.')
+  }
+  if (typeof document === 'object' && document !== null) return document
+  throw new HttpError(400, 'Unexpected body type. Expected list/dict.')
+}
+
 /** The media type of a request's body, without parameters. Nothing said counts as text, as in Glance. */
 export function mediaType(request: FastifyRequest): string {
   return (request.headers['content-type'] ?? 'text/plain').split(';')[0]?.trim().toLowerCase() ?? ''

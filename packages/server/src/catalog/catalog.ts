@@ -1,5 +1,6 @@
 /** What the service asks of its database. SQLite is behind it today; another database is another value of this type. */
 import type { Image, NewImage } from './image.ts'
+import type { Metadefs } from './metadefs.ts'
 
 /** Keys that images can be sorted by. */
 export const sortKeys = [
@@ -57,9 +58,9 @@ export interface Page {
   more: boolean
 }
 
-/** Why the catalog refuses: the id is (or was) taken, or the marker of a list is no image. */
+/** Why the catalog refuses: the id or name is (or was) taken, or the marker of a list is no image (`unknown-marker`) or no definition (`missing`). */
 export class CatalogError extends Error {
-  readonly kind: 'taken' | 'unknown-marker'
+  readonly kind: 'taken' | 'unknown-marker' | 'missing'
 
   constructor(kind: CatalogError['kind'], message: string) {
     super(message)
@@ -69,6 +70,8 @@ export class CatalogError extends Error {
 }
 
 export interface Catalog {
+  /** The metadata definitions. */
+  readonly metadefs: Metadefs
   /** @throws CatalogError `taken`, also for the id of a deleted image. */
   create(image: NewImage): Promise<Image>
   get(id: string): Promise<Image | undefined>

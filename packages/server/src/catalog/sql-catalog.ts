@@ -4,6 +4,8 @@ import { Migrator } from 'kysely/migration'
 import { type Catalog, CatalogError, type ListQuery, type Page } from './catalog.ts'
 import { emptied, type Image, type ImageStatus, type NewImage, queuedImage, type Visibility } from './image.ts'
 import { afterMarker, condition, sortExpression, totalOrder } from './list.ts'
+import type { Metadefs } from './metadefs.ts'
+import { SqlMetadefs } from './metadefs-sql.ts'
 import { type ImageTable, migrations, type Tables } from './tables.ts'
 
 /** Opens the catalog and brings its tables up to date. */
@@ -26,12 +28,14 @@ export async function openSqlCatalog(
 type Queries = Kysely<Tables> | Transaction<Tables>
 
 class SqlCatalog implements Catalog {
+  readonly metadefs: Metadefs
   readonly #db: Kysely<Tables>
   readonly #now: () => number
 
   constructor(db: Kysely<Tables>, now: () => number) {
     this.#db = db
     this.#now = now
+    this.metadefs = new SqlMetadefs(db, now)
   }
 
   async create(given: NewImage): Promise<Image> {

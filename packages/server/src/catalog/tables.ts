@@ -1,6 +1,7 @@
 /** The tables of the catalog and how they came to be. Plain SQL types, so that another database can take them too. */
 import { type Kysely, sql } from 'kysely'
 import type { Migration } from 'kysely/migration'
+import { type MetadefTables, metadefMigration } from './metadefs-tables.ts'
 
 export interface ImageTable {
   id: string
@@ -28,7 +29,7 @@ export interface ImageTable {
   data_key: string | null
 }
 
-export interface Tables {
+export interface Tables extends MetadefTables {
   images: ImageTable
   image_properties: { image_id: string; name: string; value: string }
   image_tags: { image_id: string; position: number; value: string }
@@ -83,4 +84,7 @@ const first: Migration = {
 }
 
 /** In the order in which they are applied; a published one never changes. */
-export const migrations: Readonly<Record<string, Migration>> = { '0001_images': first }
+export const migrations: Readonly<Record<string, Migration>> = {
+  '0001_images': first,
+  '0002_metadefs': metadefMigration,
+}

@@ -1,6 +1,7 @@
 /** The requests that a real Glance and ours are both asked, in this order. */
 import { randomBytes } from 'node:crypto'
 import { ending, linking, listing, many, paging } from './glance-lists.ts'
+import { metadefWalk } from './glance-metadefs.ts'
 import {
   a,
   b,
@@ -442,4 +443,5 @@ export const walk: Readonly<Record<string, Step[]>> = {
   states,
   shapes,
   deletion,
+  ...metadefWalk,
 }

@@ -69,6 +69,11 @@ const policy = [
     'communitize_image',
   ],
   ...['download_image', 'upload_image', 'deactivate', 'reactivate'],
+  ...['get_metadef_namespaces', 'list_metadef_resource_types', 'get_metadef_resource_type', 'metadef_default'],
+  ...['get_metadef_properties', 'get_metadef_objects', 'get_metadef_tags', 'metadef_admin'],
+  ...['namespace', 'object', 'property', 'tag', 'tags', 'resource_type_association'].flatMap((what) =>
+    ['get', 'add', 'modify', 'delete', 'remove'].map((verb) => `${verb}_metadef_${what}`),
+  ),
 ]
   .map((rule) => `"${rule}": "@"\n`)
   .join('')
