@@ -81,11 +81,11 @@ export function decodeLzfseBlock(
   to: number,
 ): number {
   const { header } = workspace
+  if (header.rawBytes === 0) return to
   const middle = at + header.literalBytes
   const literals = new BackwardBits(view, at, middle, header.literalBits)
   const triplets = new BackwardBits(view, middle, middle + header.tripletBytes, header.tripletBits)
   if (header.literals > 0) decodeLiterals(workspace, literals)
-  if (header.triplets === 0) return to
   return runTriplets(workspace, triplets, output, outputView, to)
 }
 
@@ -130,11 +130,12 @@ function runTriplets(
   let literalState = states[4] as number
   let matchState = states[5] as number
   let distanceState = states[6] as number
+  const stop = start + header.rawBytes
   let used = 0
   let distance = 0
   let to = start
   for (let n = header.triplets; n > 0; n--) {
-    if (to === output.length) return to
+    if (to === output.length && to < stop) return to
     let entry = literalLengths[literalState] as number
     let extra = literalLengthBits[entry & 0xff] as number
     let bits = stream.pull(((entry >> 8) & 0xff) + extra)
@@ -154,6 +155,7 @@ function runTriplets(
     // 0 is the distance of the match before.
     distance = (distanceBase[entry & 0xff] as number) + (bits & ((1 << extra) - 1)) || distance
 
+    if (to + run + match > stop) throw corruptLzfse('a block holds more bytes than it says')
     if (used + run > header.literals) throw corruptLzfse('a block uses more literals than it has')
     const literalEnd = Math.min(to + run, output.length)
     if (run > 32) output.set(literals.subarray(used, used + literalEnd - to), to)
@@ -168,5 +170,6 @@ function runTriplets(
     to = end
   }
   stream.finish()
+  if (to < stop) throw corruptLzfse('a block holds fewer bytes than it says')
   return to
 }

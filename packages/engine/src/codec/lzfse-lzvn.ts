@@ -79,7 +79,8 @@ export function decodeLzvn(
       copyMatch(output, outputView, to, distance, matchEnd)
       to = matchEnd
     }
-    if (to === output.length) return to
+    // At the end of the output the block may go on; at its own end the last instruction must follow.
+    if (to === output.length && to < stop) return to
   }
   throw corruptLzfse('the instructions do not end', end)
 }

@@ -210,6 +210,11 @@ describe('names what is damaged', () => {
     ['a distance of nothing', lzvn(400, 0xe1, 1, 0x00, 0, ...lzvnEnd), /before the beginning/],
     ['a distance too far', lzvn(400, 0xe1, 1, 0x00, 2, ...lzvnEnd), /before the beginning/],
     ['an LZVN block that gives more', lzvn(2, 0xe3, 1, 2, 3, ...lzvnEnd), /more bytes than it says/],
+    [
+      'an LZVN block that gives more than all',
+      lzvn(400, 0xe1, 1, 0x00, 1, 0xf0, 255, 0xf0, 109, 0xe1, 5, ...lzvnEnd),
+      /more bytes than it says/,
+    ],
     ['an LZVN block that gives less', lzvn(4, 0xe3, 1, 2, 3, ...lzvnEnd), /fewer bytes than it says/],
     ['an LZVN block that goes on', lzvn(3, 0xe3, 1, 2, 3, ...lzvnEnd, 0x0e), /not the last/],
     ['an LZVN block without its end', lzvn(3, 0xe3, 1, 2, 3, 0x0e), /do not end/],
