@@ -22,9 +22,8 @@ export function writeGuid(bytes: Uint8Array, at: number, guid: string): void {
   for (let i = 0; i < 16; i++) bytes[at + (order[i] as number)] = Number.parseInt(digits.slice(i * 2, i * 2 + 2), 16)
 }
 
-/** A new random GUID (version 4 of RFC 9562). */
-export function randomGuid(): string {
-  const bytes = crypto.getRandomValues(new Uint8Array(16))
+/** The GUID (version 4 of RFC 9562) made of 16 random bytes, which are changed. */
+export function randomGuidOf(bytes: Uint8Array): string {
   bytes[7] = ((bytes[7] as number) & 0x0f) | 0x40
   bytes[8] = ((bytes[8] as number) & 0x3f) | 0x80
   return readGuid(bytes, 0)

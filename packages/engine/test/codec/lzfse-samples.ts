@@ -2,7 +2,7 @@
 import { noise, periods, runs } from './samples.ts'
 
 /** Text without much in common from line to line. */
-function sentences(length: number): Uint8Array {
+export function sentences(length: number): Uint8Array {
   const lines = Array.from({ length: length / 10 }, (_, i) => `${i} times ${i % 37} is ${i * (i % 37)}; `)
   return new Uint8Array(Buffer.from(lines.join('').slice(0, length)))
 }

@@ -1,8 +1,9 @@
 /** Creating a VDI image. The layout is that of `qemu-img create` 7.2: header, block map, then the blocks of a static image. */
-import { randomGuid } from '../../bytes/guid.ts'
+
 import { viewOf } from '../../bytes/integers.ts'
 import { type Disk, MoraineError, throwIfCancelled } from '../../core/index.ts'
 import type { CreatePlan, CreateTarget, NewBacking } from '../format.ts'
+import { newGuid } from '../new-guid.ts'
 import { parentPlaces, unfitParent, withParentDisk } from '../new-parent.ts'
 import { VdiDisk } from './disk.ts'
 import { encodeHeader, type NewVdiParent, newHeader, type VdiHeader } from './layout.ts'
@@ -23,7 +24,7 @@ export async function createVdi(target: CreateTarget, plan: CreatePlan): Promise
   if (fixed === true && parent !== undefined) {
     throw new MoraineError('unsupported', 'a static image stands on no other', { format: 'vdi', field: 'static' })
   }
-  const header = newHeader(plan.size, fixed === true, { image: randomGuid(), modification: randomGuid() }, parent)
+  const header = newHeader(plan.size, fixed === true, { image: newGuid(), modification: newGuid() }, parent)
   if (store.kind !== 'device' && store.size > 0) await store.resize(0)
   let at = header.mapOffset
   for (const chunk of mapChunks(header, fixed === true ? (block) => block : undefined)) {

@@ -1,10 +1,11 @@
 /** A VDI image written front to back, for pipes and sockets: header, block map, then the blocks that hold data in guest order. What is data follows
  *  from the extents of the source, which are walked once for each part, so that memory stays bounded at any size. */
-import { randomGuid } from '../../bytes/guid.ts'
+
 import { viewOf } from '../../bytes/integers.ts'
 import type { Disk } from '../../core/index.ts'
 import { BlockRuns, blockChunks, changedSource } from '../block-runs.ts'
 import type { StreamPlan } from '../format.ts'
+import { newGuid } from '../new-guid.ts'
 import type { OptionValues } from '../options.ts'
 import { mapChunks } from './create.ts'
 import { encodeHeader, newHeader } from './layout.ts'
@@ -14,7 +15,7 @@ import { resolveVdiOptions } from './options.ts'
  *  @throws MoraineError `invalid` for a size that no VDI has. */
 export async function streamVdi(disk: Disk, options: OptionValues): Promise<StreamPlan> {
   const fixed = resolveVdiOptions(BigInt(disk.size), options).static === true
-  const header = newHeader(disk.size, fixed, { image: randomGuid(), modification: randomGuid() })
+  const header = newHeader(disk.size, fixed, { image: newGuid(), modification: newGuid() })
   const { blockSize, blocks, dataOffset } = header
   const runs = new BlockRuns(disk, blockSize, fixed)
   if (!fixed) header.blocksAllocated = await runs.count()

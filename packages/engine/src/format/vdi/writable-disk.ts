@@ -1,6 +1,6 @@
 /** Writing a VDI image: guest bytes, zeros, discards. New blocks go behind the last one; the header counts them before the map points at them, as
  *  QEMU takes the count for the next free place. */
-import { randomGuid } from '../../bytes/guid.ts'
+
 import { Mutex } from '../../bytes/mutex.ts'
 import {
   type ByteStore,
@@ -12,6 +12,7 @@ import {
   type ZeroMode,
 } from '../../core/index.ts'
 import { type MappedRun, settled } from '../mapped-disk.ts'
+import { newGuid } from '../new-guid.ts'
 import { VdiDisk, type VdiImage } from './disk.ts'
 import { FreeBlocks } from './free-blocks.ts'
 import { encodeHeader, entry } from './layout.ts'
@@ -228,7 +229,7 @@ export class WritableVdiDisk extends VdiDisk implements WritableDisk {
   #modify(): void {
     if (this.#modified) return
     this.#modified = true
-    this.image.header.uuidModification = randomGuid()
+    this.image.header.uuidModification = newGuid()
     this.#headerChanged = true
   }
 

@@ -1,5 +1,6 @@
 /** VHD on disk: footer, dynamic header, geometry. All numbers are big-endian. Facts: Microsoft's Virtual Hard Disk Image Format Specification 1.0, and the
  *  behaviour of QEMU 7.2. */
+import { randomBytes } from '#platform'
 import { setU64be, u64be, viewOf } from '../../bytes/integers.ts'
 import { type ErrorKind, type ErrorPlace, MoraineError } from '../../core/index.ts'
 
@@ -293,7 +294,7 @@ export function newFooter({ size, geometry, fixed, differencing, creator }: NewV
   bytes[footerField.sectors] = geometry.sectors
   const type = differencing === true ? diskType.differencing : diskType.dynamic
   view.setUint32(footerField.type, fixed ? diskType.fixed : type)
-  const id = crypto.getRandomValues(new Uint8Array(16))
+  const id = randomBytes(16)
   id[6] = ((id[6] as number) & 0x0f) | 0x40
   id[8] = ((id[8] as number) & 0x3f) | 0x80
   bytes.set(id, footerField.uniqueId)

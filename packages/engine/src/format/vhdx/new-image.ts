@@ -1,8 +1,9 @@
 /** What a new image consists of, whether it is created or streamed. The layout is that of `qemu-img create` 7.2: log, table of blocks, metadata, 4 MiB
  *  for more metadata, blocks. */
-import { randomGuid, zeroGuid } from '../../bytes/guid.ts'
+import { zeroGuid } from '../../bytes/guid.ts'
 import { roundUp, setU64le, viewOf } from '../../bytes/integers.ts'
 import { utf16le } from '../../bytes/utf16.ts'
+import { newGuid } from '../new-guid.ts'
 import { encodeHeader, type Header } from './headers.ts'
 import { blockState, fileSignature, lengths, mib, places } from './layout.ts'
 import { encodeMetadata, type Geometry, geometryOf, type Metadata } from './metadata.ts'
@@ -43,7 +44,7 @@ export function planImage(size: number, plan: VhdxPlan, parent?: NewParent): New
     blockSize: plan.blockSize,
     leaveAllocated: plan.fixed,
     virtualSize: size,
-    virtualDiskId: parent?.metadata.virtualDiskId ?? randomGuid(),
+    virtualDiskId: parent?.metadata.virtualDiskId ?? newGuid(),
     logicalSector: parent?.metadata.logicalSector ?? 512,
     physicalSector: parent?.metadata.physicalSector ?? 512,
   }
@@ -72,8 +73,8 @@ export function encodeHead({ log }: NewImage): Uint8Array<ArrayBuffer> {
   bytes.set(utf16le(creator), places.creator)
   const header: Header = {
     sequence: 1n,
-    fileWriteGuid: randomGuid(),
-    dataWriteGuid: randomGuid(),
+    fileWriteGuid: newGuid(),
+    dataWriteGuid: newGuid(),
     logGuid: zeroGuid,
     logVersion: 0,
     logLength: log.length,

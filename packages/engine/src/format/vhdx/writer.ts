@@ -1,8 +1,9 @@
 /** What writing changes besides the guest's bytes: identifiers, new blocks, entries of the table and bits of bitmaps. Entries reach the file through the
  *  log, after the bytes they point to: whenever the power fails, the file or its log holds the old state or the new one. */
-import { randomGuid, zeroGuid } from '../../bytes/guid.ts'
+import { zeroGuid } from '../../bytes/guid.ts'
 import { roundUp, setU64le } from '../../bytes/integers.ts'
 import type { ByteStore } from '../../core/index.ts'
+import { newGuid } from '../new-guid.ts'
 import { updateHeader, type VhdxImage } from './image.ts'
 import { bitmapPresent, blockState, lengths, mib, vhdxFault } from './layout.ts'
 import { encodeLogEntry, sectorsInEntry } from './log.ts'
@@ -39,7 +40,7 @@ export class VhdxWriter {
   async begin(): Promise<void> {
     if (this.#begun) return
     const { headers } = this.image
-    const changes = { fileWriteGuid: randomGuid(), dataWriteGuid: randomGuid(), logGuid: zeroGuid }
+    const changes = { fileWriteGuid: newGuid(), dataWriteGuid: newGuid(), logGuid: zeroGuid }
     const { logOffset, logLength } = headers.current
     // No block may come to lie where the log is said to be.
     if (this.store.size < logOffset + logLength) await this.store.resize(logOffset + logLength)
@@ -162,7 +163,7 @@ export class VhdxWriter {
   async #throughLog(sectors: readonly DirtySector[], logOffset: number, at: number): Promise<void> {
     const { store, image } = this
     await store.flush()
-    const logGuid = randomGuid()
+    const logGuid = newGuid()
     await store.write(logOffset + at, encodeLogEntry(logGuid, this.#sequence++, at, sectors, store.size))
     await store.flush()
     this.#even = false

@@ -8,6 +8,7 @@ export { type ImageLock, imageLocks, type LockPermission, lockImage, unlockImage
 export { nativeAvailable } from './native.ts'
 export { type NewFile, type NewFileOptions, newFile } from './new-file.ts'
 export { type OpenFileOptions, openFile } from './open-file.ts'
+export { randomBytes } from './random.ts'
 export { openSpool } from './spool.ts'
 export { nodeStreamCodecs, nodeStreamCodecs as defaultStreamCodecs } from './stream-codecs.ts'
 export { workers } from './workers.ts'

@@ -41,3 +41,8 @@ export function fileGate(): Gate {
 export function nativeAvailable(): boolean {
   return false
 }
+
+/** `count` bytes from the browser's generator. */
+export function randomBytes(count: number): Uint8Array {
+  return crypto.getRandomValues(new Uint8Array(count))
+}
