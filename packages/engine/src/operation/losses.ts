@@ -41,7 +41,9 @@ export function findLosses(source: Disk, format: DiskFormat, kept: { bitmaps: bo
   if (info.details?.data['data-file'] !== undefined) {
     losses.push({ what: 'data file', reason: 'what the external data file holds is copied into the new image' })
   }
-  if (info.format === 'raw' && source.file.size < source.size) {
+  // A disk that was padded on purpose is told of where that was asked for.
+  const added = source.size - source.file.size
+  if (info.format === 'raw' && added > 0 && added < 512) {
     losses.push({
       what: 'size',
       reason: `the size is rounded up to whole sectors, from ${source.file.size} to ${source.size} bytes`,
