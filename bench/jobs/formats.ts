@@ -33,6 +33,7 @@ const written: Written[] = [
   { format: 'vpc', short: 'vhd-fixed', title: 'VHD fixed', options: ['subformat=fixed'] },
   { format: 'vhdx', short: 'vhdx', title: 'VHDX' },
   { format: 'qcow', short: 'qcow', title: 'qcow' },
+  { format: 'qed', short: 'qed', title: 'QED' },
   { format: 'parallels', short: 'parallels', title: 'Parallels' },
 ]
 
