@@ -18,6 +18,9 @@ import {
 } from './shared.ts'
 import { tagDocument } from './show.ts'
 
+/** More than a namespace will ever have, and a number that every database takes. */
+const mostTags = 2 ** 31 - 1
+
 export function addTags(routes: Routes, { catalog: { metadefs } }: Service): void {
   const all = `${oneNamespace}/tags`
   const one = `${all}/:name`
@@ -38,7 +41,7 @@ export function addTags(routes: Routes, { catalog: { metadefs } }: Service): voi
     const limit = lastOf(parameters, 'limit')
     const query = {
       ...readSort(parameters, tagSortKeys),
-      limit: limit ? readCount(limit) : undefined,
+      limit: limit ? Math.min(readCount(limit), mostTags) : undefined,
       marker: lastOf(parameters, 'marker') || undefined,
     }
     const tags = inNamespace(await metadefs.tags(namespace, query), namespace)
