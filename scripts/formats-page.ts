@@ -44,8 +44,8 @@ function summary(formats: readonly DiskFormat[]): string {
   return table(['format', 'also', 'files', ...columns.map(([title]) => title), 'to a pipe'], rows)
 }
 
-function optionRow({ name, type, values, default: value, help, refused }: OptionSpec): string[] {
-  const kind = values === undefined ? type : values.map((each) => `\`${each}\``).join(', ')
+function optionRow({ name, type, values, ours = [], default: value, help, refused }: OptionSpec): string[] {
+  const kind = values === undefined ? type : [...values, ...ours].map((each) => `\`${each}\``).join(', ')
   return [
     `\`${name}\``,
     kind,

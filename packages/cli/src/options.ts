@@ -114,6 +114,16 @@ export function readCreationOptions(
   return values
 }
 
+/** What only moraine knows is refused under QEMU's name, in its words. */
+export function refuseOurs(format: DiskFormat, values: Readonly<Record<string, OptionValue>>, persona: Persona): void {
+  if (persona.extensions) return
+  for (const { name, ours } of format.options) {
+    const value = values[name]
+    if (typeof value === 'string' && ours?.includes(value) === true)
+      throw new Failure(`invalid parameter value: ${value}`)
+  }
+}
+
 /** Of several values for one name the last; the size first, as QEMU reads it. */
 function lastOfEach(
   table: readonly OptionSpec[],

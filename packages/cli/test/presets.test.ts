@@ -112,7 +112,7 @@ describeWith(['qemu-img', 'tar', 'gzip'], 'presets', () => {
   })
 
   it.each([
-    ['esxi', 'vmdk', 'monolithicFlat'],
+    ['esxi', 'vmdk', 'vmfs'],
     ['workstation', 'vmdk', 'monolithicSparse'],
   ])('create --for %s', async (name, format, type) => {
     const image = folder.fresh('.vmdk')

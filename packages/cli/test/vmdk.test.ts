@@ -55,6 +55,7 @@ describeWith(['qemu-img', 'qemu-io'], 'vmdk beside qemu-img', () => {
       '-o compat6',
       '-o adapter_type=lsilogic,hwversion=10,toolsversion=123',
       '-o subformat=foo',
+      '-o subformat=vmfsThin',
       '-o adapter_type=foo',
       '-o compat6,hwversion=3',
       '-o subformat=monolithicFlat,zeroed_grain=on',
@@ -68,7 +69,14 @@ describeWith(['qemu-img', 'qemu-io'], 'vmdk beside qemu-img', () => {
       fixtures.sameOnCopies('base.vmdk base.qcow2', `create -f vmdk ${options} x.vmdk 5M`, withoutFiles)
     }
     fixtures.sameOnCopies('base.vmdk', 'resize base.vmdk +1M')
-    for (const options of ['', '-c', '-S 0', '-o subformat=streamOptimized', '-o subformat=twoGbMaxExtentSparse']) {
+    for (const options of [
+      '',
+      '-c',
+      '-S 0',
+      '-o subformat=streamOptimized',
+      '-o subformat=twoGbMaxExtentSparse',
+      '-o subformat=vmfs',
+    ]) {
       const lines = [`convert -O vmdk ${options} base.qcow2 x.vmdk`, 'compare base.qcow2 x.vmdk', 'check x.vmdk']
       fixtures.sameOnCopies('base.qcow2', lines, withoutFiles)
     }

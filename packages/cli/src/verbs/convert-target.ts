@@ -2,7 +2,7 @@
 import { type Disk, type DiskFormat, isMoraineError, type OptionValues } from '@moraine/engine'
 import { Failure, failureFrom } from '../failure.ts'
 import { formatNamed, newFormatNamed } from '../formats.ts'
-import { creationTable, mediumOf, optionPairs, readCreationOptions, readLoosely } from '../options.ts'
+import { creationTable, mediumOf, optionPairs, readCreationOptions, readLoosely, refuseOurs } from '../options.ts'
 import type { Context } from '../verb.ts'
 import type { ConvertValues } from './convert-options.ts'
 
@@ -49,9 +49,11 @@ export function readTarget(
     }
     return resolveTarget(
       format,
-      inCreation(name, context.persona.nameOf(format.name), () =>
-        readCreationOptions(format, medium, pairs, context.warn),
-      ),
+      inCreation(name, context.persona.nameOf(format.name), () => {
+        const options = readCreationOptions(format, medium, pairs, context.warn)
+        refuseOurs(format, options, context.persona)
+        return options
+      }),
     )
   } catch (error) {
     throw failureFrom(error, context.persona)

@@ -24,6 +24,7 @@ import {
   readCreationOptions,
   readLoosely,
   readOptionList,
+  refuseOurs,
 } from '../options.ts'
 import type { Persona } from '../persona.ts'
 import { choosePreset, presetHelp, presetOption, presetOptions, presetSize } from '../preset.ts'
@@ -144,6 +145,7 @@ async function create(context: Context, args: CreateArguments): Promise<void> {
       ...options
     } = readCreationOptions(format, medium, pairs, context.warn)
     refuseBeyondQemu(format, size)
+    refuseOurs(format, options, context.persona)
     const image = await NewImage.create(context, {
       name: filename,
       format,

@@ -11,6 +11,8 @@ export interface OptionSpec {
   readonly default?: OptionValue
   /** For `enum`: what may be given. */
   readonly values?: readonly string[]
+  /** Values that may be given too, and that QEMU does not know. */
+  readonly ours?: readonly string[]
   /** Known by name and refused, with this reason, until it is built. */
   readonly refused?: string
 }

@@ -47,7 +47,13 @@ export const presets: readonly Preset[] = [
     format: 'vmdk',
     why: 'OVF imports (ovftool, the vSphere client, govc) take it and lay it out on the datastore; vmkfstools -i does so from a datastore',
     options: [stream, lsilogic],
-    created: [{ name: 'subformat', value: 'monolithicFlat', why: 'a packed image cannot be written by a guest' }],
+    created: [
+      {
+        name: 'subformat',
+        value: 'vmfsThin',
+        why: 'a packed image cannot be written by a guest; this one lies on a datastore',
+      },
+    ],
     sizeUnit: MiB,
   },
   {

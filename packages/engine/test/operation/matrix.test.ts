@@ -41,6 +41,8 @@ const targets: readonly Kind[] = [
   { format: 'vmdk', options: 'subformat=monolithicFlat', files: true },
   { format: 'vmdk', options: 'subformat=twoGbMaxExtentSparse', files: true },
   { format: 'vmdk', options: 'subformat=twoGbMaxExtentFlat', files: true },
+  { format: 'vmdk', options: 'subformat=vmfs', files: true },
+  { format: 'vmdk', options: 'subformat=vmfsThin', files: true },
   { format: 'vmdk', options: 'subformat=streamOptimized' },
   { format: 'vdi' },
   { format: 'vdi', options: 'static=on' },

@@ -21,7 +21,7 @@ export async function createVmdk(target: CreateTarget, plan: CreatePlan): Promis
   if (store.kind !== 'device' && store.size > 0) await store.resize(0)
   const parentCid = plan.backing === undefined ? noParent : await parentIdentity(target, plan.backing)
   const { prefix, postfix } = decompose(store.name)
-  const extents: { sectors: number; type: 'FLAT' | 'SPARSE'; name: string }[] = []
+  const extents: { sectors: number; type: 'FLAT' | 'SPARSE' | 'VMFS'; name: string }[] = []
   if (whole !== undefined) {
     extents.push({ sectors: size / sectorBytes, type: 'SPARSE', name: prefix + postfix })
   } else {
@@ -30,7 +30,8 @@ export async function createVmdk(target: CreateTarget, plan: CreatePlan): Promis
       const length = options.split ? Math.min(splitBytes, size - start) : size
       const name = prefix + extentSuffix(options, number) + postfix
       await createExtent(await target.sibling(name, 'extent'), length, options)
-      extents.push({ sectors: length / sectorBytes, type: options.flat ? 'FLAT' : 'SPARSE', name })
+      const flat = options.vmfs ? 'VMFS' : 'FLAT'
+      extents.push({ sectors: length / sectorBytes, type: options.flat ? flat : 'SPARSE', name })
       start += length
     }
   }
@@ -65,7 +66,9 @@ export function describe(
   return {
     cid: newCid(),
     ...parent,
-    createType: subformat,
+    // ESXi tells thin disks by the database.
+    createType: options.vmfs ? 'vmfs' : subformat,
+    thin: subformat === 'vmfsThin',
     extents,
     hardwareVersion,
     adapterType,

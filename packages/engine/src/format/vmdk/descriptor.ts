@@ -163,10 +163,11 @@ export interface NewDescriptor {
   parentCid: number
   createType: string
   parentName: string | undefined
-  extents: readonly { access?: Access; sectors: number; type: 'FLAT' | 'SPARSE'; name: string }[]
+  extents: readonly { access?: Access; sectors: number; type: 'FLAT' | 'SPARSE' | 'VMFS'; name: string }[]
   hardwareVersion: string
   adapterType: string
   toolsVersion: string
+  thin: boolean
   /** Guest bytes. */
   size: number
 }
@@ -196,7 +197,8 @@ export function writeDescriptor(descriptor: NewDescriptor): Uint8Array {
       `ddb.geometry.heads = "${heads}"\n` +
       'ddb.geometry.sectors = "63"\n' +
       `ddb.adapterType = "${descriptor.adapterType}"\n` +
-      `ddb.toolsVersion = "${descriptor.toolsVersion}"\n`,
+      `ddb.toolsVersion = "${descriptor.toolsVersion}"\n` +
+      (descriptor.thin ? 'ddb.thinProvisioned = "1"\n' : ''),
   )
 }
 

@@ -20,6 +20,7 @@ export const vmdkOptions: readonly OptionSpec[] = [
     name: 'subformat',
     type: 'string',
     values: ['monolithicSparse', 'monolithicFlat', 'twoGbMaxExtentSparse', 'twoGbMaxExtentFlat', 'streamOptimized'],
+    ours: ['vmfs', 'vmfsThin'],
     help: 'VMDK flat extent format, can be one of {monolithicSparse (default) | monolithicFlat | twoGbMaxExtentSparse | twoGbMaxExtentFlat | streamOptimized} ',
   },
   {
@@ -36,6 +37,8 @@ export type Subformat = (typeof subformats)[number]
 export interface VmdkPlan {
   subformat: Subformat
   flat: boolean
+  /** A disk on a datastore of ESXi. */
+  vmfs: boolean
   split: boolean
   compressed: boolean
   zeroedGrains: boolean
@@ -50,6 +53,8 @@ const subformats = [
   'twoGbMaxExtentSparse',
   'twoGbMaxExtentFlat',
   'streamOptimized',
+  'vmfs',
+  'vmfsThin',
 ] as const
 
 const adapterTypes = ['ide', 'buslogic', 'lsilogic', 'legacyESX'] as const
@@ -66,7 +71,8 @@ export function planOptions(options: OptionValues, backing?: { format?: string |
   if (options.compat6 === true && given !== undefined) {
     refuse('compat6', 'on', 'compat6 cannot be enabled with hwversion set')
   }
-  const flat = subformat === 'monolithicFlat' || subformat === 'twoGbMaxExtentFlat'
+  const vmfs = subformat === 'vmfs' || subformat === 'vmfsThin'
+  const flat = vmfs || subformat === 'monolithicFlat' || subformat === 'twoGbMaxExtentFlat'
   const zeroedGrains = options.zeroed_grain === true
   if (flat && backing !== undefined) {
     throw new MoraineError('unsupported', "Flat image can't have backing file", { format: 'vmdk', field: 'subformat' })
@@ -80,6 +86,7 @@ export function planOptions(options: OptionValues, backing?: { format?: string |
   return {
     subformat,
     flat,
+    vmfs,
     split: subformat === 'twoGbMaxExtentFlat' || subformat === 'twoGbMaxExtentSparse',
     compressed: subformat === 'streamOptimized',
     zeroedGrains,
