@@ -36,13 +36,15 @@ describeWith(['glance'], 'glance', () => {
 
   it('makes, fills, reads and deletes a namespace', patience, async () => {
     await glance('md-namespace-create', '--display-name', 'Mine', '--visibility', 'public', 'Mine::X')
-    await glance('md-resource-type-associate', '--name', 'OS::Glance::Image', '--prefix', 'x_', 'Mine::X')
     const schema = '{"type": "string", "enum": ["red"], "default": "red"}'
-    await glance('md-property-create', '--name', 'colour', '--title', 'Colour', '--schema', schema, 'Mine::X')
     const box = '{"properties": {"size": {"title": "Size", "type": "integer"}}, "required": ["size"]}'
-    await glance('md-object-create', '--name', 'box', '--schema', box, 'Mine::X')
-    await glance('md-tag-create', '--name', 'new', 'Mine::X')
-    await glance('md-namespace-update', '--description', 'About it', 'Mine::X')
+    await Promise.all([
+      glance('md-resource-type-associate', '--name', 'OS::Glance::Image', '--prefix', 'x_', 'Mine::X'),
+      glance('md-property-create', '--name', 'colour', '--title', 'Colour', '--schema', schema, 'Mine::X'),
+      glance('md-object-create', '--name', 'box', '--schema', box, 'Mine::X'),
+      glance('md-tag-create', '--name', 'new', 'Mine::X'),
+      glance('md-namespace-update', '--description', 'About it', 'Mine::X'),
+    ])
     const shown = Object.fromEntries(
       (await glance('md-namespace-show', '--resource-type', 'OS::Glance::Image', 'Mine::X')).map(([name, value]) => [
         name,
