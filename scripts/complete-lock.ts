@@ -3,10 +3,13 @@
  *  npm drops an optional package from the lock when the registry it was asked from does not carry it, as many mirrors do for systems
  *  they are not made for; and `npm ci`, against any registry, then refuses the lock as incomplete. What an entry must say (version,
  *  system, processor, C library) stands in the package's name and in the one that wants it. There is no hash in such an entry; npm adds
- *  it on a machine that installs the package. */
+ *  it on a machine that installs the package.
+ *
+ *  And it takes away what optional packages say of the Node that they want: npm would leave them out where it runs under the machine's older Node, though they
+ *  run under the pinned one. */
 import { readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
-import { findLocked, type LockedPackage, missingOptional } from './check/lock.ts'
+import { findLocked, fussyOptional, type LockedPackage, missingOptional } from './check/lock.ts'
 
 const systems = ['aix', 'android', 'darwin', 'freebsd', 'linux', 'netbsd', 'openbsd', 'openharmony', 'sunos', 'win32']
 const processors = ['arm64', 'arm', 'ia32', 'loong64', 'mips64el', 'ppc64', 'riscv64', 's390x', 'x64']
@@ -41,5 +44,6 @@ for (const { wantedBy, name } of missingOptional(lock.packages)) {
   lock.packages[at] = nativeEntry(name, version, parent)
   console.log(`${at} ${version}`)
 }
+for (const name of fussyOptional(lock.packages)) delete lock.packages[name]?.engines
 const sorted = Object.entries(lock.packages).sort(([a], [b]) => a.localeCompare(b, 'en'))
 writeFileSync(path, `${JSON.stringify({ ...lock, packages: Object.fromEntries(sorted) }, undefined, 2)}\n`)

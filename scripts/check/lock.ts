@@ -10,6 +10,7 @@ export interface LockedPackage {
   os?: string[]
   cpu?: string[]
   libc?: string[]
+  engines?: Record<string, string>
   optionalDependencies?: Record<string, string>
 }
 
@@ -27,7 +28,19 @@ export function checkLock(path: string, text: string): Problem[] {
     const message = `\`${name}\`, which \`${wantedBy || 'the root'}\` wants, is not locked: run \`npm run complete-lock\``
     problems.push({ file: path, line: 1, rule: 'lock-optional', message })
   }
+  for (const name of fussyOptional(packages)) {
+    const message = `\`${name}\` is left out where the machine's own Node is old: run \`npm run complete-lock\``
+    problems.push({ file: path, line: 1, rule: 'lock-engines', message })
+  }
   return problems
+}
+
+/** Optional packages that ask for a Node. npm looks at the one that it runs under and leaves the package out without a word, but the one that the package will run
+ *  under is the pinned one. */
+export function fussyOptional(packages: Record<string, LockedPackage>): string[] {
+  return Object.entries(packages).flatMap(([name, { optional, engines }]) =>
+    optional === true && engines?.node !== undefined ? [name] : [],
+  )
 }
 
 /** Optional dependencies that have no entry. */

@@ -266,6 +266,14 @@ describe('the lock', () => {
     expect(lock({ 'packages/n': native, 'node_modules/n-linux': linux, 'node_modules/n-darwin': darwin })).toEqual([])
   })
 
+  test('with one that an old npm would leave out is found', () => {
+    const fussy = { ...linux, optional: true, engines: { node: '>=24' } }
+    expect(lock({ 'node_modules/n-linux': fussy })).toEqual([
+      "package-lock.json:1 lock-engines: `node_modules/n-linux` is left out where the machine's own Node is old: run `npm run complete-lock`",
+    ])
+    expect(lock({ 'node_modules/n': { engines: { node: '>=24' } } })).toEqual([])
+  })
+
   test('without one is found', () => {
     const missing = (by: string) =>
       `package-lock.json:1 lock-optional: \`n-darwin\`, which \`${by}\` wants, is not locked: run \`npm run complete-lock\``
