@@ -10,7 +10,7 @@ import { checkFile, closing, createFile, formatOf, openWritable, optionsOf, with
 import { temporaryFolder } from '../support/folder.ts'
 import { describeWith } from '../support/process.ts'
 import { tryQemuImg } from '../support/qemu.ts'
-import { Random, seed } from '../support/random.ts'
+import { budget, Random, seed } from '../support/random.ts'
 
 /** A kind of image: a format with what else tells how its bytes lie. */
 interface Kind {
@@ -151,8 +151,17 @@ describeWith(['qemu-img'], 'every format into every format', () => {
     }
   })
 
+  /** With half the time for loops, of each source format one kind, another one from seed to seed. */
+  function sourcesToday(): [string, { path: string; format: string }][] {
+    const all = [...sources]
+    if (budget(1) >= 1) return all
+    return [...new Set(all.map(([, { format }]) => format))].map((format) =>
+      random.pick(all.filter(([, source]) => source.format === format)),
+    )
+  }
+
   it.each(targets.map((kind) => [label(kind), kind] as const))('to %s', async (name, kind) => {
-    for (const [from, { path, format }] of sources) {
+    for (const [from, { path, format }] of sourcesToday()) {
       await withImage(path, format, async (source) => {
         const file = place(`${from} to ${name}`, kind.format)
         await convert(source, file, kind)
