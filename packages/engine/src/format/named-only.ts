@@ -1,20 +1,8 @@
 /** Formats that are recognised to be refused by name: better than to take their bytes for a raw disk. */
-import { MoraineError } from '../core/index.ts'
-import type { Capabilities, DiskFormat } from './format.ts'
 
-/** A format that can do nothing but be named. */
-export const nothing: Capabilities = {
-  read: false,
-  write: false,
-  create: false,
-  check: false,
-  repair: false,
-  resize: false,
-  snapshots: false,
-  backing: false,
-  compress: false,
-  measure: false,
-}
+import { MoraineError } from '../core/index.ts'
+import { nothing } from './capabilities.ts'
+import type { DiskFormat } from './format.ts'
 
 function named(format: Pick<DiskFormat, 'name' | 'extensions' | 'probe'>, reason: string, hint: string): DiskFormat {
   return {

@@ -9,6 +9,7 @@ import {
   readPadded,
 } from '../../core/index.ts'
 import { BlockTable } from '../block-table.ts'
+import { readOnly } from '../capabilities.ts'
 import type { DiskFormat, OpenContext } from '../format.ts'
 import { MappedDisk, type MappedRun } from '../mapped-disk.ts'
 
@@ -37,18 +38,7 @@ export const bochs: DiskFormat = {
   name: 'bochs',
   aliases: [],
   extensions: [],
-  can: {
-    read: true,
-    write: false,
-    create: false,
-    check: false,
-    repair: false,
-    resize: false,
-    snapshots: false,
-    backing: false,
-    compress: false,
-    measure: false,
-  },
+  can: readOnly,
   options: [],
   probe: ({ head }) => (looksLikeBochs(head) ? { score: 100, evidence: 'Bochs Virtual HD Image, growing' } : undefined),
   open: openBochs,

@@ -9,6 +9,7 @@ import {
   MoraineError,
   readPadded,
 } from '../../core/index.ts'
+import { readOnly } from '../capabilities.ts'
 import type { DiskFormat, OpenContext } from '../format.ts'
 import { MappedDisk, type MappedRun } from '../mapped-disk.ts'
 
@@ -30,18 +31,7 @@ export const cloop: DiskFormat = {
   name: 'cloop',
   aliases: [],
   extensions: ['cloop'],
-  can: {
-    read: true,
-    write: false,
-    create: false,
-    check: false,
-    repair: false,
-    resize: false,
-    snapshots: false,
-    backing: false,
-    compress: false,
-    measure: false,
-  },
+  can: readOnly,
   options: [],
   probe: ({ head }) => (looksLikeCloop(head) ? { score: 2, evidence: 'the script of cloop 2.0' } : undefined),
   open: openCloop,

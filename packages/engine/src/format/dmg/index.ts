@@ -9,6 +9,7 @@ import {
   MoraineError,
   type RareCodec,
 } from '../../core/index.ts'
+import { readOnly } from '../capabilities.ts'
 import type { DiskFormat, OpenContext } from '../format.ts'
 import { MappedDisk, type MappedRun } from '../mapped-disk.ts'
 import { type Chunk, chunkType, dmgFault, findTrailer, readUdif, type Udif } from './layout.ts'
@@ -18,18 +19,7 @@ export const dmg: DiskFormat = {
   name: 'dmg',
   aliases: [],
   extensions: ['dmg'],
-  can: {
-    read: true,
-    write: false,
-    create: false,
-    check: false,
-    repair: false,
-    resize: false,
-    snapshots: false,
-    backing: false,
-    compress: false,
-    measure: false,
-  },
+  can: readOnly,
   options: [],
   probe: ({ name, size, tail }) => {
     if (name.length > 4 && name.endsWith('.dmg')) return { score: 2, evidence: 'the name ends in .dmg' }

@@ -1,5 +1,6 @@
 /** ISO 9660 and UDF images, told by their volume descriptors. As a disk such an image is its own bytes; what its files are is not looked at here. */
 import { type ByteSource, type DetailValue, type Disk, type DiskInfo, readPadded } from '../../core/index.ts'
+import { readOnly } from '../capabilities.ts'
 import type { DiskFormat, OpenContext } from '../format.ts'
 import { openRaw } from '../raw/disk.ts'
 import { isoKind, isoSector, readIsoVolume } from './volume.ts'
@@ -12,18 +13,7 @@ export const iso: DiskFormat = {
   aliases: [],
   extensions: ['iso'],
   sequential: true,
-  can: {
-    read: true,
-    write: false,
-    create: false,
-    check: false,
-    repair: false,
-    resize: false,
-    snapshots: false,
-    backing: false,
-    compress: false,
-    measure: false,
-  },
+  can: readOnly,
   options: [],
   probe({ head }) {
     const volume = readIsoVolume(head)

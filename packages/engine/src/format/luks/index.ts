@@ -1,9 +1,9 @@
 /** LUKS containers: their facts are shown, their content is not. What they hold can be told only with a key. */
 import type { ByteSource, Disk, DiskInfo } from '../../core/index.ts'
 import { MoraineError } from '../../core/index.ts'
+import { nothing } from '../capabilities.ts'
 import type { DiskFormat, OpenContext } from '../format.ts'
 import { MappedDisk, type MappedRun } from '../mapped-disk.ts'
-import { nothing } from '../named-only.ts'
 import { type LuksFacts, luksVersion, readFirst, readSecond } from './layout.ts'
 
 /** A container, which tells what it is and gives nothing away. */
