@@ -2,6 +2,7 @@
 import { randomUUID } from 'node:crypto'
 import type { TypeBoxTypeProvider } from '@fastify/type-provider-typebox'
 import fastify, { type FastifyBaseLogger, type FastifyError, type FastifyReply } from 'fastify'
+import { authenticate } from './api/authenticate.ts'
 import { addExport } from './api/export.ts'
 import { guardAgainstBrowsers } from './api/guard.ts'
 import { HttpError, renderError } from './api/http-error.ts'
@@ -46,6 +47,8 @@ export function createApp(service: Service, logger: FastifyBaseLogger): Routes {
     reply.header('x-openstack-request-id', request.id)
   })
   app.addHook('onRequest', guardAgainstBrowsers(service.config))
+  app.decorateRequest('caller')
+  app.addHook('onRequest', authenticate(service.identity))
   app.addHook('onRequest', async (request) => {
     // A part of the path that is empty names nothing.
     if (Object.values(request.params ?? {}).includes('')) throw new HttpError(404)
@@ -82,6 +85,7 @@ export function createApp(service: Service, logger: FastifyBaseLogger): Routes {
   addImageData(app, service)
   addExport(app, service)
   addMetadefs(app, service)
+  service.identity.addRoutes?.(app)
   return app
 }
 

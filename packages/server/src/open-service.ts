@@ -4,6 +4,7 @@ import { join } from 'node:path'
 import type { Logger } from 'pino'
 import { openCatalog } from './catalog/open.ts'
 import type { Config } from './config.ts'
+import { noIdentity } from './identity/identity.ts'
 import { RunningWork } from './running-work.ts'
 import type { Service } from './service.ts'
 import { StorageBudget } from './store/budget.ts'
@@ -20,7 +21,8 @@ export async function openService(config: Config, log: Pick<Logger, 'warn'>): Pr
     const files = await store.sweep((keys) => catalog.knownData(keys))
     if (images > 0 || files.length > 0) log.warn({ images, files }, 'cleared away uploads that were cut off')
     const budget = new StorageBudget(config.storageQuota, await catalog.totalSize())
-    return { config, catalog, store, hashes: new HashThreads(), budget, uploads: new RunningWork() }
+    const hashes = new HashThreads()
+    return { config, identity: noIdentity, catalog, store, hashes, budget, uploads: new RunningWork() }
   } catch (error) {
     await catalog.close()
     throw error
@@ -28,8 +30,9 @@ export async function openService(config: Config, log: Pick<Logger, 'warn'>): Pr
 }
 
 /** Waits for running uploads, then closes everything. */
-export async function closeService({ uploads, hashes, catalog }: Service): Promise<void> {
+export async function closeService({ uploads, hashes, identity, catalog }: Service): Promise<void> {
   await uploads.settled()
   await hashes.close()
+  await identity.close()
   await catalog.close()
 }

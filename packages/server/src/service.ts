@@ -1,6 +1,7 @@
 /** What the routes work with: settings, catalog, store and the threads and counters they share. */
 import type { Catalog } from './catalog/catalog.ts'
 import type { Config } from './config.ts'
+import type { Identity } from './identity/identity.ts'
 import type { RunningWork } from './running-work.ts'
 import type { StorageBudget } from './store/budget.ts'
 import type { HashThreads } from './store/hashing.ts'
@@ -8,6 +9,7 @@ import type { ImageStore } from './store/store.ts'
 
 export interface Service {
   readonly config: Config
+  readonly identity: Identity
   readonly catalog: Catalog
   readonly store: ImageStore
   readonly hashes: HashThreads

@@ -2,6 +2,7 @@
 
 const titles: Readonly<Record<number, string>> = {
   400: 'Bad Request',
+  401: 'Unauthorized',
   403: 'Forbidden',
   404: 'Not Found',
   405: 'Method Not Allowed',
@@ -19,6 +20,7 @@ const titles: Readonly<Record<number, string>> = {
 
 /** What is said when an error brings no words of its own. */
 const explanations: Readonly<Record<number, string>> = {
+  401: 'This server could not verify that you are authorized to access the document you requested.',
   403: 'Access was denied to this resource.',
   404: 'The resource could not be found.',
   409: 'There was a conflict when trying to complete your request.',

@@ -1,0 +1,31 @@
+/** How a service finds out who is calling. `none`, `local` and `keystone` are values of this type. */
+import type { Routes } from '../api/routes.ts'
+import { anybody, type Caller } from './caller.ts'
+
+/** What a request brings to say who sends it. */
+export interface Credentials {
+  /** `X-Auth-Token`. */
+  token: string | undefined
+  /** `X-Service-Token`. */
+  serviceToken: string | undefined
+}
+
+/** Who is calling cannot be found out now; asking again later may help. */
+export class IdentityUnavailable extends Error {}
+
+export interface Identity {
+  /** The value of `WWW-Authenticate` when credentials are refused. */
+  readonly challenge: string
+  /** Resolves to undefined for credentials that are absent, unknown, expired or revoked. @throws IdentityUnavailable */
+  identify(credentials: Credentials): Promise<Caller | undefined>
+  /** Adds routes of its own, such as those that hand out tokens. They are asked without credentials and look at them by themselves. */
+  addRoutes?(routes: Routes): void
+  close(): Promise<void>
+}
+
+/** Nobody has to say who they are. */
+export const noIdentity: Identity = {
+  challenge: '',
+  identify: () => Promise.resolve(anybody),
+  close: () => Promise.resolve(),
+}
