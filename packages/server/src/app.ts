@@ -85,7 +85,6 @@ export function createApp(service: Service, logger: FastifyBaseLogger): Routes {
   addImageData(app, service)
   addExport(app, service)
   addMetadefs(app, service)
-  service.identity.addRoutes?.(app)
   return app
 }
 

@@ -1,5 +1,4 @@
 /** How a service finds out who is calling. `none`, `local` and `keystone` are values of this type. */
-import type { Routes } from '../api/routes.ts'
 import { anybody, type Caller } from './caller.ts'
 
 /** What a request brings to say who sends it. */
@@ -18,8 +17,6 @@ export interface Identity {
   readonly challenge: string
   /** Resolves to undefined for credentials that are absent, unknown, expired or revoked. @throws IdentityUnavailable */
   identify(credentials: Credentials): Promise<Caller | undefined>
-  /** Adds routes of its own, such as those that hand out tokens. They are asked without credentials and look at them by themselves. */
-  addRoutes?(routes: Routes): void
   close(): Promise<void>
 }
 
