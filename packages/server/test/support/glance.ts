@@ -1,11 +1,11 @@
 /** A real Glance for tests, as Debian's package python3-glance has it: without identity, on one SQLite file and one folder. Nothing of it runs
  *  but what is started here. */
-import { type ChildProcess, spawn } from 'node:child_process'
+import { spawn } from 'node:child_process'
 import { accessSync, mkdirSync, openSync, readdirSync, readFileSync, writeFileSync } from 'node:fs'
-import { createServer } from 'node:net'
 import { join } from 'node:path'
 import { describe } from 'vitest'
 import { runOk } from '../../../engine/test/support/process.ts'
+import { answers, freePort } from './daemon.ts'
 
 /** Debian's Python, whatever else is on the path. */
 const python = '/usr/bin/python3'
@@ -124,28 +124,7 @@ export async function startGlance(folder: string): Promise<Glance> {
     child.kill('SIGKILL')
     await ended
   }
-  if (await answers(child, url)) return { url, stop }
+  if (await answers(child, `${url}/versions`)) return { url, stop }
   await stop()
   throw new Error(`Glance did not start: ${readFileSync(join(folder, 'output.log'), 'utf8')}`)
-}
-
-async function answers(child: ChildProcess, url: string): Promise<boolean> {
-  for (const end = Date.now() + 45_000; Date.now() < end && child.exitCode === null; ) {
-    const isUp = await fetch(`${url}/versions`).then(
-      (response) => response.ok,
-      () => false,
-    )
-    if (isUp) return true
-    await new Promise((resolve) => setTimeout(resolve, 100))
-  }
-  return false
-}
-
-async function freePort(): Promise<number> {
-  const server = createServer()
-  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve))
-  const address = server.address()
-  await new Promise((resolve) => server.close(resolve))
-  if (address === null || typeof address === 'string') throw new Error('no free port')
-  return address.port
 }
