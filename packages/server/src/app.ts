@@ -10,6 +10,7 @@ import { addImageData } from './api/image-data.ts'
 import { addImages } from './api/images.ts'
 import { addInfo } from './api/info.ts'
 import { letContinue, markWaiting } from './api/linger.ts'
+import { addMembers } from './api/members.ts'
 import { addMetadefs } from './api/metadefs/routes.ts'
 import { type Routes, sendJson } from './api/routes.ts'
 import { addVersions, versionsDocument, withoutMinorVersion } from './api/versions.ts'
@@ -82,13 +83,14 @@ export function createApp(service: Service, logger: FastifyBaseLogger): Routes {
   addVersions(app, service)
   addInfo(app, service)
   addImages(app, service)
+  addMembers(app, service)
   addImageData(app, service)
   addExport(app, service)
   addMetadefs(app, service)
   return app
 }
 
-const catalogStatuses = { taken: 409, 'unknown-marker': 400, missing: 404 } as const
+const catalogStatuses = { taken: 409, 'too-many': 413, 'unknown-marker': 400, missing: 404 } as const
 
 function toHttpError(error: unknown): HttpError {
   if (error instanceof HttpError) return error

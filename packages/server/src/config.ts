@@ -46,6 +46,11 @@ export const settings = {
   storageQuota: size(0, 'most bytes that all image data together may take; 0: no bound but the disk'),
   tagQuota: number(128, 'most tags of one image'),
   propertyQuota: number(128, 'most additional properties of one image'),
+  memberQuota: number(128, 'most projects that one image is shared with'),
+  policyFile: text(
+    '',
+    "file with rules of who may do what, in YAML as Glance's policy.yaml; they take the place of those built in",
+  ),
   listLimit: number(25, 'images on a page when the client names no limit', 1),
   listLimitMax: number(1000, 'most images on a page', 1),
   requireFormatMatch: flag(true, 'refuse image data that is not what disk_format says'),

@@ -5,6 +5,7 @@ import type { Logger } from 'pino'
 import { openCatalog } from './catalog/open.ts'
 import type { Config } from './config.ts'
 import { noIdentity } from './identity/identity.ts'
+import { readPolicy } from './policy/policy.ts'
 import { RunningWork } from './running-work.ts'
 import type { Service } from './service.ts'
 import { StorageBudget } from './store/budget.ts'
@@ -13,6 +14,7 @@ import { HashThreads } from './store/hashing.ts'
 
 /** Opens what is behind the routes, and clears away what an earlier process left unfinished. */
 export async function openService(config: Config, log: Pick<Logger, 'warn'>): Promise<Service> {
+  const policy = readPolicy(config.policyFile)
   await mkdir(config.data, { recursive: true, mode: 0o700 })
   const catalog = await openCatalog(config.data)
   try {
@@ -22,7 +24,7 @@ export async function openService(config: Config, log: Pick<Logger, 'warn'>): Pr
     if (images > 0 || files.length > 0) log.warn({ images, files }, 'cleared away uploads that were cut off')
     const budget = new StorageBudget(config.storageQuota, await catalog.totalSize())
     const hashes = new HashThreads()
-    return { config, identity: noIdentity, catalog, store, hashes, budget, uploads: new RunningWork() }
+    return { config, identity: noIdentity, policy, catalog, store, hashes, budget, uploads: new RunningWork() }
   } catch (error) {
     await catalog.close()
     throw error

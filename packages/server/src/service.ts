@@ -2,6 +2,7 @@
 import type { Catalog } from './catalog/catalog.ts'
 import type { Config } from './config.ts'
 import type { Identity } from './identity/identity.ts'
+import type { Policy } from './policy/policy.ts'
 import type { RunningWork } from './running-work.ts'
 import type { StorageBudget } from './store/budget.ts'
 import type { HashThreads } from './store/hashing.ts'
@@ -10,6 +11,7 @@ import type { ImageStore } from './store/store.ts'
 export interface Service {
   readonly config: Config
   readonly identity: Identity
+  readonly policy: Policy
   readonly catalog: Catalog
   readonly store: ImageStore
   readonly hashes: HashThreads

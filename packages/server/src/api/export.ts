@@ -14,9 +14,10 @@ import {
 import { nodeCodecs } from '@moraine/engine/node'
 import type { Image } from '../catalog/image.ts'
 import type { Service } from '../service.ts'
+import { findImage } from './access.ts'
 import { HttpError } from './http-error.ts'
 import { checkDownload, openData } from './image-data.ts'
-import { findImage, imageParams, type Routes, refuseBody, refuseOtherMethods } from './routes.ts'
+import { imageParams, type Routes, refuseBody, refuseOtherMethods } from './routes.ts'
 import { type Put, sendBytes } from './send-bytes.ts'
 
 const url = '/v2/images/:image_id/export'
@@ -25,8 +26,9 @@ const targets = allFormats.filter((format) => format.stream !== undefined)
 
 export function addExport(routes: Routes, service: Service): void {
   routes.get(url, { schema: { params: imageParams }, onRequest: refuseBody }, async (request, reply) => {
-    const image = await findImage(service, request.params.image_id)
-    checkDownload(image)
+    const sight = await findImage(service, request.caller, request.params.image_id)
+    checkDownload(service, 'export_image', sight)
+    const { image } = sight
     const parameters = new URLSearchParams(request.url.split('?')[1] ?? '')
     const format = targetFormat(parameters.get('format'))
     const options = attempt(() =>

@@ -2,20 +2,14 @@
 import type { ByteSource } from '@moraine/engine'
 import type { FastifyReply, FastifyRequest } from 'fastify'
 import type { Image } from '../catalog/image.ts'
+import { anybody } from '../identity/caller.ts'
 import type { Service } from '../service.ts'
+import { enforceOn, findImage, type Sight } from './access.ts'
 import { HttpError } from './http-error.ts'
 import { answerAndDrain, letContinue } from './linger.ts'
 import { readRange } from './range.ts'
 import { Disconnected, receive } from './receive.ts'
-import {
-  findImage,
-  imageParams,
-  mediaType,
-  type Routes,
-  refuseBody,
-  refuseOtherMethods,
-  unsupportedType,
-} from './routes.ts'
+import { imageParams, mediaType, type Routes, refuseBody, refuseOtherMethods, unsupportedType } from './routes.ts'
 import { copyRange, sendBytes } from './send-bytes.ts'
 
 const url = '/v2/images/:image_id/file'
@@ -40,13 +34,15 @@ export function addImageData(routes: Routes, service: Service): void {
   })
 
   routes.get(url, { ...params, onRequest: refuseBody }, async (request, reply) => {
-    const image = await findImage(service, request.params.image_id)
-    return download(service, image, request, reply)
+    const sight = await findImage(service, request.caller, request.params.image_id)
+    checkDownload(service, 'download_image', sight)
+    return download(service, sight.image, request, reply)
   })
   refuseOtherMethods(routes, url, 'GET, PUT')
 }
 
 async function upload(service: Service, id: string, request: FastifyRequest, reply: FastifyReply): Promise<void> {
+  enforceOn(service, 'upload_image', await findImage(service, request.caller, id))
   const type = mediaType(request)
   if (type !== binary) throw unsupportedType(type)
   await service.uploads.run(
@@ -79,7 +75,6 @@ async function download(
   request: FastifyRequest,
   reply: FastifyReply,
 ): Promise<FastifyReply> {
-  checkDownload(image)
   if (image.dataKey === null) return reply.code(204).send()
   const size = image.size ?? 0
   const range = readRange(request.headers, size)
@@ -105,8 +100,10 @@ export async function openData({ store }: Service, image: Image, key: string): P
   throw new Error(`the data of image ${image.id} is cut: ${source.size} of ${size} bytes are left`)
 }
 
-/** @throws HttpError 403 for a deactivated image. */
-export function checkDownload(image: Image): void {
-  if (image.status !== 'deactivated') return
+/** @throws HttpError 403 for a deactivated image, but to an admin, and for who may look but not take. */
+export function checkDownload(service: Service, action: 'download_image' | 'export_image', sight: Sight): void {
+  const { image, caller } = sight
+  enforceOn(service, action, sight)
+  if (image.status !== 'deactivated' || (caller.roles.has('admin') && caller !== anybody)) return
   throw new HttpError(403, 'The requested image has been deactivated. Image data download is forbidden.')
 }

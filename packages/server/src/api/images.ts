@@ -1,18 +1,19 @@
 /** Images: create, list, show, update, delete; tags; deactivate and reactivate. */
-import type { Image, ImageStatus } from '../catalog/image.ts'
+import type { Image, ImageStatus, NewImage } from '../catalog/image.ts'
+import type { Caller } from '../identity/caller.ts'
+import type { Action } from '../policy/rules.ts'
 import type { Service } from '../service.ts'
+import { enforce, enforceOn, findImage, forbidden, isListed, noImage, ofNewImage, type Sight } from './access.ts'
 import { checkAgainstSchema, checkQuotas } from './attributes.ts'
 import { readNewImage } from './create.ts'
 import { HttpError } from './http-error.ts'
 import { imageDocument } from './image-document.ts'
 import { readListQuery } from './list-query.ts'
-import { applyPatch, patchTypes, readPatch } from './patch.ts'
+import { applyPatch, type Change, patchTypes, readPatch } from './patch.ts'
 import {
   baseUrl,
-  findImage,
   imageParams,
   mediaType,
-  noImage,
   type Routes,
   readBody,
   refuseBody,
@@ -26,7 +27,11 @@ export function addImages(routes: Routes, service: Service): void {
   const { catalog, config } = service
 
   routes.post('/v2/images', async (request, reply) => {
-    const image = await catalog.create(readNewImage(readBody(request.body), config))
+    const { caller } = request
+    const given = readNewImage(readBody(request.body), config)
+    const owner = given.owner === undefined ? caller.projectId : given.owner
+    checkNew(service, caller, { ...given, owner })
+    const image = await catalog.create({ ...given, owner })
     const document = imageDocument(image)
     return sendJson(reply.header('location', `${baseUrl(service, request)}${document.self}`), document, 201)
   })
@@ -34,11 +39,13 @@ export function addImages(routes: Routes, service: Service): void {
   routes.get('/v2/images', { onRequest: refuseBody }, async (request, reply) => {
     const at = request.url.indexOf('?')
     const parameters = new URLSearchParams(at < 0 ? '' : request.url.slice(at + 1))
-    const { images, more } = await catalog.list(readListQuery(parameters, config))
+    enforce(service, 'get_images', request.caller)
+    const { images, more } = await catalog.list(readListQuery(parameters, config, request.caller))
+    const listed = images.filter((image) => isListed(service, request.caller, image))
     parameters.delete('marker')
     const link = () => (parameters.size === 0 ? '/v2/images' : `/v2/images?${parameters}`)
     const document: Record<string, unknown> = {
-      images: images.map(imageDocument),
+      images: listed.map(imageDocument),
       first: link(),
       schema: '/v2/schemas/images',
     }
@@ -53,7 +60,7 @@ export function addImages(routes: Routes, service: Service): void {
 
   const params = { schema: { params: imageParams } }
   routes.get('/v2/images/:image_id', { ...params, onRequest: refuseBody }, async (request, reply) =>
-    sendJson(reply, imageDocument(await findImage(service, request.params.image_id))),
+    sendJson(reply, imageDocument((await findImage(service, request.caller, request.params.image_id)).image)),
   )
 
   routes.patch('/v2/images/:image_id', params, async (request, reply) => {
@@ -64,6 +71,7 @@ export function addImages(routes: Routes, service: Service): void {
       throw unsupportedType(type, { 'Accept-Patch': Object.keys(patchTypes).join(', ') })
     }
     const changes = readPatch(readBody(request.body), draft)
+    checkChanges(service, await findImage(service, request.caller, id), changes)
     const image = await catalog.update(id, (before) => {
       if (changes.length === 0) return undefined
       const after = applyPatch(before, changes)
@@ -76,10 +84,12 @@ export function addImages(routes: Routes, service: Service): void {
 
   routes.delete('/v2/images/:image_id', { ...params, onRequest: refuseBody }, async (request, reply) => {
     const id = request.params.image_id
+    const missing = () => new HttpError(404, `Failed to find image ${id} to delete`)
+    enforceOn(service, 'delete_image', await findImage(service, request.caller, id, missing))
     const image = await catalog.remove(id, ({ protected: isProtected }) => {
       if (isProtected) throw new HttpError(403, `Image ${id} is protected and cannot be deleted.`)
     })
-    if (image === undefined) throw new HttpError(404, `Failed to find image ${id} to delete`)
+    if (image === undefined) throw missing()
     // From here on the image is gone; data that cannot be removed now is swept away at the next start.
     if (image.dataKey !== null) {
       await service.store.remove(image.dataKey)
@@ -93,7 +103,38 @@ export function addImages(routes: Routes, service: Service): void {
   addActions(routes, service)
 }
 
-function addTags(routes: Routes, { catalog, config }: Service): void {
+/** @throws HttpError 403 for an image in another project's name, or for everybody when the caller may not say so. */
+function checkNew(service: Service, caller: Caller, image: NewImage & { owner: string | null }): void {
+  const { policy } = service
+  const target = ofNewImage(image)
+  if (!policy.allows('add_image', caller, target)) {
+    if (image.owner === caller.projectId) throw forbidden('add_image')
+    throw new HttpError(403, `You are not permitted to create images owned by '${image.owner}'`)
+  }
+  const action = visibilityAction(image.visibility)
+  if (action !== undefined) enforce(service, action, caller, target)
+}
+
+/** @throws HttpError 403 for a change that is not the caller's to make. */
+function checkChanges(service: Service, sight: Sight, changes: readonly Change[]): void {
+  for (const { operation, name, value } of changes) {
+    if (operation === 'remove') continue
+    const action = name === 'visibility' ? visibilityAction(value) : undefined
+    if (action !== undefined) enforceOn(service, action, sight)
+    if (name === 'owner' && !sight.caller.roles.has('admin')) {
+      throw new HttpError(403, "Owner can't be updated by non admin.")
+    }
+  }
+  enforceOn(service, 'modify_image', sight)
+}
+
+function visibilityAction(visibility: unknown): Action | undefined {
+  if (visibility === 'public') return 'publicize_image'
+  return visibility === 'community' ? 'communitize_image' : undefined
+}
+
+function addTags(routes: Routes, service: Service): void {
+  const { catalog, config } = service
   const options = { schema: { params: tagParams }, onRequest: refuseBody }
   const url = '/v2/images/:image_id/tags/:tag_value'
   const notFound = (id: string) => new HttpError(404, `Image ${id} not found.`)
@@ -101,6 +142,7 @@ function addTags(routes: Routes, { catalog, config }: Service): void {
   routes.put(url, options, async (request, reply) => {
     const { image_id: id, tag_value: tag } = request.params
     checkAgainstSchema({ tags: [tag] })
+    enforceOn(service, 'modify_image', await findImage(service, request.caller, id, notFound))
     const image = await catalog.update(id, (before) => {
       if (before.tags.includes(tag)) return undefined
       const after: Image = { ...before, tags: [...before.tags, tag] }
@@ -113,6 +155,7 @@ function addTags(routes: Routes, { catalog, config }: Service): void {
 
   routes.delete(url, options, async (request, reply) => {
     const { image_id: id, tag_value: tag } = request.params
+    enforceOn(service, 'modify_image', await findImage(service, request.caller, id, notFound))
     const image = await catalog.update(id, (before) => {
       if (!before.tags.includes(tag)) throw new HttpError(404)
       return { ...before, tags: before.tags.filter((other) => other !== tag) }
@@ -123,11 +166,13 @@ function addTags(routes: Routes, { catalog, config }: Service): void {
   refuseOtherMethods(routes, url, 'PUT, DELETE')
 }
 
-function addActions(routes: Routes, { catalog }: Service): void {
+function addActions(routes: Routes, service: Service): void {
+  const { catalog } = service
   const action = (verb: 'deactivate' | 'reactivate', from: ImageStatus, to: ImageStatus) => {
     const url = `/v2/images/:image_id/actions/${verb}`
     routes.post(url, { schema: { params: imageParams }, onRequest: refuseBody }, async (request, reply) => {
       const id = request.params.image_id
+      enforceOn(service, verb, await findImage(service, request.caller, id))
       const image = await catalog.update(id, (before) => {
         if (before.status === to) return undefined
         if (before.status === from) return { ...before, status: to }

@@ -8,11 +8,12 @@ import {
   sortKeys,
   type TextColumn,
 } from '../catalog/catalog.ts'
+import { type MemberStatus, memberStatuses } from '../catalog/members.ts'
 import type { Config } from '../config.ts'
+import type { Caller } from '../identity/caller.ts'
 import { HttpError } from './http-error.ts'
 
 const visibilities = ['community', 'public', 'private', 'shared', 'all']
-const memberStatuses = ['pending', 'accepted', 'rejected', 'all']
 /** Parameters that are no filters; the last of several counts. Nobody sees deleted images, whatever `deleted` says. */
 const controls = new Set(['deleted', 'limit', 'marker', 'member_status', 'sort', 'sort_key', 'sort_dir', 'tag'])
 const listColumns: readonly string[] = ['name', 'id', 'status', 'container_format', 'disk_format']
@@ -20,18 +21,23 @@ const plainColumns: readonly string[] = ['owner', 'checksum', 'os_hash_algo', 'o
 const numberColumns: readonly string[] = ['size', 'virtual_size', 'min_ram', 'min_disk']
 
 /** @throws HttpError 400. */
-export function readListQuery(parameters: URLSearchParams, config: Config): ListQuery {
+export function readListQuery(parameters: URLSearchParams, config: Config, caller: Caller): ListQuery {
   const last = (name: string) => parameters.getAll(name).at(-1)
-  const memberStatus = last('member_status')
-  if (memberStatus !== undefined && !memberStatuses.includes(memberStatus)) {
-    throw new HttpError(400, `Invalid status: ${memberStatus}`)
-  }
+  const memberStatus = readMemberStatus(last('member_status') ?? 'accepted')
+  const { projectId } = caller
   return {
-    filters: readFilters(parameters),
+    viewer: caller.roles.has('admin') ? undefined : { projectId, memberStatus },
+    filters: readFilters(parameters, projectId),
     sort: readSort(parameters),
     limit: readLimit(last('limit'), config),
     marker: last('marker'),
   }
+}
+
+function readMemberStatus(written: string): MemberStatus | 'all' {
+  const known = [...memberStatuses, 'all' as const].find((status) => status === written)
+  if (known === undefined) throw new HttpError(400, `Invalid status: ${written}`)
+  return known
 }
 
 /** @throws HttpError 400. */
@@ -47,19 +53,19 @@ export function readCount(written: string): number {
   return limit
 }
 
-function readFilters(parameters: URLSearchParams): Filter[] {
+function readFilters(parameters: URLSearchParams, projectId: string | null): Filter[] {
   const given = new Map([...parameters].filter(([name]) => !controls.has(name)))
   const filters: Filter[] = parameters.getAll('tag').map((value) => ({ on: 'tag', value: value.trim() }))
-  filters.push(...readVisibility(given.get('visibility')))
+  filters.push(...readVisibility(given.get('visibility'), projectId))
   filters.push({ on: 'flag', column: 'os_hidden', value: readFlag('os_hidden', given.get('os_hidden') ?? 'false') })
   for (const name of ['visibility', 'os_hidden']) given.delete(name)
   for (const [name, value] of given) filters.push(readFilter(name, value))
   return filters
 }
 
-/** Without a visibility, images of the community stay out: there are too many of them in a cloud. */
-function readVisibility(value: string | undefined): Filter[] {
-  if (value === undefined || value === '') return [{ on: 'not', column: 'visibility', value: 'community' }]
+/** Without a visibility, images of the community stay out, but for one's own: there are too many of them in a cloud. */
+function readVisibility(value: string | undefined, projectId: string | null): Filter[] {
+  if (value === undefined || value === '') return [{ on: 'uncommon', owner: projectId }]
   if (!visibilities.includes(value)) throw new HttpError(400, `Invalid visibility value: ${value}`)
   return value === 'all' ? [] : [{ on: 'text', column: 'visibility', values: [value] }]
 }

@@ -8,8 +8,8 @@ import type { Service } from '../service.ts'
 import { OverQuota } from '../store/budget.ts'
 import { type Intake, takeIn } from '../store/intake.ts'
 import { StoreError, type StoreUpload } from '../store/store.ts'
+import { noImage } from './access.ts'
 import { HttpError } from './http-error.ts'
-import { noImage } from './routes.ts'
 
 /** The client went away; nobody is there to be answered. */
 export class Disconnected extends Error {}

@@ -10,7 +10,6 @@ import type {
   RawRequestDefaultExpression,
   RawServerDefault,
 } from 'fastify'
-import type { Image } from '../catalog/image.ts'
 import type { Service } from '../service.ts'
 import { HttpError } from './http-error.ts'
 
@@ -78,17 +77,6 @@ export function sendJson(reply: FastifyReply, document: unknown, status = 200): 
     .code(status)
     .header('content-type', 'application/json')
     .send(Buffer.from(JSON.stringify(document)))
-}
-
-/** @throws HttpError 404. */
-export async function findImage(service: Service, id: string): Promise<Image> {
-  const image = await service.catalog.get(id)
-  if (image === undefined) throw noImage(id)
-  return image
-}
-
-export function noImage(id: string): HttpError {
-  return new HttpError(404, `No image found with ID ${id}`)
 }
 
 /** The URL under which the client reached the service, without a slash at the end. */

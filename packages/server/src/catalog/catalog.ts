@@ -1,5 +1,6 @@
 /** What the service asks of its database. SQLite is behind it today; another database is another value of this type. */
 import type { Image, NewImage } from './image.ts'
+import type { MemberStatus, Members } from './members.ts'
 import type { Metadefs } from './metadefs.ts'
 
 /** Keys that images can be sorted by. */
@@ -36,14 +37,25 @@ export type Comparison = 'eq' | 'neq' | 'gt' | 'gte' | 'lt' | 'lte'
 /** One condition on the images of a list; all of them must hold. */
 export type Filter =
   | { on: 'text'; column: TextColumn; values: readonly string[] }
-  | { on: 'not'; column: TextColumn; value: string }
   | { on: 'number'; column: NumberColumn; compare: Comparison; value: number }
   | { on: 'flag'; column: 'protected' | 'os_hidden'; value: boolean }
   | { on: 'tag'; value: string }
   | { on: 'property'; name: string; value: string }
+  /** No images of the community but the owner's own. */
+  | { on: 'uncommon'; owner: string | null }
   | { on: 'nothing' }
 
+/** For whom a list is made. */
+export interface Viewer {
+  /** Null for none: then only images of all are seen. */
+  projectId: string | null
+  /** What the project has said to the images shared with it that are listed. */
+  memberStatus: MemberStatus | 'all'
+}
+
 export interface ListQuery {
+  /** Sees its own images, public ones, those of the community and those shared with it; undefined sees all. */
+  viewer?: Viewer | undefined
   filters: readonly Filter[]
   /** Most significant first. `id` is always added as the last, so that the order is total. */
   sort: readonly { key: SortKey; descending: boolean }[]
@@ -58,9 +70,10 @@ export interface Page {
   more: boolean
 }
 
-/** Why the catalog refuses: the id or name is (or was) taken, or the marker of a list is no image (`unknown-marker`) or no definition (`missing`). */
+/** Why the catalog refuses: the id or name is (or was) taken, there would be too many, the marker of a list is no image (`unknown-marker`), or what is asked for is
+ *  not there (`missing`). */
 export class CatalogError extends Error {
-  readonly kind: 'taken' | 'unknown-marker' | 'missing'
+  readonly kind: 'taken' | 'too-many' | 'unknown-marker' | 'missing'
 
   constructor(kind: CatalogError['kind'], message: string) {
     super(message)
@@ -70,6 +83,8 @@ export class CatalogError extends Error {
 }
 
 export interface Catalog {
+  /** With whom images are shared. */
+  readonly members: Members
   /** The metadata definitions. */
   readonly metadefs: Metadefs
   /** @throws CatalogError `taken`, also for the id of a deleted image. */

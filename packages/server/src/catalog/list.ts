@@ -1,6 +1,6 @@
 /** Builds the query of one page of images: filters, a total order, and "after this image" by comparing keys instead of counting rows. */
 import { type Expression, type ExpressionBuilder, type RawBuilder, type SqlBool, sql } from 'kysely'
-import type { Filter, ListQuery, SortKey } from './catalog.ts'
+import type { Filter, ListQuery, SortKey, Viewer } from './catalog.ts'
 import type { ImageTable, Tables } from './tables.ts'
 
 type Builder = ExpressionBuilder<Tables, 'images'>
@@ -12,8 +12,6 @@ export function condition(builder: Builder, filter: Filter): Expression<SqlBool>
   switch (filter.on) {
     case 'text':
       return builder(`images.${filter.column}`, 'in', [...filter.values])
-    case 'not':
-      return builder(`images.${filter.column}`, '!=', filter.value)
     case 'number':
       return builder(`images.${filter.column}`, operators[filter.compare], filter.value)
     case 'flag':
@@ -35,9 +33,36 @@ export function condition(builder: Builder, filter: Filter): Expression<SqlBool>
           .where('image_properties.name', '=', filter.name)
           .where('image_properties.value', '=', filter.value),
       )
+    case 'uncommon': {
+      const other = builder('images.visibility', '!=', 'community')
+      return filter.owner === null ? other : builder.or([builder('images.owner', '=', filter.owner), other])
+    }
     case 'nothing':
       return sql<SqlBool>`1 = 0`
   }
+}
+
+/** The kinds of images that a viewer sees. A list asks for each kind by itself, so that it begins in the middle of an index and passes by nobody else's images. */
+export function visibleKinds({ projectId, memberStatus }: Viewer): ((builder: Builder) => Expression<SqlBool>)[] {
+  const kinds = ['public', 'community'].map(
+    (visibility) => (builder: Builder) => builder('images.visibility', '=', visibility),
+  )
+  if (projectId === null) return kinds
+  const shared = (builder: Builder) => {
+    const members = builder
+      .selectFrom('image_members')
+      .select('image_members.image_id')
+      .where('image_members.member', '=', projectId)
+    return builder.and([
+      builder('images.visibility', '=', 'shared'),
+      builder(
+        'images.id',
+        'in',
+        memberStatus === 'all' ? members : members.where('image_members.status', '=', memberStatus),
+      ),
+    ])
+  }
+  return [...kinds, (builder) => builder('images.owner', '=', projectId), shared]
 }
 
 /** The sort keys of a query with `id` as the last, which makes the order total. */

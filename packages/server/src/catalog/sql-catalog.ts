@@ -1,9 +1,11 @@
 /** The catalog in an SQL database, through Kysely. */
-import { type Dialect, Kysely, type Transaction } from 'kysely'
+import { type Dialect, Kysely, type SelectQueryBuilder, type Transaction } from 'kysely'
 import { Migrator } from 'kysely/migration'
 import { type Catalog, CatalogError, type ListQuery, type Page } from './catalog.ts'
 import { emptied, type Image, type ImageStatus, type NewImage, queuedImage, type Visibility } from './image.ts'
-import { afterMarker, condition, sortExpression, totalOrder } from './list.ts'
+import { afterMarker, condition, sortExpression, totalOrder, visibleKinds } from './list.ts'
+import type { Members } from './members.ts'
+import { SqlMembers } from './members-sql.ts'
 import type { Metadefs } from './metadefs.ts'
 import { SqlMetadefs } from './metadefs-sql.ts'
 import { type ImageTable, migrations, type Tables } from './tables.ts'
@@ -28,6 +30,7 @@ export async function openSqlCatalog(
 type Queries = Kysely<Tables> | Transaction<Tables>
 
 class SqlCatalog implements Catalog {
+  readonly members: Members
   readonly metadefs: Metadefs
   readonly #db: Kysely<Tables>
   readonly #now: () => number
@@ -35,6 +38,7 @@ class SqlCatalog implements Catalog {
   constructor(db: Kysely<Tables>, now: () => number) {
     this.#db = db
     this.#now = now
+    this.members = new SqlMembers(db, now)
     this.metadefs = new SqlMetadefs(db, now)
   }
 
@@ -55,18 +59,32 @@ class SqlCatalog implements Catalog {
     return row === undefined ? undefined : (await complete(this.#db, [row]))[0]
   }
 
-  async list({ filters, sort, limit, marker }: ListQuery): Promise<Page> {
+  async list({ viewer, filters, sort, limit, marker }: ListQuery): Promise<Page> {
     const order = totalOrder(sort)
-    let query = this.#db.selectFrom('images').selectAll().where('deleted_at', 'is', null)
-    for (const filter of filters) query = query.where((builder) => condition(builder, filter))
+    const kinds = viewer === undefined ? undefined : visibleKinds(viewer)
+    let after: ImageTable | undefined
     if (marker !== undefined) {
-      const row = await selectLive(this.#db, marker)
-      if (row === undefined) throw new CatalogError('unknown-marker', `No image found with ID ${marker}`)
-      query = query.where((builder) => afterMarker(builder, order, row))
+      const known = this.#db.selectFrom('images').selectAll().where('id', '=', marker).where('deleted_at', 'is', null)
+      const seen =
+        kinds === undefined ? known : known.where((builder) => builder.or(kinds.map((kind) => kind(builder))))
+      after = await seen.executeTakeFirst()
+      if (after === undefined) throw new CatalogError('unknown-marker', `No image found with ID ${marker}`)
     }
-    for (const { key, descending } of order) query = query.orderBy(sortExpression(key), descending ? 'desc' : 'asc')
     if (limit === 0) return { images: [], more: false }
-    const rows = await query.limit(limit + 1).execute()
+    const page = (kind?: Kind) => {
+      let query = this.#db.selectFrom('images').selectAll().where('deleted_at', 'is', null)
+      if (kind !== undefined) query = query.where((builder) => kind(builder))
+      for (const filter of filters) query = query.where((builder) => condition(builder, filter))
+      if (after !== undefined) {
+        const row = after
+        query = query.where((builder) => afterMarker(builder, order, row))
+      }
+      return inOrder(query, order).limit(limit + 1)
+    }
+    const [first, ...others] = (kinds ?? [undefined]).map(page)
+    if (first === undefined) return { images: [], more: false }
+    const whole = others.length === 0 ? first : inOrder(joined(this.#db, [first, ...others]), order).limit(limit + 1)
+    const rows = await whole.execute()
     return { images: await complete(this.#db, rows.slice(0, limit)), more: rows.length > limit }
   }
 
@@ -101,6 +119,7 @@ class SqlCatalog implements Catalog {
       await db.updateTable('images').set({ deleted_at: this.#now(), data_key: null }).where('id', '=', id).execute()
       await db.deleteFrom('image_properties').where('image_id', '=', id).execute()
       await db.deleteFrom('image_tags').where('image_id', '=', id).execute()
+      await db.deleteFrom('image_members').where('image_id', '=', id).execute()
       return image
     })
   }
@@ -135,6 +154,24 @@ class SqlCatalog implements Catalog {
   async close(): Promise<void> {
     await this.#db.destroy()
   }
+}
+
+type Kind = ReturnType<typeof visibleKinds>[number]
+type ImageQuery = SelectQueryBuilder<Tables, 'images', ImageTable>
+
+function inOrder(query: ImageQuery, order: ListQuery['sort']): ImageQuery {
+  return order.reduce(
+    (sorted, { key, descending }) => sorted.orderBy(sortExpression(key), descending ? 'desc' : 'asc'),
+    query,
+  )
+}
+
+/** The images of several queries, each once. */
+function joined(db: Kysely<Tables>, [first, ...others]: readonly [ImageQuery, ...ImageQuery[]]): ImageQuery {
+  // A part of a union can have an order of its own only as a table of its own.
+  const part = (query: ImageQuery) => db.selectFrom(query.as('part')).selectAll()
+  const union = others.reduce((all, other) => all.union(part(other)), part(first))
+  return db.selectFrom(union.as('images')).selectAll() as unknown as ImageQuery
 }
 
 function selectLive(db: Queries, id: string): Promise<ImageTable | undefined> {

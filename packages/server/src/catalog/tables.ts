@@ -1,6 +1,7 @@
 /** The tables of the catalog and how they came to be. Plain SQL types, so that another database can take them too. */
 import { type Kysely, sql } from 'kysely'
 import type { Migration } from 'kysely/migration'
+import { type MemberTable, memberMigration } from './members-sql.ts'
 import { type MetadefTables, metadefMigration } from './metadefs-tables.ts'
 
 export interface ImageTable {
@@ -33,6 +34,7 @@ export interface Tables extends MetadefTables {
   images: ImageTable
   image_properties: { image_id: string; name: string; value: string }
   image_tags: { image_id: string; position: number; value: string }
+  image_members: MemberTable
 }
 
 const first: Migration = {
@@ -87,4 +89,5 @@ const first: Migration = {
 export const migrations: Readonly<Record<string, Migration>> = {
   '0001_images': first,
   '0002_metadefs': metadefMigration,
+  '0003_members': memberMigration,
 }
