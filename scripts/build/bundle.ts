@@ -34,7 +34,7 @@ export async function bundlePackage({ folder, manifest }: WorkspacePackage): Pro
     sourcemap: true,
     // The sources are in the package and have them.
     comments: { legal: true, annotation: false, jsdoc: false },
-    // Everything a verb needs in one file; `serve`, which needs much more, and what only a terminal sees stay apart.
+    // Everything a verb needs in one file; `serve` and `image`, which need much more, and what only a terminal sees stay apart.
     ...(manifest.name in takenIn && {
       codeSplitting: { groups: [{ name: 'moraine', test: atOnce }], includeDependenciesRecursively: false },
     }),
@@ -45,7 +45,7 @@ export async function bundlePackage({ folder, manifest }: WorkspacePackage): Pro
 }
 
 function atOnce(module: string): boolean {
-  return !/\/(main|signals|compile-cache|serve|help|bar)\.js$/.test(module)
+  return !/\/(main|signals|compile-cache|serve|help|bar)\.js$|\/image\//.test(module)
 }
 
 const plainFsName = 'node:fs'

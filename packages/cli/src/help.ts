@@ -7,14 +7,19 @@ import type { OptionSpec, Verb } from './verb.ts'
 import { allVerbs, findVerb } from './verbs/index.ts'
 import { versionText } from './version.ts'
 
-/** The help of the command, or of one verb.
+/** The help of the command, of one verb, or of a verb below one (`['image', 'list']`).
  *  @throws Failure when there is no such verb. */
-export async function helpText(persona: Persona, verbName?: string): Promise<string> {
+export async function helpText(persona: Persona, names: readonly string[]): Promise<string> {
+  const [verbName, below] = names
   if (!persona.extensions) return qemuHelp(persona, await allVerbs(persona))
   if (verbName === undefined) return overview(await allVerbs(persona))
   const verb = await findVerb(verbName, persona)
   if (verb === undefined) throw new Failure(`Command not found: ${verbName}`, { usage: true })
-  return verbHelp(verb, persona)
+  if (verb.below === undefined) return verbHelp(verb, persona)
+  if (below === undefined) return groupHelp(verb, await verb.below.all())
+  const found = await verb.below.find(below)
+  if (found === undefined) throw new Failure(`Command not found: ${verbName} ${below}`, { usage: true })
+  return verbHelp(found, persona)
 }
 
 const width = 100
@@ -40,8 +45,33 @@ function overview(verbs: Verb[]): string {
   ].join('\n')
 }
 
+/** A verb with others below it: those, and the options that all of them take. */
+function groupHelp(group: Verb, verbs: Verb[]): string {
+  const names = verbs.map(({ name }) => name.slice(group.name.length + 1))
+  const longest = Math.max(...names.map(({ length }) => length))
+  const lines = [
+    `Usage: moraine ${group.name} COMMAND [OPTION]... [ARGUMENT]...`,
+    group.summary,
+    '',
+    ...wrap(group.about, 0),
+    '',
+    'Commands:',
+    ...verbs.map(({ summary }, index) => `  ${(names[index] ?? '').padEnd(longest)}  ${summary}`),
+    '',
+    'Options of all of them:',
+    ...layOut(Object.values(group.options).map((option) => [optionNames(option).trimStart(), option.help] as const)),
+    '',
+    'Examples:',
+    ...group.examples.flatMap(([command, what]) => [`  ${command}`, `      ${what}`]),
+    '',
+    `'moraine ${group.name} COMMAND --help' explains a command.`,
+  ]
+  return `${lines.join('\n')}\n`
+}
+
 function verbHelp(verb: Verb, persona: Persona): string {
-  const shown = optionsFor(verb, persona).filter(([, option]) => option.refused !== true)
+  const all = optionsFor(verb, persona)
+  const shown = all.filter(([, option]) => option.refused !== true && option.shared !== true)
   const refused = optionsFor(verb, persona).filter(([, option]) => option.refused === true)
   const rows = [
     ...shown.map(([, option]) => [optionNames(option), option.help] as const),
@@ -56,6 +86,13 @@ function verbHelp(verb: Verb, persona: Persona): string {
     'Options:',
     ...layOut(rows),
   ]
+  if (all.some(([, option]) => option.shared === true)) {
+    const [group] = verb.name.split(' ')
+    lines.push(
+      '',
+      `The options that all of its kind take (--os-cloud, ...) are explained by 'moraine ${group} --help'.`,
+    )
+  }
   if (refused.length > 0) {
     const names = refused.map(([, option]) => optionNames(option).trim())
     lines.push('', `Known from qemu-img and not supported yet: ${names.join(', ')}`)

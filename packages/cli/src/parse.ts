@@ -18,19 +18,35 @@ export function optionsFor(verb: Verb, persona: Persona): [key: string, option: 
   return Object.entries(verb.options).filter(([, option]) => persona.extensions || option.extension !== true)
 }
 
+/** Parts the arguments of a verb with others below it at the name of that one.
+ *  @throws Failure for options that not all of them take. */
+export function splitAtVerb(
+  group: Verb,
+  persona: Persona,
+  args: readonly string[],
+): { before: string[] | 'help'; rest: string[] } {
+  const getopt = new Getopt([group.name, ...args], getoptTable(optionsFor(group, persona)), true)
+  for (let step = getopt.next(); step.kind !== 'end'; step = getopt.next()) {
+    if (step.kind !== 'option') throw usageFailure(wrongOption(step.kind, getopt.argv[getopt.optind - 1] ?? ''))
+    if (step.key === 'help') return { before: 'help', rest: [] }
+  }
+  return { before: getopt.argv.slice(1, getopt.optind), rest: getopt.argv.slice(getopt.optind) }
+}
+
+function getoptTable(options: readonly [key: string, option: OptionSpec][]): GetoptOption[] {
+  return [
+    helpOption,
+    ...options.map(([key, { short, long, argument }]) => ({ key, short, long, argument: argument !== undefined })),
+  ]
+}
+
 /** Reads what stands after the verb. Errors come in the order in which the arguments stand, as with getopt.
  *  @throws Failure */
 export function readArguments(verb: Verb, persona: Persona, args: readonly string[], warn: Warn): Request {
   const rest = [...args]
   const trailing = takeTrailing(verb, persona, rest)
   const options = optionsFor(verb, persona)
-  const getopt = new Getopt(
-    [verb.name, ...rest],
-    [
-      helpOption,
-      ...options.map(([key, { short, long, argument }]) => ({ key, short, long, argument: argument !== undefined })),
-    ],
-  )
+  const getopt = new Getopt([verb.name, ...rest], getoptTable(options))
   const values: Record<string, unknown> = {}
   for (const [key, option] of options) values[key] = initialValue(option)
   const seen = new Set<string>()

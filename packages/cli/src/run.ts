@@ -3,10 +3,10 @@ import { isMoraineError } from '@moraine/engine'
 import { Failure, failureFrom, unsupported, usageFailure } from './failure.ts'
 import { Getopt } from './getopt.ts'
 import { ClosedPipe, TextOutput } from './output/streams.ts'
-import { readArguments } from './parse.ts'
+import { readArguments, splitAtVerb } from './parse.ts'
 import { type Persona, personaFor } from './persona.ts'
 import { endBySignal, stoppedBy, stopSignal } from './signals.ts'
-import type { Context } from './verb.ts'
+import type { Context, SubVerbs, Verb } from './verb.ts'
 import { findVerb, isForeignVerb } from './verbs/index.ts'
 import { versionText } from './version.ts'
 
@@ -52,17 +52,41 @@ async function dispatch(
   }
   const [name, ...verbArgs] = rest
   if (name === undefined) return 0
-  if (persona.extensions && name === 'help') return printHelp(context, verbArgs[0])
+  if (persona.extensions && name === 'help') return printHelp(context, verbArgs)
   const verb = await findVerb(name, persona)
   if (verb === undefined) {
     if (isForeignVerb(name)) throw unsupported(`command '${name}'`)
     throw usageFailure(`Command not found: ${name}`)
   }
   progress.verb = name
-  const request = readArguments(verb, persona, verbArgs, context.warn)
+  if (verb.below !== undefined) return await dispatchBelow(context, verb, verb.below, verbArgs, progress)
+  return await runVerb(context, verb, verbArgs)
+}
+
+/** A verb below `group`. Options that all of them take may stand before its name. */
+async function dispatchBelow(
+  context: Context,
+  group: Verb,
+  below: SubVerbs,
+  args: readonly string[],
+  progress: { verb: string | undefined },
+): Promise<number> {
+  const { before, rest } = splitAtVerb(group, context.persona, args)
+  const [name, ...more] = rest
+  if (before === 'help') return printHelp(context, [group.name])
+  if (name === undefined) throw usageFailure(`Expecting a command after '${group.name}'`)
+  if (name === 'help') return printHelp(context, [group.name, ...more])
+  const verb = await below.find(name)
+  if (verb === undefined) throw usageFailure(`Command not found: ${group.name} ${name}`)
+  progress.verb = verb.name
+  return await runVerb(context, verb, [...before, ...more])
+}
+
+async function runVerb(context: Context, verb: Verb, args: readonly string[]): Promise<number> {
+  const request = readArguments(verb, context.persona, args, context.warn)
   if (request.kind === 'run') return await verb.run(request.values, request.operands, context)
   if (request.complaint !== undefined) context.err.write(`${request.complaint}\n`)
-  return printHelp(context, name)
+  return printHelp(context, verb.name.split(' '))
 }
 
 /** Options before the verb. */
@@ -91,7 +115,7 @@ function readGlobalOptions(persona: Persona, args: readonly string[]): 'help' | 
   }
 }
 
-async function printHelp(context: Context, verb?: string): Promise<number> {
+async function printHelp(context: Context, verb: readonly string[] = []): Promise<number> {
   const { helpText } = await import('./help.ts')
   context.out.write(await helpText(context.persona, verb))
   return 0

@@ -34,6 +34,14 @@ export interface OptionSpec {
   readonly refused?: true
   /** QEMU does not have it; only moraine takes it. */
   readonly extension?: true
+  /** All verbs below one verb take it: it is explained in that one's help. */
+  readonly shared?: true
+}
+
+/** The verbs below a verb, as in `moraine image list`, each loaded when it is asked for. */
+export interface SubVerbs {
+  find(name: string): Promise<Verb | undefined>
+  all(): Promise<Verb[]>
 }
 
 type Single<Option extends OptionSpec> = Option extends {
@@ -68,6 +76,8 @@ export interface Verb<Options extends Record<string, OptionSpec> = Record<string
   readonly each?: (key: string, seen: ReadonlySet<string>) => void
   /** QEMU leaves wrong options of this verb to getopt's own messages and then prints its help. */
   readonly lenient?: true
+  /** What follows is the name of a verb below this one; `options` are those that all of them take, and may stand before that name. */
+  readonly below?: SubVerbs
   /** Arguments taken off the end before options are looked at, so that they may begin with a dash; `least` is how many there must be in all. */
   readonly trailing?: { readonly count: number; readonly least: number; readonly message: string }
   /** @returns the exit code */

@@ -5,7 +5,8 @@ import type { Persona } from './persona.ts'
 /** The release of qemu-img whose behaviour this reproduces. */
 const qemuVersion = '7.2.22'
 
-function ownVersion(): string {
+/** The version of this package. */
+export function ownVersion(): string {
   const text = readFileSync(new URL('../package.json', import.meta.url), 'utf8')
   const { version } = JSON.parse(text) as { version: string }
   return version

@@ -2,7 +2,7 @@
 import type { Persona } from '../persona.ts'
 import type { Verb } from '../verb.ts'
 
-/** In the order of QEMU's help; `inspect` and `serve` are not QEMU's. */
+/** In the order of QEMU's help; `inspect`, `image` and `serve` are not QEMU's. */
 const loaders: Record<string, { extension?: true; load(): Promise<{ verb: Verb }> }> = {
   check: { load: () => import('./check.ts') },
   compare: { load: () => import('./compare.ts') },
@@ -14,6 +14,7 @@ const loaders: Record<string, { extension?: true; load(): Promise<{ verb: Verb }
   snapshot: { load: () => import('./snapshot.ts') },
   resize: { load: () => import('./resize.ts') },
   inspect: { extension: true, load: () => import('./inspect.ts') },
+  image: { extension: true, load: () => import('./image.ts') },
   serve: { extension: true, load: () => import('./serve.ts') },
 }
 
