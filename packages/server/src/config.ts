@@ -1,10 +1,12 @@
 /** The settings of the service, declared once: options of `serve`, environment variables, checks and the reference in the docs come from this table. */
+import { readFileSync } from 'node:fs'
 import { homedir } from 'node:os'
 import { join, resolve } from 'node:path'
 import { type ErrorKind, MoraineError, parseSize } from '@moraine/engine'
 
 interface Setting<Value> {
-  readonly kind: 'text' | 'number' | 'size' | 'flag' | 'choice'
+  /** A `secret` is a text that cannot be given on the command line, where every user of the machine could read it. */
+  readonly kind: 'text' | 'secret' | 'number' | 'size' | 'flag' | 'choice'
   readonly initial: Value
   readonly help: string
   /** For `choice`. */
@@ -15,6 +17,7 @@ interface Setting<Value> {
 }
 
 const text = (initial: string, help: string): Setting<string> => ({ kind: 'text', initial, help })
+const secret = (help: string): Setting<string> => ({ kind: 'secret', initial: '', help })
 const flag = (initial: boolean, help: string): Setting<boolean> => ({ kind: 'flag', initial, help })
 const size = (initial: number, help: string): Setting<number> => ({ kind: 'size', initial, help, least: 0 })
 const number = (initial: number, help: string, least = 0, most = 2 ** 31 - 1): Setting<number> => ({
@@ -35,6 +38,43 @@ export const settings = {
   port: number(9292, 'TCP port to listen on; 0 takes a free one', 0, 65535),
   data: text('', 'folder of catalog and image data; empty: moraine in $XDG_STATE_HOME, or in ~/.local/state'),
   allowRemote: flag(false, 'listen on an address other than loopback, although nobody has to say who they are'),
+  auth: {
+    kind: 'choice',
+    initial: 'none',
+    choices: ['none', 'local', 'keystone'],
+    help: 'who says who is calling: nobody, accounts of this service, or a Keystone',
+  } as Setting<'none' | 'local' | 'keystone'>,
+  allowPlainHttp: flag(
+    false,
+    'with accounts, listen on an address other than loopback, although passwords pass there in clear',
+  ),
+  adminPassword: secret(
+    'password of the account admin, when it is first made; empty: one is made up and written to the data folder',
+  ),
+  adminPasswordFile: text('', 'file whose first line is adminPassword'),
+  tokenSeconds: number(3600, 'seconds for which a token of an account is good', 60, 30 * 24 * 3600),
+  loginAttempts: number(
+    10,
+    'wrong passwords in a row after which an account is locked; an address may have ten times as many; 0: no bound',
+  ),
+  loginLockSeconds: number(300, 'seconds for which an account or an address stays locked', 1, 24 * 3600),
+  region: text('RegionOne', 'region in which the service stands in its own catalog, or in that of Keystone'),
+  keystoneUrl: text('', 'URL of Keystone, as in https://keystone.example:5000/v3'),
+  keystoneUser: text('', 'user as whom the service checks tokens at Keystone, or the id of an application credential'),
+  keystonePassword: secret('password of keystoneUser, or the secret of the application credential'),
+  keystonePasswordFile: text('', 'file whose first line is keystonePassword'),
+  keystoneMethod: {
+    kind: 'choice',
+    initial: 'password',
+    choices: ['password', 'application_credential'],
+    help: 'how the service itself logs in at Keystone',
+  } as Setting<'password' | 'application_credential'>,
+  keystoneProject: text('service', 'project of keystoneUser'),
+  keystoneUserDomain: text('Default', 'name of the domain of keystoneUser'),
+  keystoneProjectDomain: text('Default', 'name of the domain of keystoneProject'),
+  keystoneCa: text('', 'file of certificates (PEM) that may vouch for Keystone, instead of those that Node knows'),
+  keystoneCacheSeconds: number(60, 'seconds for which an answer of Keystone about a token is believed', 0, 300),
+  keystoneTimeoutSeconds: number(10, 'seconds that Keystone has to answer', 1, 300),
   logLevel: {
     kind: 'choice',
     initial: 'info',
@@ -91,15 +131,63 @@ export function readConfig(input: ConfigInput, environment: Readonly<Record<stri
   if (config.publicUrl !== '' && !/^https?:$/.test(URL.parse(config.publicUrl)?.protocol ?? '')) {
     throw unusable('publicUrl', `publicUrl: '${config.publicUrl}' is no URL of http or https`)
   }
-  if (!config.allowRemote && !isLoopback(config.host)) {
-    throw unusable(
+  checkAddress(config)
+  if (config.auth === 'local') readSecretFile(config, 'adminPassword', 'adminPasswordFile')
+  if (config.auth === 'keystone') checkKeystone(config)
+  return config
+}
+
+/** Whether the service may listen where it is told to. */
+function checkAddress({ auth, host, allowRemote, allowPlainHttp }: Config): void {
+  if (isLoopback(host) || auth === 'keystone') return
+  const refusing = (reason: string, option: string, variable: string, setting: string) =>
+    unusable(
       'host',
-      `refusing to listen on ${config.host}: nobody has to say who they are, so the service listens on loopback only ` +
-        '(127.0.0.1, ::1, localhost); where the network itself is trusted, allow it: --insecure-bind, or MORAINE_ALLOW_REMOTE=on in the environment, or allowRemote',
+      `refusing to listen on ${host}: ${reason}, so the service listens on loopback only (127.0.0.1, ::1, localhost); ` +
+        `where the network itself is trusted, allow it: --${option}, or ${variable}=on in the environment, or ${setting}`,
       'denied',
     )
+  if (auth === 'none' && !allowRemote) {
+    throw refusing('nobody has to say who they are', 'insecure-bind', 'MORAINE_ALLOW_REMOTE', 'allowRemote')
   }
-  return config
+  if (auth === 'local' && !allowPlainHttp) {
+    const reason = 'passwords and tokens would pass there in clear'
+    throw refusing(reason, 'allow-plain-http', 'MORAINE_ALLOW_PLAIN_HTTP', 'allowPlainHttp')
+  }
+}
+
+function checkKeystone(config: Config): void {
+  const { keystoneUrl, keystoneCa } = config
+  if (!/^https?:$/.test(URL.parse(keystoneUrl)?.protocol ?? '')) {
+    throw unusable('keystoneUrl', `keystoneUrl: '${keystoneUrl}' is no URL of http or https, and auth is keystone`)
+  }
+  if (config.keystoneUser === '') throw unusable('keystoneUser', 'keystoneUser: missing, and auth is keystone')
+  readSecretFile(config, 'keystonePassword', 'keystonePasswordFile')
+  if (config.keystonePassword === '') {
+    throw unusable('keystonePassword', 'keystonePassword: missing, and auth is keystone')
+  }
+  if (keystoneCa !== '') readText('keystoneCa', keystoneCa)
+}
+
+/** Takes a secret from the file that a setting names. */
+function readSecretFile(
+  config: Config,
+  secretName: 'adminPassword' | 'keystonePassword',
+  fileName: 'adminPasswordFile' | 'keystonePasswordFile',
+): void {
+  const path = config[fileName]
+  if (path === '') return
+  const [line = ''] = readText(fileName, path).split(/\r?\n/)
+  if (line === '') throw unusable(fileName, `${fileName}: the first line of ${path} is empty`)
+  config[secretName] = line
+}
+
+function readText(setting: string, path: string): string {
+  try {
+    return readFileSync(path, 'utf8')
+  } catch (error) {
+    throw unusable(setting, `${setting}: cannot read ${path}: ${(error as Error).message}`)
+  }
 }
 
 function defaultDataFolder(environment: Readonly<Record<string, string | undefined>>): string {
@@ -116,6 +204,7 @@ export function isLoopback(host: string): boolean {
 function parse(name: string, setting: Setting<unknown>, written: string): string | number | boolean {
   switch (setting.kind) {
     case 'text':
+    case 'secret':
     case 'choice':
       return written
     case 'flag':

@@ -4,7 +4,7 @@ import { join } from 'node:path'
 import type { Logger } from 'pino'
 import { openCatalog } from './catalog/open.ts'
 import type { Config } from './config.ts'
-import { noIdentity } from './identity/identity.ts'
+import { openIdentity } from './identity/open.ts'
 import { readPolicy } from './policy/policy.ts'
 import { RunningWork } from './running-work.ts'
 import type { Service } from './service.ts'
@@ -24,7 +24,16 @@ export async function openService(config: Config, log: Pick<Logger, 'warn'>): Pr
     if (images > 0 || files.length > 0) log.warn({ images, files }, 'cleared away uploads that were cut off')
     const budget = new StorageBudget(config.storageQuota, await catalog.totalSize())
     const hashes = new HashThreads()
-    return { config, identity: noIdentity, policy, catalog, store, hashes, budget, uploads: new RunningWork() }
+    return {
+      config,
+      identity: openIdentity(config),
+      policy,
+      catalog,
+      store,
+      hashes,
+      budget,
+      uploads: new RunningWork(),
+    }
   } catch (error) {
     await catalog.close()
     throw error

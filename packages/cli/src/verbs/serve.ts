@@ -22,7 +22,11 @@ export const verb = defineVerb({
     ['openstack --os-auth-type none --os-endpoint http://127.0.0.1:9292 image list', 'what it holds'],
     ['glance --os-image-url http://127.0.0.1:9292 --os-auth-token any image-list', 'the same'],
   ],
-  options: Object.fromEntries(Object.entries(settings).map(([name, setting]) => [name, optionFor(name, setting)])),
+  options: Object.fromEntries(
+    Object.entries<Setting>(settings)
+      .filter(([, { kind }]) => kind !== 'secret')
+      .map(([name, setting]) => [name, optionFor(name, setting)]),
+  ),
   async run(values, operands, context) {
     const [surplus] = operands
     if (surplus !== undefined) throw usageFailure(`Unexpected argument: ${surplus}`)
@@ -63,6 +67,7 @@ function optionFor(name: string, setting: Setting): OptionSpec {
     case 'choice':
       return { long, argument: 'WORD', help: `${help.slice(0, -1)}: ${setting.choices?.join(', ')}.` }
     case 'text':
+    case 'secret':
       return { long, argument: 'TEXT', help }
   }
 }

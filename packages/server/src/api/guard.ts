@@ -8,6 +8,8 @@ import { HttpError } from './http-error.ts'
 export function guardAgainstBrowsers(config: Config): (request: FastifyRequest) => Promise<void> {
   const known = config.publicUrl === '' ? undefined : new URL(config.publicUrl)
   return async ({ host, hostname, headers }) => {
+    // A page has no token, and a browser sends none by itself.
+    if (config.auth !== 'none') return
     const isExpected = hostname === '' || isLoopback(hostname) || hostname === known?.hostname
     if (!config.allowRemote && !isExpected) {
       throw new HttpError(403, `This service is for loopback only, and does not answer for ${hostname}.`)
