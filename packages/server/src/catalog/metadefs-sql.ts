@@ -31,9 +31,16 @@ export class SqlMetadefs implements Metadefs {
     this.#now = now
   }
 
-  list({ visibility, resourceTypes, ...page }: NamespaceQuery): Promise<NamespacePage> {
+  list({ viewer, visibility, resourceTypes, ...page }: NamespaceQuery): Promise<NamespacePage> {
     return this.#db.transaction().execute(async (db) => {
       let query = db.selectFrom('metadef_namespaces').selectAll()
+      if (viewer !== undefined) {
+        const { projectId } = viewer
+        query = query.where(({ eb, or }) => {
+          const open = [eb('visibility', '=', 'public'), eb('owner', 'is', null)]
+          return or(projectId === null ? open : [...open, eb('owner', '=', projectId)])
+        })
+      }
       if (visibility !== undefined) query = query.where('visibility', '=', visibility)
       if (resourceTypes !== undefined) {
         query = query.where('id', 'in', (builder) =>

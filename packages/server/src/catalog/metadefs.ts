@@ -74,6 +74,8 @@ export interface PageQuery<Key extends string> {
 }
 
 export interface NamespaceQuery extends PageQuery<NamespaceSortKey> {
+  /** Sees public namespaces and its own; undefined sees all. */
+  viewer: { projectId: string | null } | undefined
   visibility: string | undefined
   /** Only namespaces that are associated with one of these. */
   resourceTypes: readonly string[] | undefined

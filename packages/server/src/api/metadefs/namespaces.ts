@@ -24,14 +24,17 @@ export function addNamespaces(routes: Routes, service: Service): void {
 
   routes.post(namespaces, async (request, reply) => {
     const { facts, parts, shown } = readNamespace(request.body)
-    const namespace = await metadefs.create(facts, parts)
+    const owner = facts.owner ?? request.caller.projectId
+    const namespace = await metadefs.create({ ...facts, owner }, parts)
     const location = `${baseUrl(service, request)}${encodeURI(namespacePath(namespace.name))}`
     return sendJson(reply.header('location', location), { ...namespaceDocument(namespace), ...shown }, 201)
   })
 
   routes.get(namespaces, async (request, reply) => {
     const parameters = readQuery(request)
+    const { caller } = request
     const page = await metadefs.list({
+      viewer: caller.roles.has('admin') ? undefined : { projectId: caller.projectId },
       ...readSort(parameters, namespaceSortKeys),
       limit: readLimit(lastOf(parameters, 'limit'), service.config),
       marker: lastOf(parameters, 'marker'),

@@ -4,6 +4,7 @@ import type { Service } from '../../service.ts'
 import { HttpError } from '../http-error.ts'
 import { type Routes, refuseBody, refuseOtherMethods, sendJson } from '../routes.ts'
 import { metadefDocuments } from './documents.ts'
+import { guardMetadefs } from './guard.ts'
 import { addNamespaces } from './namespaces.ts'
 import { addObjects } from './objects.ts'
 import { addProperties } from './properties.ts'
@@ -22,9 +23,13 @@ export function addMetadefs(routes: Routes, service: Service): void {
     },
   )
   refuseOtherMethods(routes, url, 'GET')
-  addNamespaces(routes, service)
-  addObjects(routes, service)
-  addProperties(routes, service)
-  addTags(routes, service)
-  addResourceTypes(routes, service)
+  routes.register(async (scope) => {
+    const guarded = scope as unknown as Routes
+    guarded.addHook('preHandler', guardMetadefs(service))
+    addNamespaces(guarded, service)
+    addObjects(guarded, service)
+    addProperties(guarded, service)
+    addTags(guarded, service)
+    addResourceTypes(guarded, service)
+  })
 }

@@ -1,0 +1,76 @@
+/** Who may see and change metadata definitions: a table of what each request means, asked before its handler runs. */
+import type { FastifyRequest } from 'fastify'
+import type { Namespace } from '../../catalog/metadefs.ts'
+import type { Action } from '../../policy/rules.ts'
+import type { Service } from '../../service.ts'
+import { enforce } from '../access.ts'
+import { HttpError } from '../http-error.ts'
+import { namespaces, oneNamespace } from './shared.ts'
+
+/** For a collection and for one of it, what each method does. */
+const actions: Readonly<Record<string, Readonly<Record<string, Action>>>> = {
+  [namespaces]: { GET: 'get_metadef_namespaces', POST: 'add_metadef_namespace' },
+  [oneNamespace]: {
+    GET: 'get_metadef_namespace',
+    PUT: 'modify_metadef_namespace',
+    DELETE: 'delete_metadef_namespace',
+  },
+  [`${oneNamespace}/objects`]: {
+    GET: 'get_metadef_objects',
+    POST: 'add_metadef_object',
+    DELETE: 'delete_metadef_namespace',
+  },
+  [`${oneNamespace}/objects/:name`]: {
+    GET: 'get_metadef_object',
+    PUT: 'modify_metadef_object',
+    DELETE: 'delete_metadef_object',
+  },
+  [`${oneNamespace}/properties`]: {
+    GET: 'get_metadef_properties',
+    POST: 'add_metadef_property',
+    DELETE: 'delete_metadef_namespace',
+  },
+  [`${oneNamespace}/properties/:name`]: {
+    GET: 'get_metadef_property',
+    PUT: 'modify_metadef_property',
+    DELETE: 'remove_metadef_property',
+  },
+  [`${oneNamespace}/tags`]: { GET: 'get_metadef_tags', POST: 'add_metadef_tags', DELETE: 'delete_metadef_tags' },
+  [`${oneNamespace}/tags/:name`]: {
+    GET: 'get_metadef_tag',
+    POST: 'add_metadef_tag',
+    PUT: 'modify_metadef_tag',
+    DELETE: 'delete_metadef_tag',
+  },
+  [`${oneNamespace}/resource_types`]: {
+    GET: 'get_metadef_resource_type',
+    POST: 'add_metadef_resource_type_association',
+  },
+  [`${oneNamespace}/resource_types/:name`]: { DELETE: 'remove_metadef_resource_type_association' },
+}
+
+/** A check of each request for metadata definitions. @throws HttpError 403, or 404 for a namespace that the caller may not see. */
+export function guardMetadefs(service: Service): (request: FastifyRequest) => Promise<void> {
+  return async (request) => {
+    const { caller } = request
+    const { url = '' } = request.routeOptions
+    const action = actions[url]?.[request.method]
+    if (action === undefined) return
+    const { namespace: name } = request.params as { namespace?: string }
+    const namespace = name === undefined ? undefined : await service.catalog.metadefs.get(name)
+    if (namespace !== undefined && !isVisible(namespace, request)) {
+      throw new HttpError(404, `Metadata definition namespace=${name} was not found.`)
+    }
+    // One that there is not is as good as one's own: its handler says that it is not there.
+    enforce(service, action, caller, namespace === undefined ? undefined : targetOf(namespace))
+  }
+}
+
+function isVisible({ visibility, owner }: Namespace, { caller }: FastifyRequest): boolean {
+  return visibility === 'public' || owner === null || caller.roles.has('admin') || owner === caller.projectId
+}
+
+const targetOf = (namespace: Namespace) => (name: string) => {
+  if (name === 'project_id' || name === 'owner') return namespace.owner
+  return name === 'visibility' ? namespace.visibility : undefined
+}
