@@ -25,7 +25,8 @@ export async function findImage(
   const image = await service.catalog.get(id)
   if (image === undefined) throw missing(id)
   const sight = await look(service, caller, image)
-  if (!isVisible(sight) || !service.policy.allows('get_image', caller, targetOf(sight))) throw missing(id)
+  if (!isVisible(sight)) throw missing(id)
+  if (!service.policy.allows('get_image', caller, targetOf(sight))) throw new HttpError(404)
   return sight
 }
 

@@ -109,7 +109,7 @@ function checkNew(service: Service, caller: Caller, image: NewImage & { owner: s
   const target = ofNewImage(image)
   if (!policy.allows('add_image', caller, target)) {
     if (image.owner === caller.projectId) throw forbidden('add_image')
-    throw new HttpError(403, `You are not permitted to create images owned by '${image.owner}'`)
+    throw new HttpError(403, undefined, { detail: `You are not permitted to create images owned by '${image.owner}'` })
   }
   const action = visibilityAction(image.visibility)
   if (action !== undefined) enforce(service, action, caller, target)
@@ -122,7 +122,7 @@ function checkChanges(service: Service, sight: Sight, changes: readonly Change[]
     const action = name === 'visibility' ? visibilityAction(value) : undefined
     if (action !== undefined) enforceOn(service, action, sight)
     if (name === 'owner' && !sight.caller.roles.has('admin')) {
-      throw new HttpError(403, "Owner can't be updated by non admin.")
+      throw new HttpError(403, undefined, { detail: "Owner can't be updated by non admin." })
     }
   }
   enforceOn(service, 'modify_image', sight)

@@ -20,14 +20,14 @@ export function addMembers(routes: Routes, service: Service): void {
     const id = request.params.image_id
     const memberId = readMember(readBody(request.body))
     const sight = await findShared(service, request.caller, id, 'create')
-    attempt(() => enforceOn(service, 'add_member', sight), id, 'create')
+    enforceOn(service, 'add_member', sight)
     return sendJson(reply, memberDocument(await members.add(id, memberId, service.config.memberQuota)))
   })
 
   routes.get(url, { schema: { params: imageParams }, onRequest: refuseBody }, async (request, reply) => {
     const id = request.params.image_id
     const sight = await findShared(service, request.caller, id, 'list')
-    attempt(() => enforceOn(service, 'get_members', sight), id, 'list')
+    enforceOn(service, 'get_members', sight)
     const all = await members.list(id)
     // A member knows of itself, not of the others.
     const shown = sight.isMember ? all.filter(({ memberId }) => memberId === request.caller.projectId) : all
@@ -46,7 +46,7 @@ export function addMembers(routes: Routes, service: Service): void {
     const status = readStatus(readBody(request.body))
     const sight = await findShared(service, request.caller, id, 'update')
     await findMember(service, sight, memberId)
-    attempt(() => enforceOn(service, 'modify_member', sight), id, 'update')
+    enforceOn(service, 'modify_member', sight)
     const member = await members.setStatus(id, memberId, status)
     if (member === undefined) throw noMember(id, memberId)
     return sendJson(reply, memberDocument(member))
@@ -56,7 +56,7 @@ export function addMembers(routes: Routes, service: Service): void {
     const { image_id: id, member_id: memberId } = request.params
     const sight = await findShared(service, request.caller, id, 'delete')
     await findMember(service, sight, memberId)
-    attempt(() => enforceOn(service, 'delete_member', sight), id, 'delete')
+    enforceOn(service, 'delete_member', sight)
     if (!(await members.remove(id, memberId))) throw noMember(id, memberId)
     return reply.code(204).send()
   })
@@ -70,10 +70,10 @@ async function findShared(service: Service, caller: Caller, id: string, verb: Ve
   if (sight.image.visibility === 'shared') return sight
   const reason = 'Only shared images have members.'
   if (verb === 'show') throw new HttpError(404, reason)
-  throw new HttpError(403, verb === 'list' ? refusal(verb, id, reason) : refusal(verb, id))
+  throw new HttpError(403, `Not allowed to ${verb} members for image ${id}${verb === 'list' ? `: ${reason}` : '.'}`)
 }
 
-/** A member that the caller may know of: all of them for the owner, itself for a member. @throws HttpError 404. */
+/** A member that the caller may know of: any for the owner, itself for a member. @throws HttpError 404. */
 async function findMember(service: Service, sight: Sight, memberId: string): Promise<Member> {
   const { image, caller, isMember } = sight
   const isOther = isMember && memberId !== caller.projectId && !caller.roles.has('admin')
@@ -89,22 +89,6 @@ async function findMember(service: Service, sight: Sight, memberId: string): Pro
 
 function noMember(id: string, memberId: string): HttpError {
   return new HttpError(404, `${memberId} not found in the member list of the image ${id}.`)
-}
-
-function refusal(verb: Verb, id: string, reason?: string): string {
-  return reason === undefined
-    ? `Not allowed to ${verb} members for image ${id}.`
-    : `Not allowed to ${verb} members for image ${id}: ${reason}`
-}
-
-/** Says a refusal in the words that clients of this resource know. */
-function attempt(check: () => void, id: string, verb: Verb): void {
-  try {
-    check()
-  } catch (error) {
-    if (!(error instanceof HttpError) || error.status !== 403) throw error
-    throw new HttpError(403, verb === 'list' ? refusal(verb, id, error.message) : refusal(verb, id))
-  }
 }
 
 function readMember(body: unknown): string {

@@ -30,14 +30,26 @@ export function describeWithGlance(title: string, tests: () => void): void {
   else describe.skip(`${title} [skipped: python3-glance ${release}x not installed]`, tests)
 }
 
+/** The headers by which a request says who sends it, where those of Keystone's middleware are believed. */
+export function asCaller(projectId: string, roles: readonly string[]): Record<string, string> {
+  return {
+    'x-identity-status': 'Confirmed',
+    'x-user-id': `user-of-${projectId}`,
+    'x-project-id': projectId,
+    'x-roles': roles.join(','),
+    'x-auth-token': `${projectId}:${roles.join(',')}`,
+  }
+}
+
 /** A running Glance. */
 export interface Glance {
   url: string
   stop(): Promise<void>
 }
 
-const pipeline = `[pipeline:glance-api]
-pipeline = healthcheck versionnegotiation unauthenticated-context rootapp
+/** `unauthenticated-context`: nobody has to say who they are. `context`: the headers that Keystone's middleware would set are believed. */
+const pipeline = (context: 'unauthenticated-context' | 'context') => `[pipeline:glance-api]
+pipeline = healthcheck versionnegotiation ${context} rootapp
 [composite:rootapp]
 paste.composite_factory = glance.api:root_app_factory
 /: apiversions
@@ -54,6 +66,8 @@ disable_by_file_path = /nonexistent
 paste.filter_factory = glance.api.middleware.version_negotiation:VersionNegotiationFilter.factory
 [filter:unauthenticated-context]
 paste.filter_factory = glance.api.middleware.context:UnauthenticatedContextMiddleware.factory
+[filter:context]
+paste.filter_factory = glance.api.middleware.context:ContextMiddleware.factory
 `
 
 /** Everybody may do everything: nobody says who they are. */
@@ -78,7 +92,7 @@ const policy = [
   .map((rule) => `"${rule}": "@"\n`)
   .join('')
 
-function settings(folder: string, port: number): string {
+function settings(folder: string, port: number, callers: boolean): string {
   return `[DEFAULT]
 bind_host = 127.0.0.1
 bind_port = ${port}
@@ -87,6 +101,7 @@ log_file = ${folder}/api.log
 use_stderr = false
 enabled_import_methods = []
 node_staging_uri = file://${folder}/staging
+enforce_secure_rbac = ${callers}
 [database]
 connection = sqlite:///${folder}/glance.sqlite
 [glance_store]
@@ -95,6 +110,8 @@ default_store = file
 filesystem_store_datadir = ${folder}/images
 [oslo_policy]
 policy_file = ${folder}/policy.yaml
+enforce_new_defaults = ${callers}
+enforce_scope = ${callers}
 [paste_deploy]
 config_file = ${folder}/paste.ini
 [oslo_concurrency]
@@ -104,13 +121,14 @@ work_dir = ${folder}/tasks
 `
 }
 
-/** Starts Glance with all that it keeps in `folder`, and waits until it answers. */
-export async function startGlance(folder: string): Promise<Glance> {
+/** Starts Glance with all that it keeps in `folder`, and waits until it answers. @param callers Whether requests say who sends them, as in `asCaller`, and Glance's own
+ *  rules of 2023.1 decide. */
+export async function startGlance(folder: string, callers = false): Promise<Glance> {
   for (const name of ['images', 'staging', 'tasks']) mkdirSync(join(folder, name), { recursive: true })
   const port = await freePort()
-  writeFileSync(join(folder, 'paste.ini'), pipeline)
-  writeFileSync(join(folder, 'policy.yaml'), policy)
-  writeFileSync(join(folder, 'api.conf'), settings(folder, port))
+  writeFileSync(join(folder, 'paste.ini'), pipeline(callers ? 'context' : 'unauthenticated-context'))
+  writeFileSync(join(folder, 'policy.yaml'), callers ? '{}\n' : policy)
+  writeFileSync(join(folder, 'api.conf'), settings(folder, port, callers))
   const call = (module: string, ...args: string[]) => [
     ...['-W', 'ignore', '-c', `from glance.cmd.${module} import main; main()`],
     ...['--config-file', join(folder, 'api.conf'), ...args],

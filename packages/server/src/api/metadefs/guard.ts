@@ -1,14 +1,16 @@
 /** Who may see and change metadata definitions: a table of what each request means, asked before its handler runs. */
 import type { FastifyRequest } from 'fastify'
 import type { Namespace } from '../../catalog/metadefs.ts'
+import { ofCaller } from '../../policy/policy.ts'
 import type { Action } from '../../policy/rules.ts'
 import type { Service } from '../../service.ts'
-import { enforce } from '../access.ts'
+import { forbidden } from '../access.ts'
 import { HttpError } from '../http-error.ts'
 import { namespaces, oneNamespace } from './shared.ts'
 
 /** For a collection and for one of it, what each method does. */
 const actions: Readonly<Record<string, Readonly<Record<string, Action>>>> = {
+  '/v2/metadefs/resource_types': { GET: 'list_metadef_resource_types' },
   [namespaces]: { GET: 'get_metadef_namespaces', POST: 'add_metadef_namespace' },
   [oneNamespace]: {
     GET: 'get_metadef_namespace',
@@ -59,10 +61,14 @@ export function guardMetadefs(service: Service): (request: FastifyRequest) => Pr
     const { namespace: name } = request.params as { namespace?: string }
     const namespace = name === undefined ? undefined : await service.catalog.metadefs.get(name)
     if (namespace !== undefined && !isVisible(namespace, request)) {
-      throw new HttpError(404, `Metadata definition namespace=${name} was not found.`)
+      throw new HttpError(404, url === oneNamespace ? undefined : `Namespace ${name} not found`)
     }
     // One that there is not is as good as one's own: its handler says that it is not there.
-    enforce(service, action, caller, namespace === undefined ? undefined : targetOf(namespace))
+    const target = namespace === undefined ? ofCaller(caller) : targetOf(namespace)
+    if (service.policy.allows(action, caller, target)) return
+    // Who may not look is not told that there is something that may not be done.
+    const maySee = action !== 'get_metadef_namespace' && service.policy.allows('get_metadef_namespace', caller, target)
+    throw maySee ? forbidden(action) : new HttpError(404)
   }
 }
 

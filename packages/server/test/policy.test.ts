@@ -1,0 +1,221 @@
+/** Rules of who may do what: their language, beside oslo.policy itself; the operator's own rules; what cannot be read. */
+import { spawnSync } from 'node:child_process'
+import { existsSync, writeFileSync } from 'node:fs'
+import fc from 'fast-check'
+import { describe, expect, it } from 'vitest'
+import { temporaryFolder } from '../../engine/test/support/folder.ts'
+import { seed } from '../../engine/test/support/random.ts'
+import { type Caller, effectiveRoles } from '../src/identity/caller.ts'
+import { parseRule, RuleError } from '../src/policy/language.ts'
+import { Policy, readPolicy } from '../src/policy/policy.ts'
+import { believing } from './support/believing.ts'
+import { asCaller } from './support/glance.ts'
+import { ask, services } from './support/service.ts'
+
+const start = services()
+const folder = temporaryFolder()
+const member: Caller = {
+  userId: 'u1',
+  userName: 'u1',
+  projectId: 'p1',
+  roles: effectiveRoles(['member']),
+  isService: false,
+}
+
+const python = '/usr/bin/python3'
+const hasOslo = existsSync('/usr/lib/python3/dist-packages/oslo_policy')
+
+const judge = `
+import json, sys
+from oslo_config import cfg
+from oslo_policy import policy
+conf = cfg.ConfigOpts()
+conf([])
+enforcer = policy.Enforcer(conf, use_conf=False)
+answers = []
+for rule, roles, target in json.load(sys.stdin):
+    rules = {'asked': rule, 'other': 'role:member', 'never': '!'}
+    enforcer.set_rules(policy.Rules.from_dict(rules), use_conf=False)
+    credentials = {'roles': roles, 'project_id': 'p1', 'user_id': 'u1', 'is_admin': 'admin' in roles}
+    answers.append(bool(enforcer.enforce('asked', target, credentials)))
+print(json.dumps(answers))
+`
+
+const atom = fc.constantFrom(
+  ...['@', '!', 'role:admin', 'role:Member', 'role:reader', 'rule:other', 'rule:never', 'is_admin:True'],
+  ...['project_id:%(owner)s', 'project_id:%(project_id)s', 'user_id:%(user)s', 'user_id:u1', "'public':%(visibility)s"],
+  ...['project_id:%(nothing)s', 'role:%(wanted)s', '"public":%(visibility)s', 'project_id:p1', 'project_id:p%(digit)s'],
+)
+const { rule } = fc.letrec<{ rule: string }>((tie) => ({
+  rule: fc.oneof(
+    { depthSize: 'small', withCrossShrink: true },
+    atom,
+    fc.tuple(tie('rule'), fc.constantFrom(' and ', ' or ', ' AND '), tie('rule')).map((parts) => parts.join('')),
+    tie('rule').map((inner) => `(${inner})`),
+    tie('rule').map((inner) => `not (${inner})`),
+    atom.map((inner) => `not ${inner}`),
+  ),
+}))
+const target = fc.record(
+  {
+    owner: fc.constantFrom('p1', 'p2'),
+    project_id: fc.constantFrom('p1', 'p2'),
+    user: fc.constantFrom('u1', 'u2'),
+    visibility: fc.constantFrom('public', 'private'),
+    wanted: fc.constantFrom('member', 'admin'),
+    digit: fc.constantFrom('1', '2'),
+  },
+  { requiredKeys: [] },
+)
+const roles = fc.subarray(['admin', 'member', 'reader', 'visitor'])
+
+describe.skipIf(!hasOslo && process.env.CI !== 'true')(
+  `the language of rules${hasOslo ? '' : ' [skipped: python3-oslo.policy not installed]'}`,
+  () => {
+    it('means what oslo.policy takes it for', () => {
+      const cases = fc.sample(fc.tuple(rule, roles, target), { numRuns: 3000, seed: seed('policy') })
+      const { stdout, stderr, status } = spawnSync(python, ['-c', judge], { input: JSON.stringify(cases) })
+      expect(status, stderr.toString()).toBe(0)
+      const theirs = JSON.parse(stdout.toString()) as boolean[]
+      expect(theirs.filter(Boolean).length).toBeGreaterThan(300)
+      for (const [index, [text, given, facts]] of cases.entries()) {
+        const named = { other: parseRule('role:member', () => undefined), never: parseRule('!', () => undefined) }
+        const check = parseRule(text, (name) => named[name as keyof typeof named])
+        const caller = { ...member, roles: new Set(given) }
+        const ours = check(caller, (name) => (facts as Record<string, string>)[name])
+        expect(ours, `${text} for ${given} on ${JSON.stringify(facts)}`).toBe(theirs[index])
+      }
+    })
+  },
+)
+
+describe('rules that cannot be read', () => {
+  it.each([
+    ['role:admin or', 'ends where a check is expected'],
+    ['(role:admin', 'parenthesis that is not closed'],
+    ['role:admin)', "goes on with ')'"],
+    ['role:admin role:member', "goes on with 'role:member'"],
+    ['admin', 'is no check'],
+    ["'public:%(visibility)s", 'cannot be read at'],
+    ['and', "'and' in 'and' is no check"],
+  ])('%s', (text, message) => {
+    expect(() => parseRule(text, () => undefined)).toThrow(message)
+  })
+
+  it('anything at all is read or refused', () => {
+    fc.assert(
+      fc.property(fc.string(), (text) => {
+        try {
+          parseRule(text, () => undefined)(member, () => undefined)
+        } catch (error) {
+          expect(error).toBeInstanceOf(RuleError)
+        }
+      }),
+      { seed: seed('policy text') },
+    )
+  })
+
+  it.each([
+    [{ get_image: 'rule:a', a: 'rule:b', b: 'rule:a' }, 'in a circle: get_image → a → b → a'],
+    [{ get_image: 'rule:nowhere' }, 'asks rule nowhere, which there is not'],
+    [{ get_image: 'role:' }, 'policy rule get_image'],
+  ])('%j', (overrides, message) => {
+    expect(() => new Policy(overrides)).toThrow(message)
+  })
+})
+
+describe("the operator's file", () => {
+  const write = (text: string): string => {
+    const path = folder.file('policy.yaml')
+    writeFileSync(path, text)
+    return path
+  }
+
+  it.each([
+    ['get_image: [1]', 'rule get_image is no text'],
+    ['- get_image', 'no map of rules'],
+    ['a: b: c', 'policy.yaml'],
+    ['a: &x "@"\nb: *x', 'policy.yaml'],
+  ])('%s is refused by name', (text, message) => {
+    expect(() => readPolicy(write(text))).toThrow(message)
+  })
+
+  it('that is not there is named', () => {
+    expect(() => readPolicy('/nowhere/policy.yaml')).toThrow('cannot read /nowhere/policy.yaml')
+  })
+
+  it('takes the place of the rules built in', async () => {
+    const policyFile = write('"download_image": "role:auditor"\n"add_image": "role:member"\n"communitize_image": "role:member"\n# nothing\n')
+    const { url } = await start({ policyFile }, (service) => ({ ...service, identity: believing }))
+    const mine = asCaller('p1', ['member'])
+    const body = JSON.stringify({ owner: 'p2', disk_format: 'raw', container_format: 'bare', visibility: 'community' })
+    const created = await ask(`${url}/v2/images`, 'POST', body, { ...mine, 'content-type': 'application/json' })
+    expect(created.status).toBe(201)
+    const { id } = created.json<{ id: string }>()
+    expect((await ask(`${url}/v2/images/${id}/file`, 'GET', undefined, mine)).status).toBe(403)
+    const auditor = asCaller('p3', ['reader', 'auditor'])
+    expect((await ask(`${url}/v2/images/${id}/file`, 'GET', undefined, auditor)).status).toBe(204)
+  })
+})
+
+describe('a request without credentials', () => {
+  it('is refused below /v2 only, in the words of Keystone’s middleware', async () => {
+    const { url } = await start({}, (service) => ({ ...service, identity: believing }))
+    const refused = await ask(`${url}/v2/images`)
+    expect(refused.status).toBe(401)
+    expect(refused.headers['www-authenticate']).toBe(believing.challenge)
+    expect((await ask(`${url}/v2/images`, 'GET', undefined, { 'x-auth-token': 'nonsense' })).status).toBe(401)
+    expect((await ask(`${url}/`)).status).toBe(300)
+    expect((await ask(`${url}/healthcheck`)).status).toBe(200)
+  })
+})
+
+describe('a list', () => {
+  it('pages through what a project may see, each image once, in any order', async () => {
+    const { url } = await start({}, (service) => ({ ...service, identity: believing }))
+    const admin = asCaller('operators', ['admin'])
+    const seen: string[] = []
+    for (let index = 0; index < 60; index++) {
+      const visibility = ['public', 'community', 'shared', 'private'][index % 4]
+      const owner = ['p1', 'p2', 'p3'][index % 3]
+      const body = JSON.stringify({ name: `n${index % 7}`, owner, visibility })
+      const made = await ask(`${url}/v2/images`, 'POST', body, { ...admin, 'content-type': 'application/json' })
+      const { id } = made.json<{ id: string }>()
+      const isInvited = visibility === 'shared' && owner === 'p2'
+      if (isInvited) {
+        const invite = JSON.stringify({ member: 'p1' })
+        await ask(`${url}/v2/images/${id}/members`, 'POST', invite, { ...admin, 'content-type': 'application/json' })
+        const accept = JSON.stringify({ status: 'accepted' })
+        const mine = { ...asCaller('p1', ['member']), 'content-type': 'application/json' }
+        await ask(`${url}/v2/images/${id}/members/p1`, 'PUT', accept, mine)
+      }
+      if (owner === 'p1' || visibility === 'public' || isInvited) seen.push(id)
+    }
+    for (const order of ['', '&sort=name:asc', '&sort=name:desc,created_at:asc', '&sort=size', '&sort_key=owner_no']) {
+      const found: string[] = []
+      let next: string | undefined = `/v2/images?limit=7${order}`
+      while (next !== undefined) {
+        const answer = await ask(`${url}${next}`, 'GET', undefined, asCaller('p1', ['reader']))
+        if (order.endsWith('_no')) {
+          expect(answer.status).toBe(400)
+          break
+        }
+        const page = answer.json<{ images: { id: string }[]; next?: string }>()
+        found.push(...page.images.map(({ id }) => id))
+        next = page.next
+      }
+      if (!order.endsWith('_no')) expect(found.sort(), order).toEqual([...seen].sort())
+    }
+    const all = await ask(`${url}/v2/images?limit=1000&visibility=all`, 'GET', undefined, admin)
+    expect(all.json<{ images: unknown[] }>().images).toHaveLength(60)
+    const foreign = await createImageOf(url, 'p9')
+    const marker = await ask(`${url}/v2/images?marker=${foreign}`, 'GET', undefined, asCaller('p1', ['reader']))
+    expect(marker.status).toBe(400)
+  })
+})
+
+async function createImageOf(url: string, owner: string): Promise<string> {
+  const body = JSON.stringify({ owner, visibility: 'private' })
+  const headers = { ...asCaller('operators', ['admin']), 'content-type': 'application/json' }
+  return (await ask(`${url}/v2/images`, 'POST', body, headers)).json<{ id: string }>().id
+}
