@@ -145,7 +145,9 @@ describe("the operator's file", () => {
   })
 
   it('takes the place of the rules built in', async () => {
-    const policyFile = write('"download_image": "role:auditor"\n"add_image": "role:member"\n"communitize_image": "role:member"\n# nothing\n')
+    const policyFile = write(
+      '"download_image": "role:auditor"\n"add_image": "role:member"\n"communitize_image": "role:member"\n# nothing\n',
+    )
     const { url } = await start({ policyFile }, (service) => ({ ...service, identity: believing }))
     const mine = asCaller('p1', ['member'])
     const body = JSON.stringify({ owner: 'p2', disk_format: 'raw', container_format: 'bare', visibility: 'community' })
