@@ -13,9 +13,13 @@ import { letContinue, markWaiting } from './api/linger.ts'
 import { addMembers } from './api/members.ts'
 import { addMetadefs } from './api/metadefs/routes.ts'
 import { type Routes, sendJson } from './api/routes.ts'
+import { addStores } from './api/stores.ts'
 import { addVersions, versionsDocument, withoutMinorVersion } from './api/versions.ts'
 import { CatalogError } from './catalog/catalog.ts'
 import type { Service } from './service.ts'
+
+/** Where bodies are read as they come, once everything else is in order. */
+const streams = new Set(['/v2/images/:image_id/file', '/v2/images/:image_id/stage'])
 
 /** The application, ready to listen or to be asked directly. It closes nothing of `service`. */
 export function createApp(service: Service, logger: FastifyBaseLogger): Routes {
@@ -55,7 +59,7 @@ export function createApp(service: Service, logger: FastifyBaseLogger): Routes {
     if (Object.values(request.params ?? {}).includes('')) throw new HttpError(404)
   })
   app.addHook('preParsing', async (request, reply) => {
-    if (request.routeOptions.url !== '/v2/images/:image_id/file') letContinue(request, reply)
+    if (!streams.has(request.routeOptions.url ?? '')) letContinue(request, reply)
   })
   app.addHook('onResponse', async (request, reply) => {
     const { method, url, ip } = request
@@ -87,10 +91,11 @@ export function createApp(service: Service, logger: FastifyBaseLogger): Routes {
   addImageData(app, service)
   addExport(app, service)
   addMetadefs(app, service)
+  addStores(app, service)
   return app
 }
 
-const catalogStatuses = { taken: 409, 'too-many': 413, 'unknown-marker': 400, missing: 404 } as const
+const catalogStatuses = { taken: 409, 'too-many': 413, 'unknown-marker': 400, missing: 404, lost: 503 } as const
 
 function toHttpError(error: unknown): HttpError {
   if (error instanceof HttpError) return error

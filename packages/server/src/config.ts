@@ -82,6 +82,11 @@ export const settings = {
     help: 'least severe log line that is written, to standard error, as JSON',
   } as Setting<string>,
   publicUrl: text('', 'URL under which clients reach the service, when it is not the one that they send in Host'),
+  stores: text(
+    '',
+    'where image data lies, as in `fast=folder:/srv/fast, default; slow=folder:/srv/slow`; empty: a folder in the data folder',
+  ),
+  importMethods: text('', 'ways of importing that are offered, comma-separated'),
   imageSizeCap: size(TiB, 'largest image data that is taken, in bytes'),
   storageQuota: size(0, 'most bytes that all image data together may take; 0: no bound but the disk'),
   tagQuota: number(128, 'most tags of one image'),

@@ -1,48 +1,64 @@
 /** Starts and ends what is behind the HTTP side. */
 import { mkdir } from 'node:fs/promises'
-import { join } from 'node:path'
 import type { Logger } from 'pino'
 import { openCatalog } from './catalog/open.ts'
+import type { Upload } from './catalog/work.ts'
 import type { Config } from './config.ts'
 import { openIdentity } from './identity/open.ts'
 import { readPolicy } from './policy/policy.ts'
 import { RunningWork } from './running-work.ts'
 import type { Service } from './service.ts'
 import { StorageBudget } from './store/budget.ts'
-import { openFolderStore } from './store/folder.ts'
 import { HashThreads } from './store/hashing.ts'
+import { openStores } from './store/open-stores.ts'
+import { type Stores, stagingStore } from './store/stores.ts'
+import { Worker } from './task/worker.ts'
 
-/** Opens what is behind the routes, and clears away what an earlier process left unfinished. */
-export async function openService(config: Config, log: Pick<Logger, 'warn'>): Promise<Service> {
+/** Opens what is behind the routes, and clears away what processes left unfinished that are not there any more. */
+export async function openService(config: Config, log: Pick<Logger, 'warn' | 'error'>): Promise<Service> {
   const policy = readPolicy(config.policyFile)
   await mkdir(config.data, { recursive: true, mode: 0o700 })
   const catalog = await openCatalog(config.data)
   try {
-    const store = await openFolderStore(join(config.data, 'store'))
-    const images = await catalog.resetInterrupted()
-    const files = await store.sweep((keys) => catalog.knownData(keys))
-    if (images > 0 || files.length > 0) log.warn({ images, files }, 'cleared away uploads that were cut off')
+    const stores = await openStores(config.data, config.stores)
+    const onUploads = async (uploads: readonly Upload[]) => {
+      if (uploads.length === 0) return
+      log.warn({ uploads: uploads.map(({ key }) => key) }, 'clearing away uploads that were cut off')
+      await stores.remove(uploads, ({ store, key }, error) =>
+        log.error({ err: error, store, key }, 'what is left of an upload cannot be removed'),
+      )
+    }
+    const worker = new Worker(catalog.work, onUploads, (error) =>
+      log.error({ err: error }, 'the catalog does not answer'),
+    )
+    await worker.start()
+    const files = await sweep(stores, catalog.work.knownData.bind(catalog.work))
+    if (files.length > 0) log.warn({ files }, 'removed data that belongs to no image')
     const budget = new StorageBudget(config.storageQuota, await catalog.totalSize())
     const hashes = new HashThreads()
-    return {
-      config,
-      identity: openIdentity(config),
-      policy,
-      catalog,
-      store,
-      hashes,
-      budget,
-      uploads: new RunningWork(),
-    }
+    const identity = openIdentity(config)
+    return { config, identity, policy, catalog, stores, hashes, budget, uploads: new RunningWork(), worker }
   } catch (error) {
     await catalog.close()
     throw error
   }
 }
 
+async function sweep(
+  stores: Stores,
+  known: (store: string, keys: readonly string[]) => Promise<Set<string>>,
+): Promise<string[]> {
+  const removed = await stores.staging.sweep((keys) => known(stagingStore, keys))
+  for (const { id, data, readOnly } of stores.all) {
+    if (!readOnly) removed.push(...(await data.sweep((keys) => known(id, keys))))
+  }
+  return removed
+}
+
 /** Waits for running uploads, then closes everything. */
-export async function closeService({ uploads, hashes, identity, catalog }: Service): Promise<void> {
+export async function closeService({ uploads, worker, hashes, identity, catalog }: Service): Promise<void> {
   await uploads.settled()
+  await worker.stop()
   await hashes.close()
   await identity.close()
   await catalog.close()

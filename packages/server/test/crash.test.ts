@@ -6,7 +6,7 @@ import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { afterAll, describe, expect, it } from 'vitest'
 import { temporaryFolder } from '../../engine/test/support/folder.ts'
-import { projectRoot, run } from '../../engine/test/support/process.ts'
+import { projectRoot } from '../../engine/test/support/process.ts'
 import { ask, createImage, showImage, upload } from './support/service.ts'
 
 const folder = temporaryFolder()
@@ -43,7 +43,9 @@ async function* endless(): AsyncGenerator<Uint8Array> {
   for (const block = randomBytes(65_536); ; await sleep(1)) yield block
 }
 
-const files = (data: string, name: string) => readdirSync(join(data, 'store', name))
+/** The images that have files. */
+const files = (data: string, name: string) =>
+  readdirSync(join(data, 'store', name)).map((file) => file.replace(/\..*$/, ''))
 
 async function until(check: () => boolean | Promise<boolean>): Promise<void> {
   for (const end = Date.now() + 40_000; Date.now() < end; await sleep(25)) if (await check()) return
@@ -123,13 +125,49 @@ describe('a data folder', () => {
     await second.end()
   })
 
-  it('belongs to one process', async () => {
+  it('may be shared by several processes: one that starts leaves alone what another is at', async () => {
     const data = folder.fresh()
     const first = await serve(data)
-    const second = await run(command, ['serve', '--port', '0', '--data', data, '--log-level', 'silent'])
-    expect([second.code, second.stderr]).toEqual([1, expect.stringContaining('is in use by another process')])
-    expect((await ask(`${first.url}/v2/images`)).status).toBe(200)
+    const [slow = '', done = ''] = await Promise.all([createImage(first.url), createImage(first.url)])
+    let go = false
+    const content = randomBytes(MiB)
+    async function* waiting(): AsyncGenerator<Uint8Array> {
+      yield content
+      while (!go) await sleep(10)
+      yield content
+    }
+    const sent = upload(first.url, slow, waiting())
+    await until(async () => (await showImage(first.url, slow)).status === 'saving')
+    await until(() => files(data, 'uploads').length === 1)
+    const second = await serve(data)
+    expect((await upload(second.url, done, content)).status).toBe(204)
+    expect((await showImage(second.url, slow)).status).toBe('saving')
+    go = true
+    expect((await sent).status).toBe(204)
+    expect((await ask(`${second.url}/v2/images/${slow}/file`)).body.length).toBe(2 * MiB)
+    expect((await ask(`${first.url}/v2/images/${done}/file`)).body.equals(content)).toBe(true)
     await first.end()
+    await second.end()
+  })
+
+  it('is made by one of several processes that start at once', async () => {
+    const data = folder.fresh()
+    const all = await Promise.all([1, 2, 3].map(() => serve(data)))
+    for (const { url } of all) expect((await ask(`${url}/v2/images`)).status).toBe(200)
+    await Promise.all(all.map(({ end }) => end()))
+  })
+
+  it('is cleaned of what a killed process was at by one that lives on', async () => {
+    const data = folder.fresh()
+    const [first, second] = await Promise.all([serve(data), serve(data)])
+    const id = await createImage(first.url)
+    const sent = upload(first.url, id, endless()).catch(() => 'cut')
+    await until(() => files(data, 'uploads').length === 1)
+    await first.kill()
+    expect(await sent).toBe('cut')
+    await until(async () => (await showImage(second.url, id)).status === 'queued')
+    await until(() => files(data, 'uploads').length === 0)
+    await second.end()
   })
 })
 

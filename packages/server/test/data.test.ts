@@ -6,7 +6,8 @@ import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { beforeAll, describe, expect, it } from 'vitest'
 import { type ImageStore, StoreError } from '../src/store/store.ts'
-import { ask, binary, createImage, type Subject, services, showImage, upload } from './support/service.ts'
+import { Stores } from '../src/store/stores.ts'
+import { ask, binary, createImage, dataFile, type Subject, services, showImage, upload } from './support/service.ts'
 
 const start = services()
 let subject: Subject
@@ -21,7 +22,7 @@ const download = (id: string, headers: Record<string, string> = {}) =>
 
 /** Files that a service keeps: of finished images, and of uploads on their way. */
 function stored({ data }: Subject): { images: string[]; uploads: string[] } {
-  const names = (folder: string) => readdirSync(join(data, 'store', folder))
+  const names = (folder: string) => readdirSync(join(data, 'store', folder)).map((name) => name.replace(/\..*$/, ''))
   return { images: names('images'), uploads: names('uploads') }
 }
 
@@ -72,7 +73,7 @@ describe('upload', () => {
     const id = await createImage(subject.url)
     await upload(subject.url, id, data)
     expect((await download(id)).body.equals(data)).toBe(true)
-    const { size, blocks } = statSync(join(subject.data, 'store', 'images', id))
+    const { size, blocks } = statSync(dataFile(subject, id))
     expect([size, blocks * 512 <= MiB]).toEqual([8 * MiB, true])
   })
 
@@ -203,7 +204,7 @@ describe('a refused upload', () => {
       [new StoreError('denied', 'read-only file system'), 503],
       [new Error('EIO: i/o error, write'), 500],
     ] as const) {
-      const failing = await start({}, (service) => ({ ...service, store: failAfter(service.store, 2 * MiB, error) }))
+      const failing = await start({}, (service) => ({ ...service, stores: failAfter(service.stores, 2 * MiB, error) }))
       const id = await createImage(failing.url)
       const answer = await upload(failing.url, id, pieces(randomBytes(8 * MiB), 65_536))
       expect([error.message, answer.status]).toEqual([error.message, status])
@@ -377,25 +378,23 @@ describe('download', () => {
   })
 })
 
-/** A store whose uploads fail after so many bytes. */
-function failAfter(store: ImageStore, bytes: number, error: Error): ImageStore {
-  return {
-    description: store.description,
-    open: (key) => store.open(key),
-    remove: (key) => store.remove(key),
-    sweep: (isKnown) => store.sweep(isKnown),
-    async begin(key, expected) {
-      const real = await store.begin(key, expected)
+/** One store whose uploads fail after so many bytes. */
+function failAfter({ default: store, staging }: Stores, bytes: number, error: Error): Stores {
+  const failing: ImageStore = Object.assign(Object.create(store.data), {
+    async begin(key: string, expected?: number) {
+      const real = await store.data.begin(key, expected)
       let left = bytes
       return {
         read: () => real.read(),
         commit: () => real.commit(),
         abort: () => real.abort(),
-        write: (piece) => {
+        write: (piece: Uint8Array) => {
           left -= piece.length
           return left < 0 ? Promise.reject(error) : real.write(piece)
         },
       }
     },
-  }
+    remove: (key: string) => store.data.remove(key),
+  })
+  return new Stores([{ ...store, data: failing }], staging, false)
 }

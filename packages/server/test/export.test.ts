@@ -2,13 +2,12 @@
 import { randomBytes } from 'node:crypto'
 import { closeSync, openSync, readFileSync, truncateSync, writeFileSync, writeSync } from 'node:fs'
 import { connect } from 'node:net'
-import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { beforeAll, expect, it } from 'vitest'
 import { temporaryFolder } from '../../engine/test/support/folder.ts'
 import { describeWith } from '../../engine/test/support/process.ts'
 import { qemuImg } from '../../engine/test/support/qemu.ts'
-import { ask, createImage, type Subject, services, upload } from './support/service.ts'
+import { ask, createImage, dataFile, type Subject, services, upload } from './support/service.ts'
 
 const start = services()
 const folder = temporaryFolder()
@@ -105,7 +104,7 @@ describeWith(['qemu-img'], 'export', () => {
     const path = folder.fresh('.qcow2')
     await qemuImg('convert', '-f', 'raw', '-O', 'qcow2', raw, path)
     const id = await store(path, 'qcow2')
-    truncateSync(join(subject.data, 'store', 'images', id), 300_000)
+    truncateSync(dataFile(subject, id), 300_000)
     for (const way of ['export?format=raw', 'export?format=qcow2', 'file']) {
       expect((await ask(`${subject.url}/v2/images/${id}/${way}`)).status).toBe(500)
     }
@@ -119,7 +118,7 @@ describeWith(['qemu-img'], 'export', () => {
     await qemuImg('convert', '-c', '-f', 'raw', '-O', 'qcow2', text, path)
     const id = await store(path, 'qcow2')
     // Header, counts and tables lie before.
-    const file = openSync(join(subject.data, 'store', 'images', id), 'r+')
+    const file = openSync(dataFile(subject, id), 'r+')
     writeSync(file, Buffer.alloc(300_000, 0xff), 0, 300_000, 5 * 65536 + 1000)
     closeSync(file)
     const answer = await ask(`${subject.url}/v2/images/${id}/export?format=raw`).then(

@@ -59,7 +59,7 @@ describeWithGlance('the same requests to Glance and to us', () => {
   beforeAll(async () => {
     glance = await startGlance(folder.file('.'))
     await giveStarterSet(glance.url)
-    subject = await start()
+    subject = await start({ importMethods: '' })
   }, 120_000)
   afterAll(() => glance?.stop())
 

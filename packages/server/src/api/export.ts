@@ -12,7 +12,8 @@ import {
   type StreamPlan,
 } from '@moraine/engine'
 import { nodeCodecs } from '@moraine/engine/node'
-import type { Image } from '../catalog/image.ts'
+import type { FastifyBaseLogger } from 'fastify'
+import { type Image, readableLocations } from '../catalog/image.ts'
 import type { Service } from '../service.ts'
 import { findImage } from './access.ts'
 import { HttpError } from './http-error.ts'
@@ -38,7 +39,7 @@ export function addExport(routes: Routes, service: Service): void {
       ),
     )
     const compress = readFlag('compress', parameters.get('compress'))
-    const disk = await openStored(service, image)
+    const disk = await openStored(service, image, request.log)
     let stream: StreamPlan
     let losses: string[]
     try {
@@ -74,8 +75,8 @@ function readFlag(name: string, value: string | null): boolean {
 }
 
 /** @throws HttpError 409 for an image without data, 400 for one that the engine does not read. */
-async function openStored(service: Service, image: Image): Promise<Disk> {
-  if (image.dataKey === null) throw new HttpError(409, `Image ${image.id} has no data yet.`)
+async function openStored(service: Service, image: Image, log: FastifyBaseLogger): Promise<Disk> {
+  if (readableLocations(image).length === 0) throw new HttpError(409, `Image ${image.id} has no data yet.`)
   const format = image.containerFormat === 'bare' ? findFormat(allFormats, image.diskFormat ?? '') : undefined
   if (format === undefined) {
     throw new HttpError(
@@ -83,7 +84,7 @@ async function openStored(service: Service, image: Image): Promise<Disk> {
       `Images of container format ${image.containerFormat} and disk format ${image.diskFormat} cannot be converted.`,
     )
   }
-  const source = await openData(service, image, image.dataKey)
+  const source = await openData(service, image, log)
   try {
     return await openDisk(source, {
       formats: allFormats,

@@ -1,8 +1,9 @@
 /** Image data: upload and download. */
 import type { ByteSource } from '@moraine/engine'
-import type { FastifyReply, FastifyRequest } from 'fastify'
-import type { Image } from '../catalog/image.ts'
+import type { FastifyBaseLogger, FastifyReply, FastifyRequest } from 'fastify'
+import { type Image, type Location, readableLocations } from '../catalog/image.ts'
 import { anybody } from '../identity/caller.ts'
+import { importMethods } from '../import/methods.ts'
 import type { Service } from '../service.ts'
 import { enforceOn, findImage, type Sight } from './access.ts'
 import { HttpError } from './http-error.ts'
@@ -13,6 +14,7 @@ import { imageParams, mediaType, type Routes, refuseBody, refuseOtherMethods, un
 import { copyRange, sendBytes } from './send-bytes.ts'
 
 const url = '/v2/images/:image_id/file'
+const stageUrl = '/v2/images/:image_id/stage'
 const binary = 'application/octet-stream'
 
 export function addImageData(routes: Routes, service: Service): void {
@@ -24,14 +26,18 @@ export function addImageData(routes: Routes, service: Service): void {
     data.addContentTypeParser('*', (_request, _payload, done) => done(null, undefined))
     const uploads = data as unknown as Routes
     uploads.put(url, params, async (request, reply) => {
-      try {
-        await upload(service, request.params.image_id, request, reply)
-      } catch (error) {
-        return refuseUpload(service, request, reply, error)
+      await take(service, request.params.image_id, chosenStore(service, request), request, reply)
+      return reply
+    })
+    uploads.put(stageUrl, params, async (request, reply) => {
+      if (!importMethods(service.config).includes('glance-direct')) {
+        throw new HttpError(404, "'glance-direct' method is not available at this site.")
       }
-      return reply.code(204).send()
+      await take(service, request.params.image_id, undefined, request, reply)
+      return reply
     })
   })
+  refuseOtherMethods(routes, stageUrl, 'PUT')
 
   routes.get(url, { ...params, onRequest: refuseBody }, async (request, reply) => {
     const sight = await findImage(service, request.caller, request.params.image_id)
@@ -41,13 +47,35 @@ export function addImageData(routes: Routes, service: Service): void {
   refuseOtherMethods(routes, url, 'GET, PUT')
 }
 
-async function upload(service: Service, id: string, request: FastifyRequest, reply: FastifyReply): Promise<void> {
-  enforceOn(service, 'upload_image', await findImage(service, request.caller, id))
+/** The store that an upload names. @throws HttpError 400. */
+function chosenStore({ stores }: Service, request: FastifyRequest): string {
+  const named = request.headers['x-image-meta-store']
+  if (!stores.multiple || typeof named !== 'string') return stores.default.id
+  if (stores.get(named) === undefined) throw new HttpError(400, `Store for identifier ${named} not found`)
+  return named
+}
+
+/** Takes an upload, and answers. @param store Undefined to stage the data. */
+async function take(
+  service: Service,
+  id: string,
+  store: string | undefined,
+  request: FastifyRequest,
+  reply: FastifyReply,
+): Promise<void> {
   const type = mediaType(request)
-  if (type !== binary) throw unsupportedType(type)
-  await service.uploads.run(
-    receive({ service, id, message: request.raw, log: request.log, onReady: () => letContinue(request, reply) }),
-  )
+  try {
+    const sight = await findImage(service, request.caller, id)
+    enforceOn(service, store === undefined ? 'modify_image' : 'upload_image', sight)
+    if (type !== binary) throw unsupportedType(type)
+    const onReady = () => letContinue(request, reply)
+    const receiving = { service, id, store, message: request.raw, log: request.log, onReady }
+    await service.uploads.run(receive(receiving))
+  } catch (error) {
+    await refuseUpload(service, request, reply, error)
+    return
+  }
+  reply.code(204).send()
 }
 
 async function refuseUpload(
@@ -75,11 +103,11 @@ async function download(
   request: FastifyRequest,
   reply: FastifyReply,
 ): Promise<FastifyReply> {
-  if (image.dataKey === null) return reply.code(204).send()
+  if (readableLocations(image).length === 0) return reply.code(204).send()
   const size = image.size ?? 0
   const range = readRange(request.headers, size)
   const { start, end } = range ?? { start: 0, end: size }
-  const source = await openData(service, image, image.dataKey)
+  const source = await openData(service, image, request.log, preferred(service, request))
   reply.headers({ 'content-type': binary, 'content-length': end - start, 'accept-ranges': 'bytes' })
   if (image.checksum !== null) reply.header('content-md5', image.checksum)
   if (range !== undefined) reply.code(206).header('content-range', `bytes ${start}-${end - 1}/${size}`)
@@ -91,13 +119,27 @@ async function download(
   )
 }
 
-/** Opens the data of an image. @throws Error when not all of it is there any more, which is nothing that the client could know. */
-export async function openData({ store }: Service, image: Image, key: string): Promise<ByteSource> {
-  const source = await store.open(key)
-  const size = image.size ?? 0
-  if (source.size >= size) return source
-  await source.close()
-  throw new Error(`the data of image ${image.id} is cut: ${source.size} of ${size} bytes are left`)
+/** The stores that a download would rather read from: `?prefer=A,B`. @throws HttpError 400. */
+function preferred({ stores }: Service, request: FastifyRequest): string[] {
+  const named = new URLSearchParams(request.url.split('?')[1] ?? '').get('prefer')
+  if (named === null) return []
+  if (!stores.multiple) throw new HttpError(400, 'prefer: there is only one store here.')
+  const names = named.split(',').map((name) => name.trim())
+  const unknown = names.find((name) => stores.get(name) === undefined)
+  if (unknown !== undefined) throw new HttpError(400, `prefer: Store for identifier ${unknown} not found`)
+  return names
+}
+
+/** Opens the data of an image. @throws Error when no copy of it can be read, which is nothing that the client could know. */
+export function openData(
+  { stores }: Service,
+  image: Image,
+  log: FastifyBaseLogger,
+  prefer: readonly string[] = [],
+): Promise<ByteSource> {
+  const onTrouble = (location: Location, error: unknown) =>
+    log.error({ err: error, image: image.id, store: location.store, key: location.key }, 'image data cannot be read')
+  return stores.open(image, onTrouble, prefer)
 }
 
 /** @throws HttpError 403 for a deactivated image, but to an admin, and for who may look but not take. */

@@ -1,5 +1,6 @@
 /** An image as the API shows it. */
-import type { Image } from '../catalog/image.ts'
+import { type Image, readableLocations } from '../catalog/image.ts'
+import type { Service } from '../service.ts'
 
 /** Seconds since 1970 as `YYYY-MM-DDTHH:MM:SSZ`. */
 export function isoTime(seconds: number): string {
@@ -7,12 +8,12 @@ export function isoTime(seconds: number): string {
 }
 
 /** Additional properties stand beside the attributes; attributes win. */
-export function imageDocument(image: Image): Record<string, unknown> {
+export function imageDocument({ stores }: Pick<Service, 'stores'>, image: Image): Record<string, unknown> {
   // No prototype: a property may have any name, `__proto__` too.
   const document: Record<string, unknown> = Object.create(null)
   for (const [name, value] of image.properties) document[name] = value
   const path = `/v2/images/${image.id}`
-  return Object.assign(document, {
+  Object.assign(document, {
     name: image.name,
     disk_format: image.diskFormat,
     container_format: image.containerFormat,
@@ -36,4 +37,7 @@ export function imageDocument(image: Image): Record<string, unknown> {
     file: `${path}/file`,
     schema: '/v2/schemas/image',
   })
+  const copies = readableLocations(image)
+  if (stores.multiple && copies.length > 0) document.stores = copies.map(({ store }) => store).join(',')
+  return document
 }

@@ -1,6 +1,7 @@
 /** Images: create, list, show, update, delete; tags; deactivate and reactivate. */
 import type { Image, ImageStatus, NewImage } from '../catalog/image.ts'
 import type { Caller } from '../identity/caller.ts'
+import { importMethods } from '../import/methods.ts'
 import type { Action } from '../policy/rules.ts'
 import type { Service } from '../service.ts'
 import { enforce, enforceOn, findImage, forbidden, isListed, noImage, ofNewImage, type Sight } from './access.ts'
@@ -24,7 +25,7 @@ import {
 } from './routes.ts'
 
 export function addImages(routes: Routes, service: Service): void {
-  const { catalog, config } = service
+  const { catalog, config, stores } = service
 
   routes.post('/v2/images', async (request, reply) => {
     const { caller } = request
@@ -32,7 +33,10 @@ export function addImages(routes: Routes, service: Service): void {
     const owner = given.owner === undefined ? caller.projectId : given.owner
     checkNew(service, caller, { ...given, owner })
     const image = await catalog.create({ ...given, owner })
-    const document = imageDocument(image)
+    const document = imageDocument(service, image)
+    const methods = importMethods(config)
+    if (methods.length > 0) reply.header('openstack-image-import-methods', methods.join(','))
+    if (stores.multiple) reply.header('openstack-image-store-ids', stores.all.map(({ id: store }) => store).join(','))
     return sendJson(reply.header('location', `${baseUrl(service, request)}${document.self}`), document, 201)
   })
 
@@ -45,7 +49,7 @@ export function addImages(routes: Routes, service: Service): void {
     parameters.delete('marker')
     const link = () => (parameters.size === 0 ? '/v2/images' : `/v2/images?${parameters}`)
     const document: Record<string, unknown> = {
-      images: listed.map(imageDocument),
+      images: listed.map((image) => imageDocument(service, image)),
       first: link(),
       schema: '/v2/schemas/images',
     }
@@ -60,7 +64,7 @@ export function addImages(routes: Routes, service: Service): void {
 
   const params = { schema: { params: imageParams } }
   routes.get('/v2/images/:image_id', { ...params, onRequest: refuseBody }, async (request, reply) =>
-    sendJson(reply, imageDocument((await findImage(service, request.caller, request.params.image_id)).image)),
+    sendJson(reply, imageDocument(service, (await findImage(service, request.caller, request.params.image_id)).image)),
   )
 
   routes.patch('/v2/images/:image_id', params, async (request, reply) => {
@@ -79,7 +83,7 @@ export function addImages(routes: Routes, service: Service): void {
       return after
     })
     if (image === undefined) throw noImage(id)
-    return sendJson(reply, imageDocument(image))
+    return sendJson(reply, imageDocument(service, image))
   })
 
   routes.delete('/v2/images/:image_id', { ...params, onRequest: refuseBody }, async (request, reply) => {
@@ -91,10 +95,10 @@ export function addImages(routes: Routes, service: Service): void {
     })
     if (image === undefined) throw missing()
     // From here on the image is gone; data that cannot be removed now is swept away at the next start.
-    if (image.dataKey !== null) {
-      await service.store.remove(image.dataKey)
-      service.budget.give(image.size ?? 0)
-    }
+    await service.stores.remove(image.locations, ({ store, key }, error) =>
+      request.log.error({ err: error, image: id, store, key }, 'image data cannot be removed'),
+    )
+    if (image.locations.length > 0) service.budget.give(image.size ?? 0)
     return reply.code(204).send()
   })
   refuseOtherMethods(routes, '/v2/images/:image_id', 'GET, PATCH, DELETE')

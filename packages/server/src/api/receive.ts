@@ -1,13 +1,16 @@
-/** One upload from its first check to the image being active; whatever goes wrong on the way leaves a queued image and no data. */
+/** One upload from its first check to the image being active, or its data staged; whatever goes wrong on the way leaves a queued image and no data. */
+import { randomBytes } from 'node:crypto'
 import type { IncomingMessage } from 'node:http'
-import { type Inspection, inspectedHeadBytes, inspectSource } from '@moraine/engine'
 import type { FastifyBaseLogger } from 'fastify'
+import { CatalogError } from '../catalog/catalog.ts'
 import { canBecome, emptied, type Image } from '../catalog/image.ts'
-import { type Claim, inspectStart, judge, RefusedContent, virtualSizeOf } from '../inspect/judge.ts'
+import { type Taken, takeData } from '../import/take-data.ts'
+import { RefusedContent } from '../inspect/judge.ts'
 import type { Service } from '../service.ts'
 import { OverQuota } from '../store/budget.ts'
-import { type Intake, takeIn } from '../store/intake.ts'
+import { takeIn } from '../store/intake.ts'
 import { StoreError, type StoreUpload } from '../store/store.ts'
+import { stagingStore } from '../store/stores.ts'
 import { noImage } from './access.ts'
 import { HttpError } from './http-error.ts'
 
@@ -19,40 +22,79 @@ export interface Receiving {
   id: string
   message: IncomingMessage
   log: FastifyBaseLogger
+  /** The name of a store; undefined: the data is staged for a later import. */
+  store: string | undefined
   /** Called once all that can be checked without the body is. */
   onReady(): void
 }
 
+/** What a way of receiving means for the image. */
+const stages = { upload: 'saving', stage: 'uploading' } as const
+
 /** Takes the image data in. @throws HttpError for the client, Disconnected. */
 export async function receive(receiving: Receiving): Promise<void> {
-  const { service, id, message, log } = receiving
+  const { service, id, message, log, store = stagingStore } = receiving
+  const kind = receiving.store === undefined ? 'stage' : 'upload'
   const expected = checkHeaders(message, service)
-  const image = await beginSaving(service, id)
+  const data = service.stores.dataOf(store)
+  const key = newKey(id)
+  const image = await begin(receiving, stages[kind], { key, store, imageId: id, workerId: service.worker.id, kind })
   const reservation = service.budget.open()
   let upload: StoreUpload | undefined
   try {
     reservation.check(expected ?? 0)
-    upload = await service.store.begin(id, expected)
+    if (service.stores.get(store)?.readOnly) throw new StoreError('read-only', `store ${store} is read-only`)
+    upload = await data.begin(key, expected)
     receiving.onReady()
-    const intake = await takeBody(receiving, upload, image, (bytes) => reservation.take(bytes))
-    checkSize(message, intake.size)
-    const virtualSize = await inspect(receiving, upload, image, intake.size)
-    await upload.commit()
-    await finishSaving(service, id, intake, virtualSize)
-    log.info({ image: id, size: intake.size, virtualSize }, 'image data is stored')
+    const idle = idleClock(receiving)
+    let size = 0
+    const onBytes = (length: number) => {
+      idle.refresh()
+      size += length
+      if (size > service.config.imageSizeCap) throw tooLarge()
+      reservation.take(length)
+    }
+    const taking = { ...receiving, ...service, image, upload, onBytes }
+    try {
+      const body = message.iterator({ destroyOnReturn: false }) as AsyncIterable<Uint8Array>
+      if (kind === 'stage') {
+        await takeIn(body, upload, { ...taking, algorithms: [], headBytes: 1, onHead: async () => {} })
+        checkSize(message, size)
+        await upload.commit()
+        await finish(receiving, key, (before) => staged(before, key, size))
+      } else {
+        const taken = await takeData({ ...taking, body, onEnd: (whole) => checkSize(message, whole) })
+        await upload.commit()
+        await finish(receiving, key, (before) => activated(before, store, key, taken))
+      }
+    } finally {
+      clearTimeout(idle)
+    }
+    log.info({ image: id, store, size }, kind === 'stage' ? 'image data is staged' : 'image data is stored')
   } catch (error) {
     reservation.release()
     await upload?.abort()
-    await giveUp(service, id)
+    await giveUp(service, id, store, key, stages[kind])
     throw explain(error, message)
   }
 }
 
-/** Puts the image back to `queued`. Data that already has its name goes only when the catalog does not count on it; when the catalog cannot be asked, it stays,
- *  and the next start knows what to do with it. */
-async function giveUp({ catalog, store }: Service, id: string): Promise<void> {
-  const image = await catalog.update(id, (now) => (now.status === 'saving' ? emptied(now) : undefined))
-  if (image?.dataKey == null) await store.remove(id)
+/** A name for data that was never given before, so that nobody who comes late spoils the data of somebody else. */
+export function newKey(imageId: string): string {
+  return `${imageId}.${randomBytes(4).toString('hex')}`
+}
+
+/** Puts the image back to `queued`, when it still waits for this upload. Data that already has its name goes only when the catalog does not count on it; when the
+ *  catalog cannot be asked, it stays, and is swept away later. */
+async function giveUp({ catalog, stores }: Service, id: string, store: string, key: string, from: string) {
+  const back = (now: Image) => (now.status === from ? emptied(now) : undefined)
+  try {
+    await catalog.update(id, back, { closes: key })
+  } catch (error) {
+    // Somebody else ended it, and looks after the image; or it was finished, and the answer was lost.
+    if (!(error instanceof CatalogError) || error.kind !== 'lost') throw error
+  }
+  if (!(await catalog.work.knownData(store, [key])).has(key)) await stores.dataOf(store).remove(key)
 }
 
 function checkHeaders(message: IncomingMessage, { config }: Service): number | undefined {
@@ -80,111 +122,66 @@ function checkSize(message: IncomingMessage, size: number): void {
   throw new HttpError(400, `x-openstack-image-size says ${announced} bytes, but ${size} came.`)
 }
 
-async function beginSaving({ catalog }: Service, id: string): Promise<Image> {
-  const image = await catalog.update(id, (before) => {
-    if (!canBecome(before.status, 'saving')) {
-      throw new HttpError(409, `Image status transition from ${before.status} to saving is not allowed`)
+async function begin(
+  { service: { catalog }, id }: Receiving,
+  status: 'saving' | 'uploading',
+  opens: Parameters<Service['catalog']['work']['openUpload']>[0],
+): Promise<Image> {
+  const change = (before: Image): Image => {
+    if (!canBecome(before.status, status)) {
+      throw new HttpError(409, `Image status transition from ${before.status} to ${status} is not allowed`)
     }
-    const missing = [
-      ...(before.diskFormat === null ? ['disk_format'] : []),
-      ...(before.containerFormat === null ? ['container_format'] : []),
-    ]
-    if (missing.length > 0) {
-      const noun = missing.length === 1 ? 'Property' : 'Properties'
-      throw new HttpError(400, `${noun} ${missing.join(', ')} must be set prior to saving data.`)
-    }
-    return { ...before, status: 'saving' }
-  })
+    if (status === 'saving') checkFormats(before)
+    return { ...before, status }
+  }
+  const image = await catalog.update(id, change, { opens })
   if (image === undefined) throw noImage(id)
   return image
 }
 
-async function takeBody(
-  { service, message }: Receiving,
-  upload: StoreUpload,
-  image: Image,
-  reserve: (bytes: number) => void,
-): Promise<Intake> {
-  const { config, hashes } = service
-  const idle = setTimeout(() => {
-    message.destroy(new Disconnected(`no byte came for ${config.uploadIdleSeconds} seconds`))
-  }, config.uploadIdleSeconds * 1000)
-  let size = 0
-  try {
-    return await takeIn(message, upload, {
-      hashes,
-      algorithms: ['md5', 'sha512'],
-      headBytes: inspectedHeadBytes,
-      onHead: async (head) => {
-        const { inspection, whole } = inspectStart(head)
-        judge(inspection, claimOf(service, image), whole)
-      },
-      onBytes(length) {
-        idle.refresh()
-        size += length
-        if (size > config.imageSizeCap) throw tooLarge()
-        reserve(length)
-      },
-    })
-  } finally {
-    clearTimeout(idle)
-  }
+function checkFormats({ diskFormat, containerFormat }: Image): void {
+  const missing = [
+    ...(diskFormat === null ? ['disk_format'] : []),
+    ...(containerFormat === null ? ['container_format'] : []),
+  ]
+  if (missing.length === 0) return
+  const noun = missing.length === 1 ? 'Property' : 'Properties'
+  throw new HttpError(400, `${noun} ${missing.join(', ')} must be set prior to saving data.`)
 }
 
-async function inspect(
-  { service, id, log }: Receiving,
-  upload: StoreUpload,
-  image: Image,
-  size: number,
-): Promise<number | null> {
-  const claim = claimOf(service, image)
-  const source = await upload.read()
-  let inspection: Inspection
-  try {
-    inspection = await inspectSource(source)
-  } finally {
-    await source.close()
-  }
-  const finding = judge(inspection, claim, true)
-  if (finding !== undefined && finding.format !== claim.diskFormat) {
-    log.warn({ image: id, found: finding.format, declared: claim.diskFormat }, 'image data looks like another format')
-  }
-  return virtualSizeOf(() => upload.read(), claim, finding, size)
+function idleClock({ service: { config }, message }: Receiving): NodeJS.Timeout {
+  const giveUpNow = () => message.destroy(new Disconnected(`no byte came for ${config.uploadIdleSeconds} seconds`))
+  return setTimeout(giveUpNow, config.uploadIdleSeconds * 1000)
 }
 
-function claimOf({ config }: Service, image: Image): Claim {
-  return {
-    diskFormat: image.diskFormat ?? '',
-    containerFormat: image.containerFormat ?? '',
-    requireMatch: config.requireFormatMatch,
-  }
-}
-
-/** The catalog is told last: an image is active only when its data is on the disk. */
-async function finishSaving(
-  { catalog }: Service,
-  id: string,
-  { size, digests }: Intake,
-  virtualSize: number | null,
+/** The catalog is told last: an image counts on its data only when that is on the disk. */
+async function finish(
+  { service: { catalog }, id }: Receiving,
+  key: string,
+  change: (image: Image) => Image | undefined,
 ): Promise<void> {
-  const image = await catalog.update(id, (before) => {
-    if (before.status !== 'saving') return undefined
-    return {
-      ...before,
-      status: 'active',
-      size,
-      virtualSize,
-      checksum: digests.md5,
-      hashAlgorithm: 'sha512',
-      hashValue: digests.sha512,
-      dataKey: id,
-    }
-  })
-  if (image?.status === 'active') return
+  const image = await catalog.update(id, change, { closes: key })
+  if (image?.locations.some((location) => location.key === key)) return
   throw new HttpError(
     410,
     `Image ${id} could not be found after upload. The image may have been deleted during the upload, cleaning up the chunks uploaded.`,
   )
+}
+
+function activated(image: Image, store: string, key: string, taken: Taken): Image | undefined {
+  if (image.status !== 'saving') return undefined
+  return {
+    ...image,
+    ...taken,
+    status: 'active',
+    hashAlgorithm: 'sha512',
+    locations: [{ store, key, status: 'active', metadata: {} }],
+  }
+}
+
+function staged(image: Image, key: string, size: number): Image | undefined {
+  if (image.status !== 'uploading') return undefined
+  return { ...image, size, locations: [{ store: stagingStore, key, status: 'staged', metadata: {} }] }
 }
 
 function tooLarge(): HttpError {
@@ -200,6 +197,11 @@ function explain(error: unknown, message: IncomingMessage): unknown {
   if (error instanceof StoreError && error.kind === 'denied') {
     return new HttpError(503, `Insufficient permissions on image storage media: ${error.message}`)
   }
+  if (error instanceof StoreError && error.kind === 'read-only') {
+    return new HttpError(410, 'Error in store configuration. Adding images to store is disabled.')
+  }
+  if (error instanceof CatalogError && error.kind === 'lost')
+    return new HttpError(503, `The upload is lost: ${error.message}`)
   if (message.destroyed && !message.complete && !(error instanceof HttpError)) {
     return error instanceof Disconnected ? error : new Disconnected('the client went away', { cause: error })
   }

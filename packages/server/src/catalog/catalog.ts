@@ -2,6 +2,7 @@
 import type { Image, NewImage } from './image.ts'
 import type { MemberStatus, Members } from './members.ts'
 import type { Metadefs } from './metadefs.ts'
+import type { Upload, Work } from './work.ts'
 
 /** Keys that images can be sorted by. */
 export const sortKeys = [
@@ -70,10 +71,10 @@ export interface Page {
   more: boolean
 }
 
-/** Why the catalog refuses: the id or name is (or was) taken, there would be too many, the marker of a list is no image (`unknown-marker`), or what is asked for is
- *  not there (`missing`). */
+/** Why the catalog refuses: the id or name is (or was) taken, there would be too many, the marker of a list is no image (`unknown-marker`), what is asked for is
+ *  not there (`missing`), or the upload was taken from this process, which was held for dead (`lost`). */
 export class CatalogError extends Error {
-  readonly kind: 'taken' | 'too-many' | 'unknown-marker' | 'missing'
+  readonly kind: 'taken' | 'too-many' | 'unknown-marker' | 'missing' | 'lost'
 
   constructor(kind: CatalogError['kind'], message: string) {
     super(message)
@@ -82,26 +83,33 @@ export class CatalogError extends Error {
   }
 }
 
+/** What is written in the same moment as a change of an image. */
+export interface Along {
+  /** An upload that begins with it. Only when the image changes. */
+  opens?: Upload
+  /** The key of the upload that ends with it. */
+  closes?: string
+}
+
 export interface Catalog {
   /** With whom images are shared. */
   readonly members: Members
   /** The metadata definitions. */
   readonly metadefs: Metadefs
+  /** Processes, uploads and tasks. */
+  readonly work: Work
   /** @throws CatalogError `taken`, also for the id of a deleted image. */
   create(image: NewImage): Promise<Image>
   get(id: string): Promise<Image | undefined>
   /** @throws CatalogError `unknown-marker`. */
   list(query: ListQuery): Promise<Page>
   /** Reads an image, changes it and writes it, with nobody in between. What `change` throws leaves everything as it was and reaches the caller;
-   *  `undefined` from it means that there is nothing to write. Resolves to the image as it is then; undefined when there is none. */
-  update(id: string, change: (image: Image) => Image | undefined): Promise<Image | undefined>
+   *  `undefined` from it means that there is nothing to write. Resolves to the image as it is then; undefined when there is none.
+   *  @throws CatalogError `lost` when the upload that it closes is not there any more; nothing is changed then. */
+  update(id: string, change: (image: Image) => Image | undefined, along?: Along): Promise<Image | undefined>
   /** Takes an image out of every list; its id stays taken. `allowed` may throw to forbid it. Resolves to the image as it was. */
   remove(id: string, allowed: (image: Image) => void): Promise<Image | undefined>
   /** Bytes of all image data. */
   totalSize(): Promise<number>
-  /** Puts images whose upload was cut off by the end of a process back to `queued`. Resolves to how many there were. */
-  resetInterrupted(): Promise<number>
-  /** Which of these names of image data belong to an image. */
-  knownData(keys: readonly string[]): Promise<Set<string>>
   close(): Promise<void>
 }

@@ -1,9 +1,25 @@
 /** What the service knows about an image, and which way its status may go. */
+import type { JsonObject } from './json.ts'
 
-/** Where an image is in its life. `uploading`, `importing` and `pending_delete` belong to parts that are not there yet. */
-export type ImageStatus = 'queued' | 'saving' | 'active' | 'deactivated'
+/** Where an image is in its life. */
+export type ImageStatus = 'queued' | 'saving' | 'uploading' | 'importing' | 'active' | 'deactivated'
 
 export type Visibility = 'public' | 'community' | 'shared' | 'private'
+
+/** The name of the store of a service that has only one. */
+export const singleStore = 'default'
+
+/** A copy of an image's data. */
+export interface Location {
+  /** The name of a store in the settings. */
+  readonly store: string
+  /** What the store calls it: a name that the service gave, or the address of data that is kept elsewhere. */
+  readonly key: string
+  /** `staged` data waits to be imported and is shown to nobody. */
+  readonly status: 'active' | 'staged'
+  /** What clients said about it. */
+  readonly metadata: JsonObject
+}
 
 /** One image as the catalog keeps it. Times are seconds since 1970, sizes bytes. */
 export interface Image {
@@ -33,8 +49,8 @@ export interface Image {
   /** Additional properties by name. */
   properties: ReadonlyMap<string, string>
   tags: readonly string[]
-  /** The name of the image data in the store; null until it is there. */
-  dataKey: string | null
+  /** The copies of its data. */
+  locations: readonly Location[]
 }
 
 /** What a caller says about a new image; the catalog adds status and times. */
@@ -79,13 +95,15 @@ export function queuedImage(given: NewImage, now: number): Image {
     hashValue: null,
     createdAt: now,
     updatedAt: now,
-    dataKey: null,
+    locations: [],
   }
 }
 
 const ways: Readonly<Record<ImageStatus, readonly ImageStatus[]>> = {
-  queued: ['saving'],
+  queued: ['saving', 'uploading', 'importing', 'active'],
   saving: ['active', 'queued'],
+  uploading: ['importing', 'queued'],
+  importing: ['active', 'queued'],
   active: ['deactivated'],
   deactivated: ['active'],
 }
@@ -105,6 +123,11 @@ export function emptied(image: Image): Image {
     checksum: null,
     hashAlgorithm: null,
     hashValue: null,
-    dataKey: null,
+    locations: [],
   }
+}
+
+/** The copies that can be read. */
+export function readableLocations({ locations }: Image): Location[] {
+  return locations.filter(({ status }) => status === 'active')
 }

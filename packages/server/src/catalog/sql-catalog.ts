@@ -1,14 +1,18 @@
 /** The catalog in an SQL database, through Kysely. */
 import { type Dialect, Kysely, type SelectQueryBuilder, type Transaction } from 'kysely'
 import { Migrator } from 'kysely/migration'
-import { type Catalog, CatalogError, type ListQuery, type Page } from './catalog.ts'
-import { emptied, type Image, type ImageStatus, type NewImage, queuedImage, type Visibility } from './image.ts'
+import { type Along, type Catalog, CatalogError, type ListQuery, type Page } from './catalog.ts'
+import { type Image, type ImageStatus, type Location, type NewImage, queuedImage, type Visibility } from './image.ts'
+import type { JsonObject } from './json.ts'
 import { afterMarker, condition, sortExpression, totalOrder, visibleKinds } from './list.ts'
 import type { Members } from './members.ts'
 import { SqlMembers } from './members-sql.ts'
 import type { Metadefs } from './metadefs.ts'
 import { SqlMetadefs } from './metadefs-sql.ts'
 import { type ImageTable, migrations, type Tables } from './tables.ts'
+import type { Work } from './work.ts'
+import { deleteUpload, insertUpload, SqlWork } from './work-sql.ts'
+import type { LocationTable } from './work-tables.ts'
 
 /** Opens the catalog and brings its tables up to date. */
 export async function openSqlCatalog(
@@ -32,6 +36,7 @@ type Queries = Kysely<Tables> | Transaction<Tables>
 class SqlCatalog implements Catalog {
   readonly members: Members
   readonly metadefs: Metadefs
+  readonly work: Work
   readonly #db: Kysely<Tables>
   readonly #now: () => number
 
@@ -40,6 +45,7 @@ class SqlCatalog implements Catalog {
     this.#now = now
     this.members = new SqlMembers(db, now)
     this.metadefs = new SqlMetadefs(db, now)
+    this.work = new SqlWork(db, now, (id, change, along) => this.update(id, change, along))
   }
 
   async create(given: NewImage): Promise<Image> {
@@ -88,8 +94,11 @@ class SqlCatalog implements Catalog {
     return { images: await complete(this.#db, rows.slice(0, limit)), more: rows.length > limit }
   }
 
-  async update(id: string, change: (image: Image) => Image | undefined): Promise<Image | undefined> {
+  async update(id: string, change: (image: Image) => Image | undefined, along: Along = {}): Promise<Image | undefined> {
     return this.#db.transaction().execute(async (db) => {
+      if (along.closes !== undefined && !(await deleteUpload(db, along.closes))) {
+        throw new CatalogError('lost', 'the upload was taken for dead, and its data was removed')
+      }
       const row = await selectLive(db, id)
       if (row === undefined) return undefined
       const [before] = await complete(db, [row])
@@ -106,6 +115,11 @@ class SqlCatalog implements Catalog {
         await db.deleteFrom('image_tags').where('image_id', '=', id).execute()
         await writeTags(db, after)
       }
+      if (after.locations !== before.locations) {
+        await db.deleteFrom('image_locations').where('image_id', '=', id).execute()
+        await writeLocations(db, after)
+      }
+      if (along.opens !== undefined) await insertUpload(db, along.opens)
       return after
     })
   }
@@ -116,10 +130,11 @@ class SqlCatalog implements Catalog {
       const [image] = row === undefined ? [] : await complete(db, [row])
       if (image === undefined) return undefined
       allowed(image)
-      await db.updateTable('images').set({ deleted_at: this.#now(), data_key: null }).where('id', '=', id).execute()
+      await db.updateTable('images').set({ deleted_at: this.#now() }).where('id', '=', id).execute()
       await db.deleteFrom('image_properties').where('image_id', '=', id).execute()
       await db.deleteFrom('image_tags').where('image_id', '=', id).execute()
       await db.deleteFrom('image_members').where('image_id', '=', id).execute()
+      await db.deleteFrom('image_locations').where('image_id', '=', id).execute()
       return image
     })
   }
@@ -131,24 +146,6 @@ class SqlCatalog implements Catalog {
       .where('deleted_at', 'is', null)
       .executeTakeFirst()
     return Number(row?.total ?? 0)
-  }
-
-  async resetInterrupted(): Promise<number> {
-    const rows = await this.#db
-      .selectFrom('images')
-      .select('id')
-      .where('status', '=', 'saving')
-      .where('deleted_at', 'is', null)
-      .execute()
-    for (const { id } of rows)
-      await this.update(id, (image) => (image.status === 'saving' ? emptied(image) : undefined))
-    return rows.length
-  }
-
-  async knownData(keys: readonly string[]): Promise<Set<string>> {
-    if (keys.length === 0) return new Set()
-    const rows = await this.#db.selectFrom('images').select('data_key').where('data_key', 'in', keys).execute()
-    return new Set(rows.flatMap(({ data_key }) => data_key ?? []))
   }
 
   async close(): Promise<void> {
@@ -206,7 +203,14 @@ async function complete(db: Queries, rows: readonly ImageTable[]): Promise<Image
     if (known === undefined) tags.set(image_id, [value])
     else known.push(value)
   }
-  return rows.map((row) => imageOf(row, properties.get(row.id) ?? new Map(), tags.get(row.id) ?? []))
+  const locations = Map.groupBy(
+    await db.selectFrom('image_locations').selectAll().where('image_id', 'in', ids).orderBy('position').execute(),
+    ({ image_id }) => image_id,
+  )
+  return rows.map((row) => ({
+    ...imageOf(row, properties.get(row.id) ?? new Map(), tags.get(row.id) ?? []),
+    locations: (locations.get(row.id) ?? []).map(locationOf),
+  }))
 }
 
 async function writeProperties(db: Queries, image: Image): Promise<void> {
@@ -219,6 +223,21 @@ async function writeTags(db: Queries, image: Image): Promise<void> {
   if (image.tags.length === 0) return
   const rows = image.tags.map((value, position) => ({ image_id: image.id, position, value }))
   await db.insertInto('image_tags').values(rows).execute()
+}
+
+async function writeLocations(db: Queries, image: Image): Promise<void> {
+  if (image.locations.length === 0) return
+  const rows = image.locations.map(({ metadata, ...location }, position) => ({
+    ...location,
+    image_id: image.id,
+    position,
+    metadata: JSON.stringify(metadata),
+  }))
+  await db.insertInto('image_locations').values(rows).execute()
+}
+
+function locationOf({ store, key, status, metadata }: LocationTable): Location {
+  return { store, key, status: status as Location['status'], metadata: JSON.parse(metadata) as JsonObject }
 }
 
 function rowOf(image: Image): ImageTable {
@@ -242,11 +261,10 @@ function rowOf(image: Image): ImageTable {
     created_at: image.createdAt,
     updated_at: image.updatedAt,
     deleted_at: null,
-    data_key: image.dataKey,
   }
 }
 
-function imageOf(row: ImageTable, properties: Map<string, string>, tags: string[]): Image {
+function imageOf(row: ImageTable, properties: Map<string, string>, tags: string[]): Omit<Image, 'locations'> {
   return {
     id: row.id,
     name: row.name,
@@ -268,6 +286,5 @@ function imageOf(row: ImageTable, properties: Map<string, string>, tags: string[
     updatedAt: row.updated_at,
     properties,
     tags,
-    dataKey: row.data_key,
   }
 }

@@ -3,6 +3,7 @@ import { type Kysely, sql } from 'kysely'
 import type { Migration } from 'kysely/migration'
 import { type MemberTable, memberMigration } from './members-sql.ts'
 import { type MetadefTables, metadefMigration } from './metadefs-tables.ts'
+import { type WorkTables, workMigration } from './work-tables.ts'
 
 export interface ImageTable {
   id: string
@@ -27,10 +28,9 @@ export interface ImageTable {
   updated_at: number
   /** Set once the image is deleted; the row stays, so that its id is never given again. */
   deleted_at: number | null
-  data_key: string | null
 }
 
-export interface Tables extends MetadefTables {
+export interface Tables extends MetadefTables, WorkTables {
   images: ImageTable
   image_properties: { image_id: string; name: string; value: string }
   image_tags: { image_id: string; position: number; value: string }
@@ -90,4 +90,5 @@ export const migrations: Readonly<Record<string, Migration>> = {
   '0001_images': first,
   '0002_metadefs': metadefMigration,
   '0003_members': memberMigration,
+  '0004_work': workMigration,
 }

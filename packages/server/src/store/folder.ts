@@ -1,8 +1,8 @@
 /** Image data in a folder: `images/ID` is whole and known to the catalog, `uploads/` holds what is not finished. */
-import { randomUUID } from 'node:crypto'
 import { constants } from 'node:fs'
 import { type FileHandle, mkdir, open, readdir, rename, rm, statfs } from 'node:fs/promises'
 import { join } from 'node:path'
+import { pathToFileURL } from 'node:url'
 import type { ByteSource } from '@moraine/engine'
 import { openFile } from '@moraine/engine/node'
 import { type ImageStore, StoreError, type StoreUpload } from './store.ts'
@@ -15,7 +15,7 @@ const sweepBatch = 500
 
 const zeros = Buffer.alloc(holeBytes)
 /** The names that this store gives: nothing else in the folder is touched. */
-const keyPattern = /^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/i
+const keyPattern = /^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}(\.[0-9a-f-]+)?$/i
 
 /** @param folder It is made when it is not there. */
 export async function openFolderStore(folder: string): Promise<ImageStore> {
@@ -24,14 +24,16 @@ export async function openFolderStore(folder: string): Promise<ImageStore> {
   await mkdir(images, { recursive: true, mode: 0o700 })
   await mkdir(uploads, { recursive: true, mode: 0o700 })
   await syncFolder(folder)
-  return new FolderStore(images, uploads)
+  return new FolderStore(folder, images, uploads)
 }
 
 class FolderStore implements ImageStore {
+  readonly properties: ImageStore['properties']
   readonly #images: string
   readonly #uploads: string
 
-  constructor(images: string, uploads: string) {
+  constructor(folder: string, images: string, uploads: string) {
+    this.properties = { data_dir: folder, thin_provisioning: true }
     this.#images = images
     this.#uploads = uploads
   }
@@ -45,10 +47,11 @@ class FolderStore implements ImageStore {
     if (expected > bavail * bsize) {
       throw new StoreError('full', `${expected} bytes are expected, and the disk has room for ${bavail * bsize}`)
     }
-    const temporary = join(this.#uploads, `${key}.${randomUUID()}`)
+    const final = this.#path(key)
+    const temporary = join(this.#uploads, key)
     const flags = constants.O_RDWR | constants.O_CREAT | constants.O_EXCL
     const file = await open(temporary, flags, 0o600).catch(explain)
-    return new FolderUpload(file, temporary, this.#path(key), [this.#uploads, this.#images])
+    return new FolderUpload(file, temporary, final, [this.#uploads, this.#images])
   }
 
   async open(key: string): Promise<ByteSource> {
@@ -57,22 +60,31 @@ class FolderStore implements ImageStore {
 
   async remove(key: string): Promise<void> {
     await rm(this.#path(key), { force: true })
+    await rm(join(this.#uploads, key), { force: true })
+  }
+
+  urlOf(key: string): string {
+    return pathToFileURL(this.#path(key)).href
+  }
+
+  /** No client may name a file of this machine. */
+  async keyOf(): Promise<undefined> {
+    return undefined
   }
 
   async sweep(isKnown: (keys: readonly string[]) => Promise<ReadonlySet<string>>): Promise<string[]> {
     const removed: string[] = []
-    for (const name of await readdir(this.#uploads)) {
-      await rm(join(this.#uploads, name), { force: true })
-      removed.push(name)
-    }
-    const keys = (await readdir(this.#images)).filter((name) => keyPattern.test(name))
-    for (let at = 0; at < keys.length; at += sweepBatch) {
-      const batch = keys.slice(at, at + sweepBatch)
-      const known = await isKnown(batch)
-      for (const key of batch) {
-        if (known.has(key)) continue
-        await this.remove(key)
-        removed.push(key)
+    for (const folder of [this.#uploads, this.#images]) {
+      const names = (await readdir(folder)).filter((name) => keyPattern.test(name))
+      for (let at = 0; at < names.length; at += sweepBatch) {
+        const batch = names.slice(at, at + sweepBatch)
+        // Asked after the folder was read: who puts a file there has told the catalog before.
+        const known = await isKnown(batch)
+        for (const name of batch) {
+          if (known.has(name)) continue
+          await rm(join(folder, name), { force: true })
+          removed.push(name)
+        }
       }
     }
     return removed

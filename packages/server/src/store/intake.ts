@@ -1,5 +1,4 @@
 /** One pass over an upload: the bytes go into the store and through the hashes while they arrive, in a fixed amount of memory. */
-import type { Readable } from 'node:stream'
 import type { HashAlgorithm } from './hash-protocol.ts'
 import type { HashThreads, StreamHash } from './hashing.ts'
 import type { StoreUpload } from './store.ts'
@@ -24,12 +23,15 @@ export interface Intake {
   digests: Record<HashAlgorithm, string>
 }
 
-/** Takes in a whole body. On failure the body is left as it is, neither read to its end nor destroyed; `target` is for the caller to abort. */
-export async function takeIn(body: Readable, target: StoreUpload, options: IntakeOptions): Promise<Intake> {
+/** Takes in a whole body; `target` is for the caller to commit or abort. */
+export async function takeIn(
+  body: AsyncIterable<Uint8Array>,
+  target: StoreUpload,
+  options: IntakeOptions,
+): Promise<Intake> {
   const pipeline = new Pipeline(target, options)
   try {
-    for await (const chunk of body.iterator({ destroyOnReturn: false })) {
-      const bytes = chunk as Uint8Array
+    for await (const bytes of body) {
       options.onBytes(bytes.length)
       await pipeline.take(bytes)
     }

@@ -1,4 +1,4 @@
-/** Where image data lies. A folder is behind it today; an object store is another value of this type. */
+/** Where image data lies: a folder, a web server, and later an object store are values of one type. */
 import type { ByteSource } from '@moraine/engine'
 
 /** Image data on its way in: nobody sees it before `commit`, and nothing is left of it after `abort`. */
@@ -17,20 +17,27 @@ export interface StoreUpload {
 export interface ImageStore {
   /** For the log: what and where it is. */
   readonly description: string
-  /** @param expected Bytes that will come, where that is known; a store without room for them says so at once.
-   *  @throws StoreError `full`. */
+  /** Facts for operators, as `GET /v2/info/stores/detail` shows them. */
+  readonly properties: Readonly<Record<string, string | number | boolean>>
+  /** @param key A name that was never used before. @param expected Bytes that will come, where that is known; a store without room for them says so at once.
+   *  @throws StoreError `full`, `read-only`. */
   begin(key: string, expected?: number): Promise<StoreUpload>
-  /** For reading. The caller closes it; it stays readable when the data is removed meanwhile. @throws MoraineError `missing`. */
+  /** For reading. The caller closes it; it stays readable when the data is removed meanwhile. @throws MoraineError `missing`, `io`. */
   open(key: string): Promise<ByteSource>
   /** Nothing happens when it is not there. */
   remove(key: string): Promise<void>
-  /** Removes what uploads of an earlier process left, and all data whose name `isKnown` does not return. Resolves to the names removed. */
+  /** The address of data, for clients that are told where it lies. */
+  urlOf(key: string): string
+  /** The key of data that is kept elsewhere, by an address that a client gives; undefined when the store has nothing at such an address. May ask there.
+   *  @throws StoreError `refused`. */
+  keyOf(url: string): Promise<string | undefined>
+  /** Removes all data, whole or not, whose key `isKnown` does not return. Resolves to the names removed. */
   sweep(isKnown: (keys: readonly string[]) => Promise<ReadonlySet<string>>): Promise<string[]>
 }
 
 /** Why a store could not do it, where the service can say something better than "internal error". */
 export class StoreError extends Error {
-  readonly kind: 'full' | 'denied'
+  readonly kind: 'full' | 'denied' | 'read-only' | 'refused'
 
   constructor(kind: StoreError['kind'], message: string, cause?: unknown) {
     super(message, cause === undefined ? undefined : { cause })

@@ -1,5 +1,7 @@
 /** Services for tests: each on its own data folder, listening on a free port or asked without any socket. */
+import { readdirSync } from 'node:fs'
 import { request as httpRequest, type IncomingHttpHeaders, type RequestOptions } from 'node:http'
+import { join } from 'node:path'
 import fastify from 'fastify'
 import { afterAll } from 'vitest'
 import { temporaryFolder } from '../../../engine/test/support/folder.ts'
@@ -29,7 +31,7 @@ export function services(): (config?: ConfigInput, replace?: (service: Service) 
   return async (input = {}, replace = (service) => service) => {
     const config = readConfig({ data: folder.fresh(), port: 0, logLevel: 'silent', ...input }, {})
     const { log } = fastify({ logger: { level: 'silent' } })
-    const service = replace(await openService(config, { warn() {} }))
+    const service = replace(await openService(config, { warn() {}, error() {} }))
     const app = createApp(service, log)
     const url = await app.listen({ host: config.host, port: config.port })
     let closed: Promise<void> | undefined
@@ -146,4 +148,12 @@ export function upload(
   headers: Record<string, string> = {},
 ): Promise<Answer> {
   return ask(`${url}/v2/images/${id}/file`, 'PUT', body, { ...binary, ...headers })
+}
+
+/** The file that keeps an image's data, in a service with one store. */
+export function dataFile({ data }: Pick<Subject, 'data'>, id: string): string {
+  const images = join(data, 'store', 'images')
+  const name = readdirSync(images).find((file) => file.startsWith(id))
+  if (name === undefined) throw new Error(`there is no data of image ${id}`)
+  return join(images, name)
 }

@@ -28,10 +28,18 @@ export class SqliteError extends Error {
 /** @param path The database's file; it is made when it is not there. */
 export function sqliteDialect(path: string): Dialect {
   return {
-    createAdapter: () => new SqliteAdapter(),
+    createAdapter: () => new TransactionalAdapter(),
     createDriver: () => new ThreadDriver(path),
     createIntrospector: (database) => new SqliteIntrospector(database),
     createQueryCompiler: () => new SqliteQueryCompiler(),
+  }
+}
+
+/** SQLite changes tables in transactions, and each of ours takes the write lock when it begins: of two processes that start at once, one migrates, and the other one
+ *  finds it done. */
+class TransactionalAdapter extends SqliteAdapter {
+  override get supportsTransactionalDdl(): boolean {
+    return true
   }
 }
 

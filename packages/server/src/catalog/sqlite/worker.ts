@@ -6,11 +6,26 @@ import type { QueryReply, QueryRequest } from './protocol.ts'
 const cachedStatements = 200
 
 const { path } = workerData as { path: string }
-const database = new DatabaseSync(path, { enableForeignKeyConstraints: true, timeout: 2000 })
-// The exclusive lock makes a second process on the same folder fail at once, instead of clearing away the uploads of the first. The kernel drops it
-// with the process. `full`: a commit is on the disk when it is answered.
-database.exec('pragma locking_mode = exclusive; pragma journal_mode = wal; pragma synchronous = full')
-database.exec('begin immediate; commit')
+/** How long a statement waits for another process of the service, in milliseconds. */
+const busyMilliseconds = 10_000
+
+const database = new DatabaseSync(path, { enableForeignKeyConstraints: true, timeout: busyMilliseconds })
+// Several processes may share the file: with a write-ahead log their readers never wait for a writer. `full`: a commit is on the disk when it is answered.
+useLog()
+database.exec('pragma synchronous = full')
+
+/** The way into the log needs the file alone, and SQLite does not always wait for that by itself. */
+function useLog(): void {
+  for (const end = Date.now() + busyMilliseconds; ; ) {
+    try {
+      database.exec('pragma journal_mode = wal')
+      return
+    } catch (error) {
+      if (Date.now() > end) throw error
+      Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 20)
+    }
+  }
+}
 
 const statements = new Map<string, StatementSync>()
 
