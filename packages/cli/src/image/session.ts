@@ -1,5 +1,4 @@
 /** A caller's connection to one image service: finds it, keeps a token, and gets a new one when the server no longer takes the old. */
-import { Failure } from '../failure.ts'
 import { ownVersion } from '../version.ts'
 import type { Access } from './access.ts'
 import { answerFailure, bodyJson, type HttpAnswer, HttpClient, type HttpMethod, isOk, type SentBody } from './http.ts'
@@ -73,14 +72,13 @@ export class Session {
     await this.http.close()
   }
 
-  /** The address of a path of the image service. What it gave itself must lead there: the token goes with it. */
+  /** The address of a path of the image service, or of an address that it gave. Behind a proxy such an address may name a host that is not for us: the token goes nowhere but to
+   *  the service. */
   async addressOf(path: string): Promise<string> {
     const base = await this.endpoint()
     if (path.startsWith('/')) return `${base}${path}`
-    const url = new URL(path, `${base}/`)
-    if (url.origin !== new URL(base).origin)
-      throw new Failure(`the service sends this client elsewhere, to ${url.origin}`)
-    return url.href
+    const { pathname, search } = new URL(path, `${base}/`)
+    return `${new URL(base).origin}${pathname}${search}`
   }
 
   private async attempt(method: HttpMethod, path: string, request: SessionRequest): Promise<HttpAnswer> {

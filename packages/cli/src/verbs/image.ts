@@ -5,6 +5,7 @@ import { defineVerb, type SubVerbs, type Verb } from '../verb.ts'
 const loaders: Record<string, () => Promise<{ verb: Verb }>> = {
   list: () => import('./image/list.ts'),
   show: () => import('./image/show.ts'),
+  push: () => import('./image/push.ts'),
   create: () => import('./image/create.ts'),
   set: () => import('./image/set.ts'),
   unset: () => import('./image/unset.ts'),

@@ -1,0 +1,240 @@
+/** From a file to an image: looked at, created, sent, compared; and cleared away when that fails. */
+import type { Inspection } from '@moraine/engine'
+import { Failure, usageFailure } from '../failure.ts'
+import { pathOf } from '../open.ts'
+import type { ProgressDisplay } from '../output/progress.ts'
+import { sizeText } from '../output/size.ts'
+import type { Context, Values } from '../verb.ts'
+import { newImageDocument } from './attribute-options.ts'
+import type { Digests } from './digests.ts'
+import { createImage, done, findImage, getImage, type ImageDocument, imagePath } from './images.ts'
+import { storeRequest } from './import-options.ts'
+import type { pushOptions } from './push-options.ts'
+import { convertedSource, diskFormatOf, inspectFile, type PushSource, plainSource } from './push-source.ts'
+import type { Session } from './session.ts'
+import { createTusUpload, sendTus, tusOffset, tusPath } from './tus.ts'
+import { sendWhole } from './upload.ts'
+import { dropNote, findNote, keepNote, noteOf } from './upload-notes.ts'
+import { imageTasks, waitForImport } from './wait.ts'
+
+/** The options of a push, read. */
+export type PushValues = Values<typeof pushOptions>
+
+type Start = () => Promise<ProgressDisplay>
+
+/** Milliseconds for clearing away, after which it is left. */
+const clearingMilliseconds = 15_000
+
+/** Pushes a file.
+ *  @param file `name` is what the image is called when nothing else is said
+ *  @param start begins to show progress
+ *  @throws Failure, MoraineError */
+export async function push(
+  session: Session,
+  context: Context,
+  file: { file: string; name: string },
+  values: PushValues,
+  start: Start,
+): Promise<ImageDocument> {
+  checkValues(values)
+  const inspection = await inspectFile(context, file.file, values.unsafe)
+  if (!values.quiet) context.err.write(`${context.persona.name}: note: ${file.file} is ${describe(inspection)}\n`)
+  const source =
+    values.convertTo === undefined
+      ? await plainSource(context, file.file, inspection)
+      : await convertedSource(context, file.file, values.convertTo, values.compress)
+  try {
+    if (values.resume !== undefined) return await resume(session, context, file.file, source, values.resume, start)
+    const image = await createImage(session, newDocument(values, file.name, source, inspection))
+    try {
+      const display = await start()
+      const digests = await send(session, context, image.id, file.file, source, values, display)
+      const sent = await getImage(session, image.id)
+      if (!digests.check(sent)) context.warn('the service says no checksum of what it has, so nothing was compared')
+      return sent
+    } catch (error) {
+      await clearAway(session, context, image.id, values, file.file)
+      throw error
+    }
+  } finally {
+    await source.close()
+  }
+}
+
+/** Creates an image whose data the service fetches itself, and waits for it. */
+export async function pushFromWeb(session: Session, values: PushValues): Promise<ImageDocument> {
+  const { uri = '' } = values
+  if (values.convertTo !== undefined)
+    throw usageFailure('--convert-to does not belong to web-download: the service fetches the data itself')
+  if (values.diskFormat === undefined) throw usageFailure('web-download needs --disk-format')
+  const last = URL.canParse(uri) ? new URL(uri).pathname.split('/').at(-1) : undefined
+  const image = await createImage(session, newImageDocument(values, { name: last === '' ? undefined : last }))
+  try {
+    await done(session, 'POST', imagePath(image.id, '/import'), {
+      method: { name: 'web-download', uri },
+      ...storeRequest(values),
+    })
+    return await waitForImport(session, image.id, new Set())
+  } catch (error) {
+    await remove(session, image.id, values.keep)
+    throw error
+  }
+}
+
+function checkValues(values: PushValues): void {
+  const { method = 'put' } = values
+  const imports = values.stores !== undefined || values.allStores
+  if (imports && method !== 'glance-direct')
+    throw usageFailure('--stores and --all-stores need --method glance-direct or web-download; --store is for put')
+  if (values.store !== undefined && method !== 'put') throw usageFailure(`--store does not belong to ${method}`)
+  if (values.compress && values.convertTo === undefined) throw usageFailure('--compress needs --convert-to')
+  if (values.resume !== undefined && values.method !== undefined && method !== 'tus')
+    throw usageFailure(`an upload by ${method} cannot be resumed`)
+}
+
+function describe({ format, virtualSize, verdict }: Inspection): string {
+  const size = virtualSize === undefined ? '' : `, a disk of ${sizeText(virtualSize)}`
+  const words = { passed: 'its checks passed', unknown: 'not all of it could be checked', failed: 'it is NOT SAFE' }
+  return `${format}${size}; ${words[verdict]}`
+}
+
+function newDocument(
+  values: PushValues,
+  name: string,
+  source: PushSource,
+  inspection: Inspection,
+): Record<string, unknown> {
+  const { diskFormat } = source
+  if (diskFormat === undefined && values.diskFormat === undefined) {
+    const found = values.convertTo ?? inspection.format
+    throw new Failure(`image services have no disk format '${found}'`, {
+      hint: 'With --convert-to qcow2 it is converted on the way; --disk-format FMT says what it is to be taken for.',
+    })
+  }
+  const said = values.diskFormat
+  if (
+    said !== undefined &&
+    diskFormat !== undefined &&
+    said !== diskFormat &&
+    said !== 'raw' &&
+    !values.unsafe &&
+    isKnown(said)
+  ) {
+    const seen = values.convertTo === undefined ? diskFormatOf(inspection) : diskFormat
+    throw new Failure(`the file is ${seen}, not ${said}`, {
+      hint: 'With --unsafe it is pushed under that name all the same.',
+    })
+  }
+  return newImageDocument(values, { name, diskFormat })
+}
+
+/** Whether the engine would have seen that a file is of this format. */
+function isKnown(format: string): boolean {
+  return ['qcow2', 'vmdk', 'vhd', 'vhdx', 'vdi', 'iso', 'ploop'].includes(format)
+}
+
+async function send(
+  session: Session,
+  context: Context,
+  id: string,
+  file: string,
+  source: PushSource,
+  values: PushValues,
+  { onProgress }: ProgressDisplay,
+): Promise<Digests> {
+  switch (values.method) {
+    case 'tus': {
+      const sized = withLength(source)
+      const address = await createTusUpload(session, id, sized.length)
+      keepNote(id, noteOf(pathOf(file, context.persona), address))
+      const digests = await sendTus(session, address, sized, onProgress)
+      await finishTus(session, id)
+      return digests
+    }
+    case 'glance-direct': {
+      const digests = await sendWhole(session, '/stage', { id, source, onProgress })
+      const before = new Set((await imageTasks(session, id)).map((task) => task.id))
+      await done(session, 'POST', imagePath(id, '/import'), {
+        method: { name: 'glance-direct' },
+        ...storeRequest(values),
+      })
+      await waitForImport(session, id, before)
+      return digests
+    }
+    default:
+      return await sendWhole(session, '/file', { id, source, onProgress }, values.store)
+  }
+}
+
+function withLength(source: PushSource): PushSource & { length: number } {
+  const { length } = source
+  if (length === undefined)
+    throw new Failure('the length of what is converted is not known beforehand, so it cannot be sent by tus', {
+      hint: 'Without --compress it is known.',
+    })
+  return { ...source, length }
+}
+
+async function finishTus(session: Session, id: string): Promise<void> {
+  await waitForImport(session, id, new Set())
+  dropNote(id)
+}
+
+/** Goes on with an upload that was cut. */
+async function resume(
+  session: Session,
+  context: Context,
+  file: string,
+  source: PushSource,
+  name: string,
+  start: Start,
+): Promise<ImageDocument> {
+  const sized = withLength(source)
+  const image = await findImage(session, name)
+  const note = findNote(image.id)
+  const here = noteOf(pathOf(file, context.persona), '')
+  if (note !== undefined && (note.size !== here.size || note.modified !== here.modified)) {
+    throw new Failure(`'${file}' was changed since the upload began, or is another file`)
+  }
+  const places = note === undefined ? [await session.addressOf(tusPath(image.id))] : [note.address]
+  for (const address of places) {
+    if ((await tusOffset(session, address)) === undefined) continue
+    const display = await start()
+    const digests = await sendTus(session, address, sized, display.onProgress)
+    await finishTus(session, image.id)
+    const sent = await getImage(session, image.id)
+    if (!digests.check(sent)) context.warn('the service says no checksum of what it has, so nothing was compared')
+    return sent
+  }
+  throw new Failure(`the service has no upload of '${name}' to go on with`)
+}
+
+/** After a failure: an upload by tus is kept, for it can be resumed; anything else leaves nothing. */
+async function clearAway(
+  session: Session,
+  context: Context,
+  id: string,
+  values: PushValues,
+  file: string,
+): Promise<void> {
+  if (values.method === 'tus' && findNote(id) !== undefined) {
+    context.err.write(
+      `${context.persona.name}: note: what was sent is kept; go on with: moraine image push --resume ${id} ${file}\n`,
+    )
+    return
+  }
+  const isGone = await remove(session, id, values.keep)
+  if (!isGone) context.warn(`the image ${id} is left behind`)
+}
+
+/** Deletes an image whose push failed, even though the user stopped the command; whether it is gone. */
+async function remove(session: Session, id: string, keep: boolean): Promise<boolean> {
+  if (keep) return false
+  try {
+    const answer = await session.ask('DELETE', imagePath(id), { signal: AbortSignal.timeout(clearingMilliseconds) })
+    await answer.body.dump()
+    return true
+  } catch {
+    return false
+  }
+}

@@ -1,0 +1,64 @@
+/** `image push`: a file becomes an image. */
+import { basename } from 'node:path'
+import { usageFailure } from '../../failure.ts'
+import { defineImageVerb } from '../../image/image-verb.ts'
+import { pushOptions } from '../../image/push-options.ts'
+import type { ProgressDisplay } from '../../output/progress.ts'
+
+export const verb = defineImageVerb({
+  name: 'push',
+  summary: 'Create an image from a file',
+  operands: 'FILE',
+  about:
+    "The file is looked at first, as 'moraine inspect' does: its format is found out, and a file that would make its reader open others, or contradicts itself, is refused. What is sent is hashed " +
+    'on the way and compared with what the service says it has. When the push fails, the image that it created is deleted again (--keep keeps it); an upload by tus is kept, to be resumed.',
+  examples: [
+    ['moraine image push debian-13.qcow2', 'name and format are found out'],
+    ['moraine image push --convert-to raw debian.vmdk.gz --name debian-13', 'unpacked and converted on the way'],
+    ['moraine image push --method tus big.raw', 'resumable'],
+    ['moraine image push --resume big.raw big.raw', 'after it was cut'],
+    [
+      'moraine image push --method web-download --uri https://example.org/a.qcow2 --disk-format qcow2',
+      'fetched by the service',
+    ],
+  ],
+  options: pushOptions,
+  count: [0, 1],
+  async run({ session, context, json }, values, [file]) {
+    const { push, pushFromWeb } = await import('../../image/push.ts')
+    let display: ProgressDisplay | undefined
+    const start = async (): Promise<ProgressDisplay> => {
+      const { showProgress: begin } = await import('../../output/progress.ts')
+      const shows = values.percent || (process.stderr.isTTY === true && !values.quiet)
+      const request = {
+        percent: shows,
+        quiet: values.quiet,
+        mode: values.progress,
+        step: 1,
+        operation: 'push',
+        outputTaken: true,
+      }
+      display = await begin(context, request)
+      return display
+    }
+    try {
+      const web = values.method === 'web-download' || (values.method === undefined && values.uri !== undefined)
+      if (web !== (values.uri !== undefined))
+        throw usageFailure(web ? 'web-download needs --uri' : '--uri belongs to web-download')
+      if (web && file !== undefined) throw usageFailure('web-download takes no file')
+      if (!web && file === undefined) throw usageFailure('Expecting FILE')
+      const image = web
+        ? await pushFromWeb(session, values)
+        : await push(session, context, { file: file ?? '', name: basename(file ?? '') }, values, start)
+      display?.finish()
+      display?.end()
+      display = undefined
+      const { printImage, printJson } = await import('../../image/print.ts')
+      if (json) printJson(context.out, image)
+      else if (values.quiet) context.out.write(`${image.id}\n`)
+      else printImage(context.out, image)
+    } finally {
+      display?.end()
+    }
+  },
+})
