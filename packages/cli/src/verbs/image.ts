@@ -6,6 +6,7 @@ const loaders: Record<string, () => Promise<{ verb: Verb }>> = {
   list: () => import('./image/list.ts'),
   show: () => import('./image/show.ts'),
   push: () => import('./image/push.ts'),
+  pull: () => import('./image/pull.ts'),
   create: () => import('./image/create.ts'),
   set: () => import('./image/set.ts'),
   unset: () => import('./image/unset.ts'),

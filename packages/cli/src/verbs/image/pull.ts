@@ -1,0 +1,165 @@
+/** `image pull`: an image becomes a file. */
+import { lstatSync, realpathSync } from 'node:fs'
+import { Failure, usageFailure } from '../../failure.ts'
+import { defineImageVerb, type ImageCall } from '../../image/image-verb.ts'
+import type { ImageDocument } from '../../image/images.ts'
+import type { Pull } from '../../image/pull.ts'
+import type { ProgressDisplay } from '../../output/progress.ts'
+import type { Values } from '../../verb.ts'
+import { progressMode, quiet, showProgress } from '../common.ts'
+
+const options = {
+  targetFormat: {
+    short: 'O',
+    long: 'convert-to',
+    argument: 'FMT',
+    help: 'Convert it to this format once it is here and was checked.',
+  },
+  options: {
+    short: 'o',
+    argument: 'OPTIONS',
+    help: 'Options of that format, as in compression_type=zstd.',
+    collect: true,
+  },
+  compress: { short: 'c', long: 'compress', help: 'Compress what -O or --export makes.' },
+  export: {
+    long: 'export',
+    argument: 'FMT',
+    help: "Let the service convert it while it sends (moraine's own services only). There is no digest to compare, and nothing to resume.",
+  },
+  percent: showProgress,
+  progress: progressMode,
+  quiet,
+} as const
+
+export const verb = defineImageVerb({
+  name: 'pull',
+  summary: 'Save an image as a file',
+  operands: 'IMAGE FILE',
+  about:
+    'What comes is kept in FILE.part; when it is cut, the same command goes on from there, as long as the image is the same. At the end all of it is compared with the digest that the service ' +
+    "has, and only then gets its name. Zeros become holes. With '-' it is written to standard output, and the exit code tells whether it was right.",
+  examples: [
+    ['moraine image pull debian-13 debian.qcow2', 'again after it was cut: goes on'],
+    ['moraine image pull -O raw debian-13 disk.raw', 'converted here'],
+    ['moraine image pull --export vmdk debian-13 disk.vmdk', 'converted by the service'],
+    ['moraine image pull debian-13 - | ssh host "cat > debian.qcow2"', 'through a pipe'],
+  ],
+  options,
+  count: [2, 2],
+  async run(call, values, [name = '', target = '']) {
+    checkValues(values, call, target)
+    const { checkPullTarget } = await import('../../image/pull.ts')
+    const path = pathIn(call, target)
+    if (path !== undefined) checkPullTarget(path)
+    const conversion = values.targetFormat === undefined ? undefined : await readConversion(call, values, target)
+    const { findImage } = await import('../../image/images.ts')
+    const image = await findImage(call.session, name)
+    if (values.export !== undefined) return await pullExport(call, values, image, path)
+    if (path === undefined) return await pullToPipe(call, values, image)
+    await pullToFile(call, values, image, path, conversion)
+  },
+})
+
+type PullValues = Values<typeof options>
+
+function checkValues(values: PullValues, call: ImageCall, target: string): void {
+  if (values.export !== undefined && values.targetFormat !== undefined) throw usageFailure('-O contradicts --export')
+  if (values.compress && values.export === undefined && values.targetFormat === undefined)
+    throw usageFailure('--compress needs -O or --export')
+  if (values.options.length > 0 && values.export === undefined && values.targetFormat === undefined)
+    throw usageFailure('-o needs -O or --export')
+  if (values.targetFormat !== undefined && pathIn(call, target) === undefined) {
+    throw new Failure('-O cannot be used with standard output: an image is converted once all of it is here')
+  }
+}
+
+/** Undefined for standard output. */
+function pathIn({ context }: ImageCall, target: string): string | undefined {
+  const place = context.persona.readName(target)
+  if (place.kind !== 'file') return undefined
+  // A link stays a link: what it leads to is replaced.
+  return lstatSync(place.path, { throwIfNoEntry: false })?.isSymbolicLink() ? realPath(place.path) : place.path
+}
+
+function realPath(path: string): string {
+  try {
+    return realpathSync(path)
+  } catch {
+    throw new Failure(`'${path}' is a link that leads nowhere`)
+  }
+}
+
+async function readConversion({ context }: ImageCall, values: PullValues, target: string) {
+  const { readPullTarget } = await import('../../image/pull-convert.ts')
+  return readPullTarget(context, values.targetFormat ?? '', values.options, values.compress, target)
+}
+
+async function withDisplay<Result>(
+  { context }: ImageCall,
+  values: PullValues,
+  operation: string,
+  work: (display: ProgressDisplay) => Promise<Result>,
+): Promise<Result> {
+  const { showProgress: begin } = await import('../../output/progress.ts')
+  const percent = values.percent || (process.stderr.isTTY === true && !values.quiet)
+  const request = { percent, quiet: values.quiet, mode: values.progress, step: 1, operation, outputTaken: true }
+  const display = await begin(context, request)
+  try {
+    const result = await work(display)
+    display.finish()
+    return result
+  } finally {
+    display.end()
+  }
+}
+
+async function pullToFile(
+  call: ImageCall,
+  values: PullValues,
+  image: ImageDocument,
+  path: string,
+  conversion: Awaited<ReturnType<typeof readConversion>> | undefined,
+): Promise<void> {
+  const { pullPart } = await import('../../image/pull.ts')
+  const part = await withDisplay(call, values, 'pull', ({ onProgress }) =>
+    pullPart({ ...call, image, onProgress }, path),
+  )
+  if (conversion === undefined) return await part.publish(path)
+  const { convertPulled } = await import('../../image/pull-convert.ts')
+  await withDisplay(call, values, 'convert', ({ onProgress }) =>
+    convertPulled(call.context, image, part.path, path, conversion, onProgress),
+  )
+  part.remove()
+}
+
+async function pullToPipe(call: ImageCall, values: PullValues, image: ImageDocument): Promise<void> {
+  const [{ pullStream }, { writeStream }] = await Promise.all([
+    import('../../image/pull.ts'),
+    import('../../output/pipe.ts'),
+  ])
+  await withDisplay(call, values, 'pull', async ({ onProgress }) => {
+    const pull: Pull = { ...call, image, onProgress }
+    await writeStream(pullStream(pull), { signal: call.context.signal, onProgress })
+  })
+}
+
+async function pullExport(
+  call: ImageCall,
+  values: PullValues,
+  image: ImageDocument,
+  path: string | undefined,
+): Promise<void> {
+  const { exportStream } = await import('../../image/pull.ts')
+  const { optionPairs } = await import('../../options.ts')
+  const query = new URLSearchParams(optionPairs(values.options))
+  query.set('format', values.export ?? '')
+  if (values.compress) query.set('compress', 'true')
+  await withDisplay(call, values, 'export', async ({ onProgress }) => {
+    const stream = await exportStream({ ...call, image, onProgress }, query)
+    const run = { signal: call.context.signal, onProgress }
+    if (path === undefined) return await (await import('../../output/pipe.ts')).writeStream(stream, run)
+    const { writeStreamToFile } = await import('../../output/stream-file.ts')
+    await writeStreamToFile(call.context, stream, { name: path, cache: 'writeback', sources: [] }, run)
+  })
+}
