@@ -2,9 +2,10 @@
 
 const stop = new AbortController()
 const reporters = new Set<() => void>()
+const reloaders = new Set<() => void>()
 let received: NodeJS.Signals | undefined
 
-/** Fires on the first SIGINT, SIGTERM or SIGHUP; the second one ends the process as it stands. */
+/** Fires on the first SIGINT, SIGTERM or SIGHUP (but see `onReloadRequest`); the second one ends the process as it stands. */
 export const stopSignal: AbortSignal = stop.signal
 
 /** The signal that stopped the process, if one did. */
@@ -18,6 +19,12 @@ export function onProgressRequest(report: () => void): () => void {
   return () => reporters.delete(report)
 }
 
+/** Calls `reload` on SIGHUP, which ends nothing then. Returns how to end that. */
+export function onReloadRequest(reload: () => void): () => void {
+  reloaders.add(reload)
+  return () => reloaders.delete(reload)
+}
+
 const askForProgress = (): void => {
   for (const report of reporters) report()
 }
@@ -28,6 +35,10 @@ if (process.platform === 'darwin' || process.platform === 'freebsd') process.on(
 const endings: NodeJS.Signals[] = ['SIGINT', 'SIGTERM', 'SIGHUP']
 
 const end = (signal: NodeJS.Signals): void => {
+  if (signal === 'SIGHUP' && reloaders.size > 0) {
+    for (const reload of reloaders) reload()
+    return
+  }
   received = signal
   for (const name of endings) process.removeListener(name, end)
   stop.abort(new Error(signal))

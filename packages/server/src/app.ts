@@ -16,14 +16,30 @@ import { type Routes, sendJson } from './api/routes.ts'
 import { addStores } from './api/stores.ts'
 import { addVersions, versionsDocument, withoutMinorVersion } from './api/versions.ts'
 import { CatalogError } from './catalog/catalog.ts'
+import { readAddresses } from './operate/addresses.ts'
+import { addHealth, type Readiness } from './operate/health.ts'
+import { Metrics } from './operate/metrics.ts'
+import { observe } from './operate/observe.ts'
+import type { Certificate } from './operate/tls.ts'
 import type { Service } from './service.ts'
 
 /** Where bodies are read as they come, once everything else is in order. */
 const streams = new Set(['/v2/images/:image_id/file', '/v2/images/:image_id/stage'])
+/** What an application may have besides. */
+export interface AppParts {
+  /** Absent: plain HTTP. */
+  certificate?: Certificate | undefined
+  /** Where audit lines go; absent: into the log. */
+  audit?: Pick<FastifyBaseLogger, 'info'> | undefined
+  readiness?: Readiness
+}
 
 /** The application, ready to listen or to be asked directly. It closes nothing of `service`. */
-export function createApp(service: Service, logger: FastifyBaseLogger): Routes {
+export function createApp(service: Service, logger: FastifyBaseLogger, parts: AppParts = {}): Routes {
+  const trusted = readAddresses('trustedProxies', service.config.trustedProxies)
   const app: Routes = fastify({
+    ...(parts.certificate === undefined ? {} : { https: parts.certificate as never }),
+    trustProxy: trusted.length > 0 && trusted,
     loggerInstance: logger,
     // One line for each request is enough: see onResponse below.
     logController: new fastify.LogController({ disableRequestLogging: true }),
@@ -61,11 +77,8 @@ export function createApp(service: Service, logger: FastifyBaseLogger): Routes {
   app.addHook('preParsing', async (request, reply) => {
     if (!streams.has(request.routeOptions.url ?? '')) letContinue(request, reply)
   })
-  app.addHook('onResponse', async (request, reply) => {
-    const { method, url, ip } = request
-    const milliseconds = Math.round(reply.elapsedTime)
-    request.log.info({ method, url, status: reply.raw.statusCode, milliseconds, ip }, 'answered')
-  })
+  const metrics = new Metrics(service.uploads)
+  observe(app, metrics, parts.audit)
   app.server.on('checkContinue', (message, answer) => {
     markWaiting(message)
     app.server.emit('request', message, answer)
@@ -84,6 +97,7 @@ export function createApp(service: Service, logger: FastifyBaseLogger): Routes {
     return sendJson(reply, versionsDocument(service, request), 300)
   })
 
+  addHealth(app, service, metrics, parts.readiness ?? { isStopping: false })
   addVersions(app, service)
   addInfo(app, service)
   addImages(app, service)

@@ -3,6 +3,8 @@ import { readFileSync } from 'node:fs'
 import { homedir } from 'node:os'
 import { join, resolve } from 'node:path'
 import { type ErrorKind, MoraineError, parseSize } from '@moraine/engine'
+import { parse as parseYaml } from 'yaml'
+import { readAddresses } from './operate/addresses.ts'
 
 interface Setting<Value> {
   /** A `secret` is a text that cannot be given on the command line, where every user of the machine could read it. */
@@ -34,6 +36,7 @@ const TiB = 1024 * 1024 * MiB
 
 /** Every setting. The environment variable of `imageSizeCap` is `MORAINE_IMAGE_SIZE_CAP`, and so on. */
 export const settings = {
+  config: text('', 'file of settings in YAML, by these names; the command line and the environment come before it'),
   host: text('127.0.0.1', 'address to listen on'),
   port: number(9292, 'TCP port to listen on; 0 takes a free one', 0, 65535),
   data: text('', 'folder of catalog and image data; empty: moraine in $XDG_STATE_HOME, or in ~/.local/state'),
@@ -87,6 +90,20 @@ export const settings = {
     'where image data lies, as in `fast=folder:/srv/fast, default; slow=folder:/srv/slow`; empty: a folder in the data folder',
   ),
   importMethods: text('', 'ways of importing that are offered, comma-separated'),
+  trustedProxies: text(
+    '',
+    'addresses and networks of proxies whose X-Forwarded-For, -Host and -Proto are believed, as in 10.0.0.0/8, ::1',
+  ),
+  tlsCertificate: text(
+    '',
+    'file with the certificate and its chain (PEM) for HTTPS; read again on SIGHUP, with tlsKey',
+  ),
+  tlsKey: text('', 'file with the key of tlsCertificate (PEM)'),
+  metricsFrom: text('127.0.0.0/8, ::1', 'addresses and networks that may read /metrics'),
+  auditFile: text(
+    '',
+    'file to which the audit log is added, a line of JSON for each change; empty: it is part of the log',
+  ),
   imageSizeCap: size(TiB, 'largest image data that is taken, in bytes'),
   storageQuota: size(0, 'most bytes that all image data together may take; 0: no bound but the disk'),
   tagQuota: number(128, 'most tags of one image'),
@@ -120,30 +137,99 @@ export function variableOf(name: string): string {
   return `MORAINE_${name.replace(/[A-Z]/g, (letter) => `_${letter}`).toUpperCase()}`
 }
 
+/** A setting with its value and where that comes from. */
+export interface SettingInForce {
+  name: keyof Config
+  value: string | number | boolean
+  from: 'caller' | 'environment' | 'file' | 'default'
+}
+
+/** All settings as the caller, the environment and the file of settings say, each checked by itself. @throws MoraineError `invalid` or `missing`. */
+export function settingsInForce(
+  input: ConfigInput,
+  environment: Readonly<Record<string, string | undefined>>,
+): SettingInForce[] {
+  const path = input.config ?? environment[variableOf('config')] ?? ''
+  const file = readConfigFile(path)
+  return Object.entries<Setting<string | number | boolean>>(settings).map(([key, setting]) => {
+    const name = key as keyof Config
+    const given = input[name]
+    const written = environment[variableOf(name)]
+    const filed = file[name]
+    if (given !== undefined) return { name, from: 'caller', value: check(name, setting, given) }
+    if (written !== undefined && written !== '') {
+      return { name, from: 'environment', value: check(name, setting, parse(variableOf(name), name, setting, written)) }
+    }
+    if (filed === undefined || filed === null) return { name, from: 'default', value: setting.initial }
+    const where = `${path}: ${name}`
+    const value = typeof filed === 'string' && setting.kind !== 'flag' ? parse(where, name, setting, filed) : filed
+    return { name, from: 'file', value: check(name, setting, value as string | number | boolean) }
+  })
+}
+
+/** The settings in a file, by name. */
+function readConfigFile(path: string): Readonly<Record<string, unknown>> {
+  if (path === '') return {}
+  let document: unknown
+  try {
+    document = parseYaml(readFileSync(path, 'utf8'), { maxAliasCount: 0 }) ?? {}
+  } catch (error) {
+    const kind = (error as NodeJS.ErrnoException).code === undefined ? 'invalid' : 'missing'
+    throw unusable('config', `config: cannot read ${path}: ${(error as Error).message}`, kind)
+  }
+  if (typeof document !== 'object' || document === null || Array.isArray(document)) {
+    throw unusable('config', `config: ${path} is no map of settings by name`)
+  }
+  const unknown = Object.keys(document).find((name) => !Object.hasOwn(settings, name) || name === 'config')
+  if (unknown !== undefined) throw unusable('config', `config: ${path}: there is no setting ${unknown}`)
+  return document as Record<string, unknown>
+}
+
+/** The rules for a file of settings, as a JSON schema. */
+export function settingsSchema(): object {
+  const types = { text: 'string', secret: 'string', choice: 'string', flag: 'boolean', number: 'integer', size: '' }
+  const properties = Object.entries<Setting<unknown>>(settings)
+    .filter(([name]) => name !== 'config')
+    .map(([name, { kind, initial, help, choices, least, most }]) => [
+      name,
+      {
+        // A size takes suffixes, as in 10G.
+        type: kind === 'size' ? ['integer', 'string'] : types[kind],
+        ...(kind === 'size' ? { pattern: '^[0-9]+(\\.[0-9]+)?[bkKMGTPE]?$' } : {}),
+        ...(choices === undefined ? {} : { enum: choices }),
+        ...(least === undefined ? {} : { minimum: least }),
+        ...(most === undefined ? {} : { maximum: most }),
+        default: initial,
+        description: help,
+      },
+    ])
+  return {
+    $schema: 'https://json-schema.org/draft/2020-12/schema',
+    title: 'Settings of moraine serve',
+    type: 'object',
+    properties: Object.fromEntries(properties),
+    additionalProperties: false,
+  }
+}
+
 /** Puts together what the caller, the environment and the table say, and checks it.
  *  @throws MoraineError `invalid` for a value outside its kind, `denied` for an address other than loopback without `allowRemote`. */
 export function readConfig(input: ConfigInput, environment: Readonly<Record<string, string | undefined>>): Config {
-  const values: Record<string, string | number | boolean> = {}
-  for (const [name, setting] of Object.entries<Setting<string | number | boolean>>(settings)) {
-    const given = input[name as keyof Config]
-    const written = environment[variableOf(name)]
-    const value = given ?? (written === undefined || written === '' ? setting.initial : parse(name, setting, written))
-    check(name, setting, value)
-    values[name] = value
-  }
+  const values = Object.fromEntries(settingsInForce(input, environment).map(({ name, value }) => [name, value]))
   const config = values as unknown as Config
   config.data = resolve(config.data === '' ? defaultDataFolder(environment) : config.data)
   if (config.publicUrl !== '' && !/^https?:$/.test(URL.parse(config.publicUrl)?.protocol ?? '')) {
     throw unusable('publicUrl', `publicUrl: '${config.publicUrl}' is no URL of http or https`)
   }
   checkAddress(config)
+  for (const name of ['trustedProxies', 'metricsFrom'] as const) readAddresses(name, config[name])
   if (config.auth === 'local') readSecretFile(config, 'adminPassword', 'adminPasswordFile')
   if (config.auth === 'keystone') checkKeystone(config)
   return config
 }
 
 /** Whether the service may listen where it is told to. */
-function checkAddress({ auth, host, allowRemote, allowPlainHttp }: Config): void {
+function checkAddress({ auth, host, allowRemote, allowPlainHttp, tlsCertificate }: Config): void {
   if (isLoopback(host) || auth === 'keystone') return
   const refusing = (reason: string, option: string, variable: string, setting: string) =>
     unusable(
@@ -155,7 +241,7 @@ function checkAddress({ auth, host, allowRemote, allowPlainHttp }: Config): void
   if (auth === 'none' && !allowRemote) {
     throw refusing('nobody has to say who they are', 'insecure-bind', 'MORAINE_ALLOW_REMOTE', 'allowRemote')
   }
-  if (auth === 'local' && !allowPlainHttp) {
+  if (auth === 'local' && !allowPlainHttp && tlsCertificate === '') {
     const reason = 'passwords and tokens would pass there in clear'
     throw refusing(reason, 'allow-plain-http', 'MORAINE_ALLOW_PLAIN_HTTP', 'allowPlainHttp')
   }
@@ -206,7 +292,7 @@ export function isLoopback(host: string): boolean {
   return bare === 'localhost' || bare === '::1' || /^(::ffff:)?127\.\d{1,3}\.\d{1,3}\.\d{1,3}$/.test(bare)
 }
 
-function parse(name: string, setting: Setting<unknown>, written: string): string | number | boolean {
+function parse(where: string, name: string, setting: Setting<unknown>, written: string): string | number | boolean {
   switch (setting.kind) {
     case 'text':
     case 'secret':
@@ -215,29 +301,30 @@ function parse(name: string, setting: Setting<unknown>, written: string): string
     case 'flag':
       if (/^(1|true|yes|on)$/i.test(written)) return true
       if (/^(0|false|no|off)$/i.test(written)) return false
-      throw unusable(name, `${variableOf(name)}: '${written}' is neither true nor false`)
+      throw unusable(name, `${where}: '${written}' is neither true nor false`)
     case 'number':
     case 'size': {
       const parsed = setting.kind === 'size' ? parseSize(written) : /^\d+$/.test(written) ? BigInt(written) : undefined
       if (parsed === undefined || parsed > BigInt(Number.MAX_SAFE_INTEGER)) {
-        throw unusable(name, `${variableOf(name)}: '${written}' is not a ${setting.kind}`)
+        throw unusable(name, `${where}: '${written}' is not a ${setting.kind}`)
       }
       return Number(parsed)
     }
   }
 }
 
-function check(name: string, setting: Setting<unknown>, value: string | number | boolean): void {
+function check(name: string, setting: Setting<unknown>, value: string | number | boolean): string | number | boolean {
   if (typeof value !== typeof setting.initial) {
     throw unusable(name, `${name}: ${JSON.stringify(value)} is not a ${setting.kind}`)
   }
   if (setting.choices !== undefined && !setting.choices.includes(String(value))) {
     throw unusable(name, `${name}: '${value}' is not one of ${setting.choices.join(', ')}`)
   }
-  if (typeof value !== 'number') return
+  if (typeof value !== 'number') return value
   const least = setting.least ?? 0
   const most = setting.most ?? Number.MAX_SAFE_INTEGER
   if (!Number.isSafeInteger(value) || value < least || value > most) {
     throw unusable(name, `${name}: ${value} is not a whole number from ${least} to ${most}`)
   }
+  return value
 }

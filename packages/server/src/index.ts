@@ -1,9 +1,10 @@
 /** The image service: speaks the OpenStack Image API v2. */
 import { MoraineError } from '@moraine/engine'
-import { destination, pino } from 'pino'
+import { destination, type Logger, pino } from 'pino'
 import { createApp } from './app.ts'
-import { type ConfigInput, readConfig } from './config.ts'
+import { type Config, type ConfigInput, readConfig } from './config.ts'
 import { closeService, openService } from './open-service.ts'
+import { type Certificate, readCertificate } from './operate/tls.ts'
 
 export { type Config, type ConfigInput, settings, variableOf } from './config.ts'
 
@@ -24,6 +25,8 @@ export interface RunningService {
   readonly endpoint: string
   /** The data folder. */
   readonly data: string
+  /** Reads the certificate again; new connections get it. @throws MoraineError `missing` or `invalid`; the old one stays then. */
+  reload(): void
   /** Stops taking requests, gives running ones `shutdownSeconds`, then cuts them off; uploads cut off go back to `queued`. Resolves when nothing is
    *  left; calling it twice is one stop. */
   close(): Promise<void>
@@ -36,8 +39,10 @@ export async function serve(options: ConfigInput = {}): Promise<RunningService> 
   const config = readConfig(options, process.env)
   // Standard error: standard output is for what people read.
   const log = pino({ level: config.logLevel }, destination({ dest: 2, sync: true }))
+  const certificate = readCertificate(config)
   const service = await openService(config, log)
-  const app = createApp(service, log)
+  const readiness = { isStopping: false }
+  const app = createApp(service, log, { certificate, audit: openAudit(config), readiness })
   try {
     await app.listen({ host: config.host, port: config.port })
   } catch (error) {
@@ -49,20 +54,35 @@ export async function serve(options: ConfigInput = {}): Promise<RunningService> 
   const address = app.server.address()
   const port = typeof address === 'object' && address !== null ? address.port : config.port
   const host = config.host.includes(':') ? `[${config.host.replace(/^\[|\]$/g, '')}]` : config.host
+  const scheme = certificate === undefined ? 'http' : 'https'
   let stopped: Promise<void> | undefined
   const stop = async () => {
+    readiness.isStopping = true
     const cut = setTimeout(() => app.server.closeAllConnections(), config.shutdownSeconds * 1000)
     await app.close()
     clearTimeout(cut)
     await closeService(service)
   }
   return {
-    url: `http://${host}:${port}`,
-    endpoint: config.publicUrl === '' ? `http://${everyAddress[host] ?? host}:${port}` : config.publicUrl,
+    url: `${scheme}://${host}:${port}`,
+    endpoint: config.publicUrl === '' ? `${scheme}://${everyAddress[host] ?? host}:${port}` : config.publicUrl,
     data: config.data,
+    reload() {
+      const renewed = readCertificate(config)
+      if (renewed === undefined) return
+      const server = app.server as unknown as { setSecureContext(options: Certificate): void }
+      server.setSecureContext(renewed)
+      log.info({ file: config.tlsCertificate }, 'the certificate was read again')
+    },
     close() {
       stopped ??= stop()
       return stopped
     },
   }
+}
+
+/** The file of the audit log, if it has one. Lines are on their way to the disk when their requests are answered. */
+function openAudit({ auditFile }: Config): Logger | undefined {
+  if (auditFile === '') return undefined
+  return pino({ level: 'info' }, destination({ dest: auditFile, append: true, mkdir: true, mode: 0o600, sync: true }))
 }

@@ -2,6 +2,11 @@
 export class RunningWork {
   readonly #running = new Set<Promise<unknown>>()
 
+  /** How many are under way. */
+  get size(): number {
+    return this.#running.size
+  }
+
   async run<Result>(work: Promise<Result>): Promise<Result> {
     this.#running.add(work)
     try {

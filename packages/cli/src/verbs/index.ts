@@ -2,7 +2,7 @@
 import type { Persona } from '../persona.ts'
 import type { Verb } from '../verb.ts'
 
-/** In the order of QEMU's help; `inspect`, `image` and `serve` are not QEMU's. */
+/** In the order of QEMU's help; `inspect` and what follows are not QEMU's. */
 const loaders: Record<string, { extension?: true; load(): Promise<{ verb: Verb }> }> = {
   check: { load: () => import('./check.ts') },
   compare: { load: () => import('./compare.ts') },
@@ -16,6 +16,7 @@ const loaders: Record<string, { extension?: true; load(): Promise<{ verb: Verb }
   inspect: { extension: true, load: () => import('./inspect.ts') },
   image: { extension: true, load: () => import('./image.ts') },
   serve: { extension: true, load: () => import('./serve.ts') },
+  config: { extension: true, load: () => import('./config.ts') },
 }
 
 const foreignVerbs = new Set(['amend', 'bench', 'bitmap', 'commit', 'dd', 'rebase'])

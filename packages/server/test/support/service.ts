@@ -5,7 +5,7 @@ import { join } from 'node:path'
 import fastify from 'fastify'
 import { afterAll } from 'vitest'
 import { temporaryFolder } from '../../../engine/test/support/folder.ts'
-import { createApp } from '../../src/app.ts'
+import { type AppParts, createApp } from '../../src/app.ts'
 import { type ConfigInput, readConfig } from '../../src/config.ts'
 import { closeService, openService } from '../../src/open-service.ts'
 import type { Service } from '../../src/service.ts'
@@ -22,17 +22,21 @@ export interface Subject {
 }
 
 /** Gives a function that starts services; all are stopped after the tests of the suite. `replace` may put its own parts in. */
-export function services(): (config?: ConfigInput, replace?: (service: Service) => Service) => Promise<Subject> {
+export function services(): (
+  config?: ConfigInput,
+  replace?: (service: Service) => Service,
+  parts?: AppParts,
+) => Promise<Subject> {
   const folder = temporaryFolder()
   const running: Subject[] = []
   afterAll(async () => {
     for (const subject of running) await subject.close()
   })
-  return async (input = {}, replace = (service) => service) => {
+  return async (input = {}, replace = (service) => service, parts = {}) => {
     const config = readConfig({ data: folder.fresh(), port: 0, logLevel: 'silent', ...input }, {})
     const { log } = fastify({ logger: { level: 'silent' } })
     const service = replace(await openService(config, { warn() {}, error() {} }))
-    const app = createApp(service, log)
+    const app = createApp(service, log, parts)
     const url = await app.listen({ host: config.host, port: config.port })
     let closed: Promise<void> | undefined
     const close = async () => {

@@ -1,0 +1,41 @@
+/** Who did what: a line for each request that changes something, or takes image data out. */
+import type { FastifyReply, FastifyRequest } from 'fastify'
+
+/** What requests are called in the audit log, after Glance's notifications where it has one. Paths that are not here are named by their pattern. */
+const events: Readonly<Record<string, string>> = {
+  'POST /v2/images': 'image.create',
+  'PATCH /v2/images/:image_id': 'image.update',
+  'DELETE /v2/images/:image_id': 'image.delete',
+  'PUT /v2/images/:image_id/file': 'image.upload',
+  'GET /v2/images/:image_id/file': 'image.send',
+  'GET /v2/images/:image_id/export': 'image.export',
+  'PUT /v2/images/:image_id/stage': 'image.stage',
+  'POST /v2/images/:image_id/import': 'image.import',
+  'POST /v2/images/:image_id/actions/deactivate': 'image.deactivate',
+  'POST /v2/images/:image_id/actions/reactivate': 'image.reactivate',
+  'PUT /v2/images/:image_id/tags/:tag_value': 'image.tag.add',
+  'DELETE /v2/images/:image_id/tags/:tag_value': 'image.tag.delete',
+  'POST /v2/images/:image_id/members': 'image.member.create',
+  'PUT /v2/images/:image_id/members/:member_id': 'image.member.update',
+  'DELETE /v2/images/:image_id/members/:member_id': 'image.member.delete',
+}
+
+/** The line about a request; undefined for one that only looks. */
+export function auditLine(request: FastifyRequest, reply: FastifyReply): Record<string, unknown> | undefined {
+  const { method, caller } = request
+  const route = `${method} ${request.routeOptions.url ?? ''}`
+  const event = events[route]
+  if (event === undefined && (method === 'GET' || method === 'HEAD' || method === 'OPTIONS')) return undefined
+  const status = reply.raw.statusCode
+  return {
+    audit: event ?? route,
+    outcome: status < 400 ? 'success' : status === 401 || status === 403 ? 'denied' : 'failure',
+    status,
+    user: caller?.userId ?? null,
+    userName: caller?.userName ?? null,
+    project: caller?.projectId ?? null,
+    // Names in the path: what it was about. Bodies are not here: they may hold passwords.
+    target: request.params ?? {},
+    ip: request.ip,
+  }
+}

@@ -1,0 +1,61 @@
+/** What Prometheus reads: how many requests there were, how long they took, how many bytes passed, and how Node is doing. */
+import type { FastifyReply, FastifyRequest } from 'fastify'
+import { Counter, collectDefaultMetrics, Gauge, Histogram, Registry } from 'prom-client'
+import type { RunningWork } from '../running-work.ts'
+
+/** The measures of one service; two in one process do not meet. */
+export class Metrics {
+  readonly #registry = new Registry()
+  readonly #requests: Counter
+  readonly #seconds: Histogram
+  readonly #bytes: Counter
+
+  /** @param uploads Work whose number is shown. */
+  constructor(uploads: RunningWork) {
+    const registers = [this.#registry]
+    const labelNames = ['method', 'route', 'status']
+    collectDefaultMetrics({ register: this.#registry, prefix: 'moraine_' })
+    this.#requests = new Counter({
+      name: 'moraine_http_requests_total',
+      help: 'Requests that were answered or given up',
+      labelNames,
+      registers,
+    })
+    this.#seconds = new Histogram({
+      name: 'moraine_http_request_seconds',
+      help: 'Seconds from the first byte of a request to the last of its answer',
+      labelNames: ['method', 'route'],
+      buckets: [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 10, 60, 600, 3600],
+      registers,
+    })
+    this.#bytes = new Counter({
+      name: 'moraine_http_bytes_total',
+      help: 'Bytes of bodies that came in and went out, with what HTTP puts around them',
+      labelNames: ['direction', 'route'],
+      registers,
+    })
+    new Gauge({
+      name: 'moraine_uploads_running',
+      help: 'Uploads under way',
+      registers,
+      collect() {
+        this.set(uploads.size)
+      },
+    })
+  }
+
+  /** Counts one request. Routes are counted by their pattern: identifiers in paths would make a series of each image. */
+  count(request: FastifyRequest, reply: FastifyReply, bytes: { received: number; sent: number }): void {
+    const { method } = request
+    const route = request.routeOptions.url ?? 'unknown'
+    this.#requests.inc({ method, route, status: reply.raw.statusCode })
+    this.#seconds.observe({ method, route }, reply.elapsedTime / 1000)
+    this.#bytes.inc({ direction: 'in', route }, bytes.received)
+    this.#bytes.inc({ direction: 'out', route }, bytes.sent)
+  }
+
+  /** The text that Prometheus reads, and its media type. */
+  async show(): Promise<{ type: string; text: string }> {
+    return { type: this.#registry.contentType, text: await this.#registry.metrics() }
+  }
+}
