@@ -5,6 +5,7 @@ import type { PeerCertificate, TLSSocket } from 'node:tls'
 import { describe, expect, it } from 'vitest'
 import { temporaryFolder } from '../../engine/test/support/folder.ts'
 import { describeWith, runOk } from '../../engine/test/support/process.ts'
+import type { Catalog } from '../src/catalog/catalog.ts'
 import { readConfig, settings, settingsInForce, settingsSchema } from '../src/config.ts'
 import { type RunningService, serve } from '../src/index.ts'
 import { addressCheck, readAddresses } from '../src/operate/addresses.ts'
@@ -132,12 +133,27 @@ describe('lists of addresses', () => {
   )
 })
 
+/** A catalog whose database is sometimes gone. */
+function failingWhen(isGone: () => boolean, catalog: Catalog): Catalog {
+  return new Proxy(catalog, {
+    get(target, name) {
+      const value: unknown = Reflect.get(target, name)
+      if (typeof value !== 'function') return value
+      return isGone() && name !== 'close' ? () => Promise.reject(new Error('gone')) : value.bind(target)
+    },
+  })
+}
+
 describe('health', () => {
   it('is alive, and ready as long as the catalog answers', async () => {
-    const { url, service } = await start()
+    let isThere = true
+    const { url } = await start({}, (service) => ({
+      ...service,
+      catalog: failingWhen(() => !isThere, service.catalog),
+    }))
     expect((await ask(`${url}/livez`)).body.toString()).toBe('OK')
     expect((await ask(`${url}/readyz`)).status).toBe(200)
-    await service.catalog.close()
+    isThere = false
     const answer = await ask(`${url}/readyz`)
     expect([answer.status, answer.body.toString()]).toEqual([503, 'the catalog does not answer'])
     expect((await ask(`${url}/livez`)).status).toBe(200)
