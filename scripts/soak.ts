@@ -1,6 +1,6 @@
 /** `npm run soak`: the whole suites with large budgets, several seeds, native calls on and off; rewrites `docs/soak.md`.
  *
- *  `MORAINE_BUDGET` multiplies every long loop's time (default 2 here, four times that of CI and half an hour on two cores), `MORAINE_SEED` fixes the first seed (the next ones follow it),
+ *  The last round runs the command's tests with the standalone executable. `MORAINE_BUDGET` multiplies every long loop's time (default 2 here, four times that of CI and half an hour on two cores), `MORAINE_SEED` fixes the first seed (the next ones follow it),
  *  arguments narrow the test files as Vitest's do (then the page is not rewritten, since not all was run). */
 import { spawn } from 'node:child_process'
 import { randomInt } from 'node:crypto'
@@ -15,14 +15,15 @@ import { run } from './support/run.ts'
 const budget = process.env.MORAINE_BUDGET ?? '2'
 const first = Number(process.env.MORAINE_SEED ?? randomInt(2 ** 30))
 const filters = process.argv.slice(2)
-const rounds = [
+const rounds: { seed: number; native: boolean; standalone?: boolean }[] = [
   { seed: first, native: true },
   { seed: first + 1, native: false },
   { seed: first + 2, native: true },
+  { seed: first + 3, native: true, standalone: true },
 ]
 
-function vitest(env: NodeJS.ProcessEnv): Promise<void> {
-  const child = spawn(join(root, 'node_modules', '.bin', 'vitest'), ['run', ...filters], {
+function vitest(env: NodeJS.ProcessEnv, files: readonly string[]): Promise<void> {
+  const child = spawn(join(root, 'node_modules', '.bin', 'vitest'), ['run', ...files], {
     cwd: root,
     stdio: ['ignore', 'inherit', 'inherit'],
     env: { ...process.env, CI: 'true', ...env },
@@ -39,18 +40,31 @@ const changed = (await git('status', '--porcelain', '--untracked-files=no')) !==
 const folder = mkdtempSync(join(tmpdir(), 'moraine-soak-'))
 const done: SoakRound[] = []
 const reports: TestReport[] = []
-for (const [index, { seed, native }] of rounds.entries()) {
+// Its tests are part of every round.
+const binary = await run('npm', ['run', '--silent', 'build:binary'], root)
+if (binary.code !== 0) throw new Error(`npm run build:binary ended with ${binary.code}\n${binary.stderr}`)
+for (const [index, { seed, native, standalone = false }] of rounds.entries()) {
   const path = join(folder, `${index}.json`)
   const at = performance.now()
-  await vitest({
-    MORAINE_BUDGET: budget,
-    MORAINE_SEED: String(seed),
-    MORAINE_NATIVE: native ? 'on' : 'off',
-    MORAINE_TEST_REPORT: path,
-  })
+  await vitest(
+    {
+      MORAINE_BUDGET: budget,
+      MORAINE_SEED: String(seed),
+      MORAINE_NATIVE: native ? 'on' : 'off',
+      MORAINE_TEST_REPORT: path,
+      ...(standalone && { MORAINE_COMMAND: 'binary' }),
+    },
+    standalone && filters.length === 0 ? ['packages/cli/test'] : filters,
+  )
   const report = JSON.parse(readFileSync(path, 'utf8')) as TestReport
   reports.push(report)
-  done.push({ seed, native, line: closingLine(addUp([report])), minutes: (performance.now() - at) / 60_000 })
+  done.push({
+    seed,
+    native,
+    standalone,
+    line: closingLine(addUp([report])),
+    minutes: (performance.now() - at) / 60_000,
+  })
 }
 rmSync(folder, { recursive: true, force: true })
 

@@ -8,7 +8,9 @@ import type { WorkspacePackage } from './workspace.ts'
 
 /** What a package takes in, besides its own modules. The command has the engine in it, in one file: finding the engine's files took a
  *  fifth of its start. */
-const takenIn: Record<string, readonly string[]> = { moraine: ['@moraine/engine', '@moraine/engine/node', '#platform'] }
+const takenIn: Record<string, readonly string[]> = {
+  moraine: ['@moraine/engine', '@moraine/engine/node', '#platform', '#libc'],
+}
 
 /** Replaces the modules in `dist` by bundles of the package's entries: what its `exports`, `imports` and `bin` name there. Types stay as
  *  they are. Packages and `#…` imports are left to be resolved where the package is used. */

@@ -4,6 +4,8 @@
 export interface SoakRound {
   seed: number
   native: boolean
+  /** Only the command's tests, with the standalone executable in its place. */
+  standalone?: boolean
   /** As in `12 passed, 0 failed, 0 skipped`. */
   line: string
   minutes: number
@@ -35,10 +37,11 @@ export function soakPage({ date, commit, machine, budget, rounds, failed, skippe
     `- machine: ${machine}`,
     `- budget: ${budget} (\`MORAINE_BUDGET\`; CI has 0.5)`,
     '',
-    '| seed (`MORAINE_SEED`) | native calls | result | minutes |',
-    '| --- | --- | --- | --- |',
+    '| seed (`MORAINE_SEED`) | what | native calls | result | minutes |',
+    '| --- | --- | --- | --- | --- |',
     ...rounds.map(
-      ({ seed, native, line, minutes }) => `| ${seed} | ${native ? 'on' : 'off'} | ${line} | ${minutes.toFixed(1)} |`,
+      ({ seed, standalone, native, line, minutes }) =>
+        `| ${seed} | ${standalone === true ? 'the command, standalone' : 'all'} | ${native ? 'on' : 'off'} | ${line} | ${minutes.toFixed(1)} |`,
     ),
     ...list('Failed', failed),
     ...list('Skipped', skipped),

@@ -59,7 +59,7 @@ test('the page of a soak run has date, commit, seeds and counts', () => {
     skipped: [],
   })
   expect(page).toContain('- date: 2026-01-02\n- commit: abc\n')
-  expect(page).toContain('| 7 | off | 3 passed, 1 failed, 0 skipped | 1.3 |')
+  expect(page).toContain('| 7 | all | off | 3 passed, 1 failed, 0 skipped | 1.3 |')
   expect(page).toContain('## Failed\n\n- x\n')
   expect(page).not.toContain('## Skipped')
 })

@@ -1,6 +1,10 @@
-/** Finds the file of a worker beside the module that starts it, in the sources (`.ts`) and in the built package (`.js`). */
+/** Finds the module of a worker thread: among the sources (`.ts`), in the built package (`.js`), and in the standalone executable, which keeps modules
+ *  by their place under `packages`. */
 
-/** @param base `import.meta.url` of the caller. @param name The file's path from there, without its extension. */
-export function workerUrl(base: string, name: string): URL {
-  return new URL(`${name}${base.endsWith('.ts') ? '.ts' : '.js'}`, base)
+const embedded = 'file:///$bunfs/root/'
+
+/** @param path The module from this package's `src`, without its extension. */
+export function workerUrl(path: string): URL {
+  if (import.meta.url.startsWith(embedded)) return new URL(`server/src/${path}.js`, embedded)
+  return new URL(`./${path}${import.meta.url.endsWith('.ts') ? '.ts' : '.js'}`, import.meta.url)
 }

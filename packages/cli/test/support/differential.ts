@@ -15,14 +15,22 @@ import { join } from 'node:path'
 import { afterAll, expect, it } from 'vitest'
 import { projectRoot, type RunResult, run, tool } from '../../../engine/test/support/process.ts'
 
+/** What `npm run build:binary` makes: the standalone executable, and the link by whose name it is qemu-img. */
+export const standalone = {
+  moraine: join(projectRoot, 'dist', `moraine-linux-${process.arch}`),
+  qemuImg: join(projectRoot, 'dist', 'qemu-img'),
+}
+
+const testsStandalone = process.env.MORAINE_COMMAND === 'binary'
+
 /** Our stand-in, by its name. */
-export const ourQemuImg = join(projectRoot, 'bin', 'qemu-img')
+export const ourQemuImg = testsStandalone ? standalone.qemuImg : join(projectRoot, 'bin', 'qemu-img')
 
 /** The command under its own name. */
-export const moraine = join(projectRoot, 'bin', 'moraine')
+export const moraine = testsStandalone ? standalone.moraine : join(projectRoot, 'bin', 'moraine')
 
 /** What is compared with qemu-img: the command from its sources or, with `MORAINE_COMMAND=built`, as it was built, which starts in a quarter of
- *  the time. CI builds first and does that; the other tests of the command run the sources. */
+ *  the time. CI builds first and does that; the other tests of the command run the sources. With `MORAINE_COMMAND=binary` all run the standalone executable. */
 const compared =
   process.env.MORAINE_COMMAND === 'built'
     ? { program: process.execPath, args: [join(projectRoot, 'packages/cli/dist/main.js')] }

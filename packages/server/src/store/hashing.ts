@@ -54,7 +54,7 @@ interface Waiting {
 }
 
 class HashThread {
-  readonly #worker = new Worker(workerUrl(import.meta.url, './hash-worker'))
+  readonly #worker = new Worker(workerUrl('store/hash-worker'))
   readonly #waiting = new Map<number, Waiting[]>()
   #next = 0
 

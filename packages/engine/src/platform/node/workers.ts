@@ -1,8 +1,8 @@
 /** A pool of worker threads for work that would keep the event loop busy: packing and unpacking. Workers run synchronous code on descriptors of this
  *  process; what they are handed is copied, or changes hands when it is on the transfer list. */
-import { createRequire } from 'node:module'
 import { availableParallelism } from 'node:os'
 import type { Worker } from 'node:worker_threads'
+import { workerEntry } from '#libc'
 import { MoraineError, throwIfCancelled } from '../../core/index.ts'
 import type { Tasks, WorkerPool } from '../worker-pool.ts'
 import { workerThreads } from './builtin.ts'
@@ -19,7 +19,7 @@ let shared: WorkerPool | undefined
 /** The pool of this process. Workers start when there is work, at most 8 and no more than there are processors, and do not keep the process alive
  *  when they are idle. After `close()`, the next call makes a new pool. */
 export function workers(): WorkerPool {
-  shared ??= startPool(Math.min(mostWorkers, availableParallelism()), entry(), () => {
+  shared ??= startPool(Math.min(mostWorkers, availableParallelism()), workerEntry(), () => {
     shared = undefined
   })
   return shared
@@ -193,11 +193,6 @@ class Hand {
     this.#worker.unref()
     this.#whenIdle?.()
   }
-}
-
-/** The worker's file, by the package's own map: `.ts` in the sources, `.js` in what is built, wherever this module ended up. */
-function entry(): string {
-  return createRequire(import.meta.url).resolve('@moraine/engine/worker')
 }
 
 function cancelled(signal: AbortSignal | undefined): MoraineError {

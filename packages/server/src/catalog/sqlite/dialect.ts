@@ -52,7 +52,7 @@ class ThreadDriver implements Driver {
   }
 
   async init(): Promise<void> {
-    const worker = new Worker(workerUrl(import.meta.url, './worker'), { workerData: { path: this.path } })
+    const worker = new Worker(workerUrl('catalog/sqlite/worker'), { workerData: { path: this.path } })
     await once(worker, 'message')
     this.#connection = new ThreadConnection(worker)
   }
