@@ -50,7 +50,8 @@ function groupHelp(group: Verb, verbs: Verb[]): string {
   const names = verbs.map(({ name }) => name.slice(group.name.length + 1))
   const longest = Math.max(...names.map(({ length }) => length))
   const lines = [
-    `Usage: moraine ${group.name} COMMAND [OPTION]... [ARGUMENT]...`,
+    ...(group.alone === true ? [`Usage: moraine ${group.name} [OPTION]...`] : []),
+    `${group.alone === true ? '      ' : 'Usage:'} moraine ${group.name} COMMAND [OPTION]... [ARGUMENT]...`,
     group.summary,
     '',
     ...wrap(group.about, 0),
@@ -86,11 +87,12 @@ function verbHelp(verb: Verb, persona: Persona): string {
     'Options:',
     ...layOut(rows),
   ]
-  if (all.some(([, option]) => option.shared === true)) {
+  const shared = all.find(([, option]) => option.shared === true)
+  if (shared !== undefined) {
     const [group] = verb.name.split(' ')
     lines.push(
       '',
-      `The options that all of its kind take (--os-cloud, ...) are explained by 'moraine ${group} --help'.`,
+      `The options that all of its kind take (--${shared[1].long}, ...) are explained by 'moraine ${group} --help'.`,
     )
   }
   if (refused.length > 0) {

@@ -74,6 +74,7 @@ async function dispatchBelow(
   const { before, rest } = splitAtVerb(group, context.persona, args)
   const [name, ...more] = rest
   if (before === 'help') return printHelp(context, [group.name])
+  if (name === undefined && group.alone === true) return await runVerb(context, group, args)
   if (name === undefined) throw usageFailure(`Expecting a command after '${group.name}'`)
   if (name === 'help') return printHelp(context, [group.name, ...more])
   const verb = await below.find(name)

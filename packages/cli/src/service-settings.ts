@@ -14,6 +14,11 @@ export const settingOptions: Record<string, OptionSpec> = Object.fromEntries(
     .map(([name, setting]) => [name, optionFor(name, setting)]),
 )
 
+/** The same, for verbs below `serve`. */
+export const sharedSettingOptions: Record<string, OptionSpec> = Object.fromEntries(
+  Object.entries(settingOptions).map(([name, option]) => [name, { ...option, shared: true }]),
+)
+
 /** The settings among the options of a call. Each value was read by its setting's kind; the service checks the rest. */
 export function givenSettings(values: Readonly<Record<string, unknown>>): ConfigInput {
   const given = Object.entries(values).filter(

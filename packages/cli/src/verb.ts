@@ -78,6 +78,8 @@ export interface Verb<Options extends Record<string, OptionSpec> = Record<string
   readonly lenient?: true
   /** What follows is the name of a verb below this one; `options` are those that all of them take, and may stand before that name. */
   readonly below?: SubVerbs
+  /** The verb does something by itself when no verb below it is named. */
+  readonly alone?: true
   /** Arguments taken off the end before options are looked at, so that they may begin with a dash; `least` is how many there must be in all. */
   readonly trailing?: { readonly count: number; readonly least: number; readonly message: string }
   /** @returns the exit code */

@@ -5,6 +5,7 @@ import { openCatalog } from './catalog/open.ts'
 import type { Upload } from './catalog/work.ts'
 import type { Config } from './config.ts'
 import { openIdentity } from './identity/open.ts'
+import { wasRestored } from './operate/upkeep.ts'
 import { readPolicy } from './policy/policy.ts'
 import { RunningWork } from './running-work.ts'
 import type { Service } from './service.ts'
@@ -32,7 +33,12 @@ export async function openService(config: Config, log: Pick<Logger, 'warn' | 'er
       log.error({ err: error }, 'the catalog does not answer'),
     )
     await worker.start()
-    const files = await sweep(stores, catalog.work.knownData.bind(catalog.work))
+    const isRestored = wasRestored(config)
+    if (isRestored)
+      log.warn(
+        'the catalog was restored: data that no image owns is kept until `moraine serve doctor --repair` has looked',
+      )
+    const files = isRestored ? [] : await sweep(stores, catalog.work.knownData.bind(catalog.work))
     if (files.length > 0) log.warn({ files }, 'removed data that belongs to no image')
     const budget = new StorageBudget(config.storageQuota, await catalog.totalSize())
     const hashes = new HashThreads()

@@ -1,10 +1,24 @@
 /** `serve`: the image service. Its options are the service's own settings. */
 import type { RunningService } from '@moraine/server'
 import { variableOf } from '@moraine/server/config'
-import { usageFailure } from '../failure.ts'
 import { givenSettings, settingOptions } from '../service-settings.ts'
 import { onReloadRequest } from '../signals.ts'
-import { defineVerb } from '../verb.ts'
+import { defineVerb, type SubVerbs, type Verb } from '../verb.ts'
+
+const loaders: Record<string, () => Promise<{ verb: Verb }>> = {
+  backup: () => import('./serve/backup.ts'),
+  restore: () => import('./serve/restore.ts'),
+  doctor: () => import('./serve/doctor.ts'),
+}
+
+const below: SubVerbs = {
+  async find(name) {
+    return Object.hasOwn(loaders, name) ? (await loaders[name]?.())?.verb : undefined
+  },
+  async all() {
+    return await Promise.all(Object.values(loaders).map(async (load) => (await load()).verb))
+  },
+}
 
 export const verb = defineVerb({
   name: 'serve',
@@ -21,9 +35,9 @@ export const verb = defineVerb({
     ['glance --os-image-url http://127.0.0.1:9292 --os-auth-token any image-list', 'the same'],
   ],
   options: settingOptions,
-  async run(values, operands, context) {
-    const [surplus] = operands
-    if (surplus !== undefined) throw usageFailure(`Unexpected argument: ${surplus}`)
+  below,
+  alone: true,
+  async run(values, _operands, context) {
     const { serve } = await import('@moraine/server')
     const service = await serve(givenSettings(values))
     context.out.write(greeting(service))

@@ -1,5 +1,6 @@
 /** The catalog in an SQL database, through Kysely. */
-import { type Dialect, Kysely, type SelectQueryBuilder, type Transaction } from 'kysely'
+import { MoraineError } from '@moraine/engine'
+import { type Dialect, Kysely, type SelectQueryBuilder, sql, type Transaction } from 'kysely'
 import { Migrator } from 'kysely/migration'
 import { type Along, type Catalog, CatalogError, type ListQuery, type Page } from './catalog.ts'
 import { type Image, type ImageStatus, type Location, type NewImage, queuedImage, type Visibility } from './image.ts'
@@ -14,14 +15,28 @@ import type { Work } from './work.ts'
 import { deleteUpload, insertUpload, SqlWork } from './work-sql.ts'
 import type { LocationTable } from './work-tables.ts'
 
-/** Opens the catalog and brings its tables up to date. */
+/** How a catalog is opened. */
+export interface CatalogOptions {
+  /** Seconds since 1970. */
+  now?: () => number
+  /** For messages. */
+  path?: string
+  /** Called before tables with content are changed, with the name of the first change. */
+  beforeMigration?(name: string): void
+}
+
+/** Opens the catalog and brings its tables up to date. @throws MoraineError `unsupported` when a newer version has changed it. */
 export async function openSqlCatalog(
   dialect: Dialect,
-  now: () => number = () => Math.floor(Date.now() / 1000),
+  { now = () => Math.floor(Date.now() / 1000), path = 'the catalog', beforeMigration }: CatalogOptions = {},
 ): Promise<Catalog> {
   const db = new Kysely<Tables>({ dialect })
   try {
     const migrator = new Migrator({ db, provider: { getMigrations: () => Promise.resolve({ ...migrations }) } })
+    await refuseNewer(db, path)
+    const known = await migrator.getMigrations()
+    const next = known.find(({ executedAt }) => executedAt === undefined)
+    if (next !== undefined && next !== known[0]) beforeMigration?.(next.name)
     const { error } = await migrator.migrateToLatest()
     if (error !== undefined) throw error
     return new SqlCatalog(db, now)
@@ -29,6 +44,16 @@ export async function openSqlCatalog(
     await db.destroy()
     throw error
   }
+}
+
+/** What a newer version has written may not mean what this one takes it for. */
+async function refuseNewer(db: Kysely<Tables>, path: string): Promise<void> {
+  const tables = await db.introspection.getTables({ withInternalKyselyTables: true })
+  if (!tables.some(({ name }) => name === 'kysely_migration')) return
+  const { rows } = await sql<{ name: string }>`select name from kysely_migration`.execute(db)
+  const unknown = rows.find(({ name }) => !Object.hasOwn(migrations, name))
+  if (unknown === undefined) return
+  throw new MoraineError('unsupported', `${path} was changed by a newer version of moraine (${unknown.name})`, { path })
 }
 
 type Queries = Kysely<Tables> | Transaction<Tables>

@@ -1,0 +1,37 @@
+/** What an operator does with a data folder besides serving it. */
+import { mkdir } from 'node:fs/promises'
+import { openCatalog } from './catalog/open.ts'
+import { type ConfigInput, readConfig } from './config.ts'
+import { type DoctorOptions, examine, type Finding } from './operate/doctor.ts'
+import { backUpCatalog, forgetRestored, restoreCatalog } from './operate/upkeep.ts'
+import { openStores } from './store/open-stores.ts'
+
+export type { DoctorOptions, Finding } from './operate/doctor.ts'
+
+/** Writes a copy of the catalog as it is at one moment, with permissions for its owner alone. The service may run. Settings are read as by `serve`.
+ *  @throws MoraineError `invalid` when there is a file at `to` already, `missing` when there is no catalog, `corrupt` when it is not sound. */
+export function backUp(settings: ConfigInput, to: string): void {
+  backUpCatalog(readConfig(settings, process.env), to)
+}
+
+/** Puts a backup in the place of the catalog. The service must not run. Data in the stores that the backup does not know is kept until `doctor` has removed it.
+ *  @returns Where the catalog is now that was there before; undefined when there was none.
+ *  @throws MoraineError `missing` or `corrupt` for a backup that cannot be used, `unsupported` for one of a newer version, `locked` while the service runs. */
+export async function restore(settings: ConfigInput, from: string): Promise<string | undefined> {
+  const config = readConfig(settings, process.env)
+  await mkdir(config.data, { recursive: true, mode: 0o700 })
+  return restoreCatalog(config, from)
+}
+
+/** Looks whether the catalog and the stores tell the same story. The service may run.
+ *  @throws MoraineError `locked`, `unsupported`, `invalid`. */
+export async function* doctor(settings: ConfigInput, options: DoctorOptions): AsyncGenerator<Finding> {
+  const config = readConfig(settings, process.env)
+  const catalog = await openCatalog(config.data)
+  try {
+    yield* examine(catalog, await openStores(config.data, config.stores), options)
+    if (options.repair) forgetRestored(config)
+  } finally {
+    await catalog.close()
+  }
+}
