@@ -8,12 +8,14 @@ import { guardAgainstBrowsers } from './api/guard.ts'
 import { HttpError, renderError } from './api/http-error.ts'
 import { addImageData } from './api/image-data.ts'
 import { addImages } from './api/images.ts'
+import { addImport } from './api/import.ts'
 import { addInfo } from './api/info.ts'
 import { letContinue, markWaiting } from './api/linger.ts'
 import { addMembers } from './api/members.ts'
 import { addMetadefs } from './api/metadefs/routes.ts'
 import { type Routes, sendJson } from './api/routes.ts'
 import { addStores } from './api/stores.ts'
+import { addTasks } from './api/tasks.ts'
 import { addVersions, versionsDocument, withoutMinorVersion } from './api/versions.ts'
 import { CatalogError } from './catalog/catalog.ts'
 import { readAddresses } from './operate/addresses.ts'
@@ -106,6 +108,8 @@ export function createApp(service: Service, logger: FastifyBaseLogger, parts: Ap
   addExport(app, service)
   addMetadefs(app, service)
   addStores(app, service)
+  addImport(app, service)
+  addTasks(app, service)
   return app
 }
 

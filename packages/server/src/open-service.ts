@@ -5,6 +5,9 @@ import { openCatalog } from './catalog/open.ts'
 import type { Upload } from './catalog/work.ts'
 import type { Config } from './config.ts'
 import { openIdentity } from './identity/open.ts'
+import { explainFailure } from './import/explain.ts'
+import { importHandler } from './import/import-image.ts'
+import { legacyImportHandler } from './import/legacy.ts'
 import { wasRestored } from './operate/upkeep.ts'
 import { readPolicy } from './policy/policy.ts'
 import { RunningWork } from './running-work.ts'
@@ -13,10 +16,13 @@ import { StorageBudget } from './store/budget.ts'
 import { HashThreads } from './store/hashing.ts'
 import { openStores } from './store/open-stores.ts'
 import { type Stores, stagingStore } from './store/stores.ts'
+import { TaskRunner } from './task/runner.ts'
 import { Worker } from './task/worker.ts'
+import { WebClient } from './web/client.ts'
+import { WebGate } from './web/gate.ts'
 
 /** Opens what is behind the routes, and clears away what processes left unfinished that are not there any more. */
-export async function openService(config: Config, log: Pick<Logger, 'warn' | 'error'>): Promise<Service> {
+export async function openService(config: Config, log: Pick<Logger, 'info' | 'warn' | 'error'>): Promise<Service> {
   const policy = readPolicy(config.policyFile)
   await mkdir(config.data, { recursive: true, mode: 0o700 })
   const catalog = await openCatalog(config.data)
@@ -43,7 +49,23 @@ export async function openService(config: Config, log: Pick<Logger, 'warn' | 'er
     const budget = new StorageBudget(config.storageQuota, await catalog.totalSize())
     const hashes = new HashThreads()
     const identity = openIdentity(config)
-    return { config, identity, policy, catalog, stores, hashes, budget, uploads: new RunningWork(), worker }
+    const web = new WebClient(new WebGate(config), config)
+    const parts = { config, identity, policy, catalog, stores, hashes, budget, uploads: new RunningWork(), worker, web }
+    const tasks = new TaskRunner({
+      tasks: catalog.work.tasks,
+      workerId: worker.id,
+      handlers: {
+        api_image_import: (run) => importHandler(service, log)(run),
+        import: (run) => legacyImportHandler(service, log)(run),
+      },
+      limit: config.taskLimit,
+      keepSeconds: config.taskHours * 3600,
+      explain: explainFailure,
+      log,
+    })
+    const service: Service = { ...parts, tasks, importTokens: new Map() }
+    tasks.start()
+    return service
   } catch (error) {
     await catalog.close()
     throw error
@@ -61,10 +83,13 @@ async function sweep(
   return removed
 }
 
-/** Waits for running uploads, then closes everything. */
-export async function closeService({ uploads, worker, hashes, identity, catalog }: Service): Promise<void> {
+/** Waits for running uploads, gives back running tasks, then closes everything. */
+export async function closeService(service: Service): Promise<void> {
+  const { uploads, tasks, worker, web, hashes, identity, catalog } = service
   await uploads.settled()
+  await tasks.stop()
   await worker.stop()
+  await web.close()
   await hashes.close()
   await identity.close()
   await catalog.close()

@@ -7,7 +7,9 @@ import type { RunningWork } from './running-work.ts'
 import type { StorageBudget } from './store/budget.ts'
 import type { HashThreads } from './store/hashing.ts'
 import type { Stores } from './store/stores.ts'
+import type { TaskRunner } from './task/runner.ts'
 import type { Worker } from './task/worker.ts'
+import type { WebClient } from './web/client.ts'
 
 export interface Service {
   readonly config: Config
@@ -21,4 +23,10 @@ export interface Service {
   readonly uploads: RunningWork
   /** This process among those that share the catalog. */
   readonly worker: Worker
+  /** Runs tasks, those of other processes too. */
+  readonly tasks: TaskRunner
+  /** Fetches what is imported. */
+  readonly web: WebClient
+  /** Tokens of requests whose task fetches in their name, by task. Only in memory: a task that another process takes over has none. */
+  readonly importTokens: Map<string, string>
 }

@@ -23,6 +23,7 @@ import {
   tagParams,
   unsupportedType,
 } from './routes.ts'
+import { cancelTasks } from './tasks.ts'
 
 export function addImages(routes: Routes, service: Service): void {
   const { catalog, config, stores } = service
@@ -95,6 +96,7 @@ export function addImages(routes: Routes, service: Service): void {
     })
     if (image === undefined) throw missing()
     // From here on the image is gone; data that cannot be removed now is swept away at the next start.
+    await cancelTasks(service, id)
     await service.stores.remove(image.locations, ({ store, key }, error) =>
       request.log.error({ err: error, image: id, store, key }, 'image data cannot be removed'),
     )

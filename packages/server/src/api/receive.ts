@@ -1,9 +1,9 @@
 /** One upload from its first check to the image being active, or its data staged; whatever goes wrong on the way leaves a queued image and no data. */
-import { randomBytes } from 'node:crypto'
 import type { IncomingMessage } from 'node:http'
 import type { FastifyBaseLogger } from 'fastify'
 import { CatalogError } from '../catalog/catalog.ts'
 import { canBecome, emptied, type Image } from '../catalog/image.ts'
+import { newKey } from '../import/new-key.ts'
 import { type Taken, takeData } from '../import/take-data.ts'
 import { RefusedContent } from '../inspect/judge.ts'
 import type { Service } from '../service.ts'
@@ -77,11 +77,6 @@ export async function receive(receiving: Receiving): Promise<void> {
     await giveUp(service, id, store, key, stages[kind])
     throw explain(error, message)
   }
-}
-
-/** A name for data that was never given before, so that nobody who comes late spoils the data of somebody else. */
-export function newKey(imageId: string): string {
-  return `${imageId}.${randomBytes(4).toString('hex')}`
 }
 
 /** Puts the image back to `queued`, when it still waits for this upload. Data that already has its name goes only when the catalog does not count on it; when the

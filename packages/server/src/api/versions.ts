@@ -3,29 +3,47 @@ import type { FastifyRequest } from 'fastify'
 import type { Service } from '../service.ts'
 import { baseUrl, type Routes, sendJson } from './routes.ts'
 
+/** What a version is listed for. */
+type When = 'always' | 'several-stores'
+
 /** The versions whose features are there, the newest first. A number tells of features and is never sent by clients, so there may be gaps, as in Glance's own
- *  list: what is left out are members (2.1), tasks and metadata definitions (2.2), and import (2.6). Facts: Glance's API reference and release notes. */
-const versions = [
+ *  list. Facts: Glance's API reference and release notes. */
+const versions: readonly [id: string, when: When][] = [
+  // Up to here: tasks of an image, copies from store to store, deletion from one store.
+  ['v2.13', 'several-stores'],
+  ['v2.12', 'several-stores'],
+  ['v2.11', 'several-stores'],
+  ['v2.10', 'several-stores'],
+  // Stores, no longer an experiment; Glance lists it where there is one only, too.
+  ['v2.9', 'always'],
+  ['v2.8', 'several-stores'],
   // Hidden images, hashes of any kind.
-  'v2.7',
+  ['v2.7', 'always'],
+  // Staging and import.
+  ['v2.6', 'always'],
   // Visibilities `community` and `shared`.
-  'v2.5',
+  ['v2.5', 'always'],
   // The end of version 1.
-  'v2.4',
+  ['v2.4', 'always'],
   // Deactivation.
-  'v2.3',
+  ['v2.3', 'always'],
+  // Tasks, metadata definitions.
+  ['v2.2', 'always'],
+  // Members.
+  ['v2.1', 'always'],
   // Images, their data, tags, schemas.
-  'v2.0',
+  ['v2.0', 'always'],
 ]
 
-/** Paths may begin with any minor version up to the current one, whatever it brought: those who say 2.1 mean images. */
-const newestMinor = 7
+/** Paths may begin with any minor version up to this one, whatever it brought: those who say 2.1 mean images. */
+const newestMinor = 17
 
 /** The document with all versions. */
 export function versionsDocument(service: Service, request: FastifyRequest): object {
   const links = [{ rel: 'self', href: `${baseUrl(service, request)}/v2/` }]
+  const listed = versions.filter(([, when]) => when === 'always' || service.stores.multiple)
   return {
-    versions: versions.map((id, index) => ({ id, status: index === 0 ? 'CURRENT' : 'SUPPORTED', links })),
+    versions: listed.map(([id], index) => ({ id, status: index === 0 ? 'CURRENT' : 'SUPPORTED', links })),
   }
 }
 

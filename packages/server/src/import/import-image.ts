@@ -1,0 +1,287 @@
+/** The task that brings data into an image: from where it was staged, from the web, from another image service, or from the image's own copies. */
+import type { ByteSource } from '@moraine/engine'
+import { type Image, type Location, readableLocations } from '../catalog/image.ts'
+import type { JsonObject } from '../catalog/json.ts'
+import type { Service } from '../service.ts'
+import { takeIn } from '../store/intake.ts'
+import { stagingStore } from '../store/stores.ts'
+import type { Handler, Run } from '../task/runner.ts'
+import { download } from '../web/download.ts'
+import { bytesOf, checked, until } from './body.ts'
+import { ImportFailed } from './explain.ts'
+import { fetchFromGlance } from './glance-download.ts'
+import { type Job, readJob, storesBefore } from './job.ts'
+import { arrived, givenUp, holding, ImportLost, importing, lockProperty, unlocked } from './lock.ts'
+import { needsFile, type Processed, processData } from './plugins.ts'
+import { putData } from './put.ts'
+import { type Taken, takeData } from './take-data.ts'
+
+const MiB = 1024 * 1024
+
+type Log = { warn(facts: object, text: string): void; error(facts: object, text: string): void }
+
+export function importHandler(service: Service, log: Log): Handler {
+  return (run) => new Import(service, run, log).run()
+}
+
+class Import {
+  readonly #service: Service
+  readonly #run: Run
+  readonly #log: Log
+  readonly #job: Job
+  /** All that must come to its end in time. */
+  readonly #signal: AbortSignal
+  #copied = 0
+  #expected: number | undefined
+
+  constructor(service: Service, run: Run, log: Log) {
+    this.#service = service
+    this.#run = run
+    this.#log = log
+    this.#job = readJob(run.task)
+    this.#signal = AbortSignal.any([run.signal, AbortSignal.timeout(service.config.importSeconds * 1000)])
+  }
+
+  async run(): Promise<JsonObject> {
+    const { imageId, taskId, stores, method } = this.#job
+    const result = { image_id: imageId }
+    const first = await this.#service.catalog.get(imageId)
+    // An earlier attempt came to its end, and only the task does not know.
+    const isDone = first?.status === 'active' && first.properties.get(lockProperty) === undefined
+    if (isDone && stores.every((store) => readableLocations(first).some((copy) => copy.store === store))) return result
+    try {
+      await this.#change((image) => {
+        const missing = stores.filter((store) => !readableLocations(image).some((copy) => copy.store === store))
+        const noted = importing(holding(image, taskId), this.#service.stores.multiple ? missing : [])
+        return method === 'copy-image' ? noted : { ...noted, status: 'importing' }
+      })
+      await this.#bring()
+      await this.#finish()
+      return result
+    } catch (error) {
+      if (!this.#run.signal.aborted && !(error instanceof ImportLost)) await this.#giveUp()
+      throw error
+    }
+  }
+
+  async #bring(): Promise<void> {
+    const { stores, allMustSucceed } = this.#job
+    let succeeded = 0
+    let failure: unknown
+    for (const store of stores) {
+      const image = await this.#image()
+      if (readableLocations(image).some((copy) => copy.store === store)) {
+        succeeded++
+        continue
+      }
+      try {
+        await this.#putInto(store, image)
+        succeeded++
+      } catch (error) {
+        if (this.#run.signal.aborted || error instanceof ImportLost) throw error
+        if (this.#service.stores.multiple) await this.#change((now) => arrived(now, store, false))
+        if (allMustSucceed) throw error
+        this.#log.warn({ err: error, image: image.id, store }, 'import into one of several stores failed')
+        failure = error
+      }
+    }
+    if (succeeded === 0) throw failure ?? new ImportFailed('None of the uploads finished!')
+  }
+
+  async #putInto(store: string, image: Image): Promise<void> {
+    const { method, taskId, inject, allMustSucceed, stores } = this.#job
+    const { config, hashes } = this.#service
+    const data = await this.#open(image)
+    try {
+      this.#expected = data.size
+      this.#copied = 0
+      const isLast = store === stores.at(-1)
+      await putData<Taken>({
+        service: this.#service,
+        imageId: image.id,
+        store,
+        expected: data.size,
+        counts: image.hashValue === null,
+        fill: (upload, reserve) =>
+          takeData({
+            ...{ config, hashes, upload, log: this.#log },
+            image: { id: image.id, diskFormat: data.diskFormat, containerFormat: data.containerFormat },
+            body: until(data.body, this.#signal),
+            onBytes: (length) => this.#onBytes(length, reserve),
+          }),
+        apply: (before, location, { size, checksum, hashValue, virtualSize }) => {
+          holding(before, taskId)
+          if (before.hashValue !== null && before.hashValue !== hashValue) {
+            throw new ImportFailed('the data is not the same as that of the image')
+          }
+          const noted = this.#service.stores.multiple ? arrived(before, store, true) : before
+          const isReady = method !== 'copy-image' && (isLast || !allMustSucceed)
+          return {
+            ...noted,
+            ...{ size, virtualSize, checksum, hashAlgorithm: 'sha512', hashValue },
+            diskFormat: data.diskFormat,
+            containerFormat: data.containerFormat,
+            locations: [...noted.locations, location],
+            status: isReady ? 'active' : noted.status,
+            properties:
+              method === 'copy-image' ? noted.properties : new Map([...noted.properties, ...Object.entries(inject)]),
+          }
+        },
+      })
+    } finally {
+      await data.close()
+    }
+  }
+
+  /** The data as it is to be stored: a copy of the image that is there already, or what the method brings. */
+  async #open(image: Image): Promise<Processed> {
+    const { config, stores } = this.#service
+    if (readableLocations(image).length > 0) return this.#plain(await stores.open(image, this.#onTrouble(image)), image)
+    let current = image
+    if (this.#job.method === 'web-download' || this.#job.method === 'glance-download') {
+      if (this.#job.method === 'glance-download') current = await this.#copyFacts()
+      if (!needsFile(config)) {
+        const { body, size } = this.#download()
+        return { body, size, ...formatsOf(current), close: async () => {} }
+      }
+      if (stagedOf(current) === undefined) current = await this.#stage(current)
+    }
+    const staged = stagedOf(current)
+    if (staged === undefined) throw new ImportFailed('there is no staged data')
+    const source = await stores.staging.open(staged.key)
+    return needsFile(config) ? processData(source, current, config, this.#signal) : this.#plain(source, current)
+  }
+
+  #plain(source: ByteSource, image: Image): Processed {
+    return {
+      body: bytesOf(source, this.#signal),
+      size: source.size,
+      ...formatsOf(image),
+      close: () => source.close(),
+    }
+  }
+
+  /** Downloads into the staging area, for what needs a file. */
+  async #stage(image: Image): Promise<Image> {
+    const { hashes } = this.#service
+    return putData({
+      service: this.#service,
+      imageId: image.id,
+      store: stagingStore,
+      expected: undefined,
+      counts: false,
+      fill: (upload) =>
+        takeIn(this.#download().body, upload, {
+          ...{ hashes, algorithms: [], headBytes: 1, onHead: async () => {} },
+          onBytes: (length) => this.#onBytes(length, () => {}),
+        }),
+      apply: (before, location) => ({
+        ...holding(before, this.#job.taskId),
+        locations: [...before.locations, { ...location, status: 'staged' as const }],
+      }),
+    })
+  }
+
+  #download(): { body: AsyncIterable<Uint8Array>; size: undefined } {
+    const { config, web } = this.#service
+    const { details, method, taskId } = this.#job
+    const { url, headers, client } =
+      method === 'glance-download'
+        ? fetchFromGlance(this.#service, details, taskId).data
+        : { url: String(details.uri), headers: {}, client: web }
+    const body = download({
+      ...{ client, url, headers, retries: config.importRetries, signal: this.#signal },
+      onSize: (size) => {
+        if (size > config.imageSizeCap) throw tooLarge(config.imageSizeCap)
+        this.#expected = size
+      },
+      onRetry: (reason, at) => this.#log.warn({ image: this.#job.imageId, reason, at }, 'a download is tried again'),
+    })
+    const { os_hash_algo: algorithm, os_hash_value: expected } = details
+    const isChecked = typeof algorithm === 'string' && typeof expected === 'string'
+    return { body: isChecked ? checked(body, algorithm, expected) : body, size: undefined }
+  }
+
+  /** Takes over from the other service what it says about the image. */
+  async #copyFacts(): Promise<Image> {
+    const { details, taskId } = this.#job
+    const facts = await fetchFromGlance(this.#service, details, taskId).facts(this.#signal)
+    return this.#change((image) => ({
+      ...holding(image, taskId),
+      diskFormat: facts.diskFormat,
+      containerFormat: facts.containerFormat,
+      properties: new Map([...image.properties, ...facts.properties]),
+    }))
+  }
+
+  #onBytes(length: number, reserve: (length: number) => void): void {
+    const cap = this.#service.config.imageSizeCap
+    this.#copied += length
+    if (this.#copied > cap) throw tooLarge(cap)
+    reserve(length)
+    const share = this.#expected === undefined || this.#expected === 0 ? null : this.#copied / this.#expected
+    this.#run.report(share === null ? null : Math.min(1, share), `Copied ${Math.floor(this.#copied / MiB)} MiB`)
+  }
+
+  async #finish(): Promise<void> {
+    const { method, taskId } = this.#job
+    const staged: Location[] = []
+    await this.#change((image) => {
+      const free = unlocked(holding(image, taskId))
+      staged.push(...image.locations.filter(({ status }) => status === 'staged'))
+      const locations = image.locations.filter(({ status }) => status !== 'staged')
+      return { ...free, locations, status: method === 'copy-image' ? free.status : 'active' }
+    })
+    await this.#remove(staged)
+  }
+
+  /** Leaves the image as it was before, as far as it is still this task's. */
+  async #giveUp(): Promise<void> {
+    const { taskId, stores } = this.#job
+    let gone: Location[] = []
+    try {
+      await this.#change((image) => {
+        const after = givenUp(holding(image, taskId), stores, storesBefore(this.#job, image))
+        gone = image.locations.filter((location) => !after.locations.includes(location))
+        return after
+      })
+    } catch (error) {
+      if (!(error instanceof ImportLost)) throw error
+    }
+    await this.#remove(gone)
+  }
+
+  async #image(): Promise<Image> {
+    this.#signal.throwIfAborted()
+    const image = await this.#service.catalog.get(this.#job.imageId)
+    if (image === undefined) throw new ImportLost('the image was deleted')
+    return image
+  }
+
+  async #change(change: (image: Image) => Image): Promise<Image> {
+    const image = await this.#service.catalog.update(this.#job.imageId, change)
+    if (image === undefined) throw new ImportLost('the image was deleted')
+    return image
+  }
+
+  #remove(locations: readonly Location[]): Promise<void> {
+    return this.#service.stores.remove(locations, this.#onTrouble({ id: this.#job.imageId }))
+  }
+
+  #onTrouble({ id }: Pick<Image, 'id'>) {
+    return ({ store, key }: Pick<Location, 'store' | 'key'>, error: unknown) =>
+      this.#log.error({ err: error, image: id, store, key }, 'image data is out of reach')
+  }
+}
+
+function stagedOf({ locations }: Image): Location | undefined {
+  return locations.find(({ status }) => status === 'staged')
+}
+
+function formatsOf({ diskFormat, containerFormat }: Image) {
+  return { diskFormat, containerFormat }
+}
+
+function tooLarge(cap: number): ImportFailed {
+  return new ImportFailed(`the image is too large: at most ${cap} bytes are taken`)
+}

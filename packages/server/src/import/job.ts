@@ -1,0 +1,49 @@
+/** What an import is asked to do, as it stands in its task. */
+import type { Image } from '../catalog/image.ts'
+import type { JsonObject } from '../catalog/json.ts'
+import type { Task } from '../catalog/work.ts'
+import type { MethodName } from './methods.ts'
+
+export interface Job {
+  readonly taskId: string
+  readonly imageId: string
+  readonly method: MethodName
+  /** What the request says of the method. */
+  readonly details: JsonObject
+  /** Where the data goes. */
+  readonly stores: readonly string[]
+  readonly allMustSucceed: boolean
+  /** Properties that the operator gives imported images. */
+  readonly inject: Readonly<Record<string, string>>
+}
+
+/** The input of a task, as Glance's tasks show it. @param inject Only there when something is injected. */
+export function taskInput(
+  imageId: string,
+  request: JsonObject,
+  stores: readonly string[],
+  inject: JsonObject,
+): JsonObject {
+  const input: JsonObject = { image_id: imageId, import_req: request, backend: [...stores] }
+  return Object.keys(inject).length === 0 ? input : { ...input, inject }
+}
+
+export function readJob({ id, imageId, input }: Task): Job {
+  const request = input.import_req as JsonObject
+  const details = request.method as JsonObject
+  return {
+    taskId: id,
+    imageId: imageId ?? String(input.image_id),
+    method: details.name as MethodName,
+    details,
+    stores: input.backend as string[],
+    allMustSucceed: request.all_stores_must_succeed !== false,
+    inject: (input.inject ?? {}) as Record<string, string>,
+  }
+}
+
+/** Stores that had the data before the import began. */
+export function storesBefore({ method, stores }: Job, image: Image): string[] {
+  if (method !== 'copy-image') return []
+  return image.locations.map(({ store }) => store).filter((store) => !stores.includes(store))
+}

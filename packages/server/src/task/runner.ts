@@ -1,0 +1,142 @@
+/** Runs tasks: takes those that nobody runs, from whatever process they came, and says in the catalog how far they are. */
+import type { JsonObject } from '../catalog/json.ts'
+import type { Task, Tasks, TaskType } from '../catalog/work.ts'
+
+/** Work was asked to end before it was done: its task is not this process's any more, or the process ends. */
+export class TaskStopped extends Error {}
+
+/** A task while it runs. */
+export interface Run {
+  readonly task: Task
+  /** Aborted with TaskStopped. */
+  readonly signal: AbortSignal
+  /** Says how far it is; written down now and then. @param progress Between 0 and 1; null when unknown. */
+  report(progress: number | null, message: string): void
+}
+
+/** Does what a task asks for, from whatever point an earlier attempt left it. What it throws is the task's failure.
+ *  Resolves to the result. */
+export type Handler = (run: Run) => Promise<JsonObject>
+
+export interface RunnerOptions {
+  tasks: Tasks
+  workerId: string
+  handlers: Partial<Record<TaskType, Handler>>
+  /** Tasks at once. */
+  limit: number
+  /** How long a task is kept that is over. */
+  keepSeconds: number
+  /** What is told of a failure. */
+  explain(error: unknown): string
+  log: { info(facts: object, text: string): void; error(facts: object, text: string): void }
+}
+
+const pollMilliseconds = 1000
+/** A task that ended the processes that ran it is not tried for ever. */
+const mostAttempts = 3
+
+export class TaskRunner {
+  readonly #options: RunnerOptions
+  readonly #running = new Map<Promise<void>, AbortController>()
+  #timer: NodeJS.Timeout | undefined
+  #looking: Promise<void> | undefined
+  #lookAgain = false
+  #closed = false
+  #lastForgotten = 0
+
+  constructor(options: RunnerOptions) {
+    this.#options = options
+  }
+
+  start(): void {
+    this.#timer = setInterval(() => this.kick(), pollMilliseconds).unref()
+    this.kick()
+  }
+
+  /** There may be a new task. */
+  kick(): void {
+    this.#lookAgain = true
+    this.#looking ??= this.#look()
+      .catch((error: unknown) => this.#options.log.error({ err: error }, 'tasks cannot be looked for'))
+      .finally(() => {
+        this.#looking = undefined
+        if (this.#lookAgain && !this.#closed) this.kick()
+      })
+  }
+
+  /** Gives back what runs; another process, or the next one, goes on with it. */
+  async stop(): Promise<void> {
+    this.#closed = true
+    clearInterval(this.#timer)
+    await this.#looking
+    for (const controller of this.#running.values()) controller.abort(new TaskStopped('the service stops'))
+    await Promise.all(this.#running.keys())
+  }
+
+  /** Waits until nothing runs here. */
+  async idle(): Promise<void> {
+    do {
+      await this.#looking
+      await Promise.all(this.#running.keys())
+    } while (this.#looking !== undefined || this.#running.size > 0)
+  }
+
+  async #look(): Promise<void> {
+    const { tasks, workerId, handlers, limit } = this.#options
+    this.#lookAgain = false
+    const now = Date.now()
+    if (now - this.#lastForgotten > 60_000) {
+      this.#lastForgotten = now
+      await tasks.forgetExpired()
+    }
+    while (!this.#closed && this.#running.size < limit) {
+      const task = await tasks.claim(workerId, Object.keys(handlers) as TaskType[])
+      if (task === undefined) return
+      const controller = new AbortController()
+      const run = this.#run(task, controller).finally(() => {
+        this.#running.delete(run)
+        this.kick()
+      })
+      this.#running.set(run, controller)
+    }
+  }
+
+  async #run(task: Task, controller: AbortController): Promise<void> {
+    const { tasks, workerId, handlers, keepSeconds, explain, log } = this.#options
+    const { signal } = controller
+    let progress: number | null = null
+    let message = task.message
+    const beat = setInterval(() => {
+      tasks.report(task.id, workerId, progress, message).then(
+        (isOurs) => {
+          if (!isOurs) controller.abort(new TaskStopped('the task was cancelled'))
+        },
+        (error: unknown) => log.error({ err: error, task: task.id }, 'a task cannot be reported'),
+      )
+    }, pollMilliseconds)
+    const expiresAt = () => Math.floor(Date.now() / 1000) + keepSeconds
+    try {
+      if (task.attempts > mostAttempts)
+        throw new Error(`it was begun ${task.attempts - 1} times, and never came to its end`)
+      const handler = handlers[task.type]
+      if (handler === undefined) throw new Error(`nobody here knows tasks of type ${task.type}`)
+      const report: Run['report'] = (share, text) => {
+        progress = share
+        message = text
+      }
+      const result = await handler({ task, signal, report })
+      await tasks.finish(task.id, workerId, { status: 'success', message: '', result }, expiresAt())
+      log.info({ task: task.id, image: task.imageId }, 'task succeeded')
+    } catch (error) {
+      try {
+        if (signal.aborted && this.#closed) await tasks.release(task.id, workerId)
+        else await tasks.finish(task.id, workerId, { status: 'failure', message: explain(error) }, expiresAt())
+        log.error({ err: error, task: task.id, image: task.imageId }, signal.aborted ? 'task stopped' : 'task failed')
+      } catch (second) {
+        log.error({ err: second, task: task.id }, 'the end of a task cannot be written down')
+      }
+    } finally {
+      clearInterval(beat)
+    }
+  }
+}
