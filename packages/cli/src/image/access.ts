@@ -75,7 +75,13 @@ export function readAccess(given: AccessValues, around: Surroundings): Access {
   const aloneInFile = named === undefined && Object.keys({ ...others, ...options }).length === 0
   const clouds = named !== undefined || aloneInFile ? readClouds(around) : new Map<string, Mapping>()
   const cloud = named ?? (clouds.size === 1 ? [...clouds.keys()][0] : undefined)
-  if (cloud === undefined) return toAccess({ ...others, ...options }, undefined)
+  if (cloud === undefined) {
+    if (clouds.size > 0)
+      throw new Failure('it is not said which cloud is meant', {
+        hint: `Say --os-cloud NAME: clouds.yaml has ${[...clouds.keys()].join(', ')}.`,
+      })
+    return toAccess({ ...others, ...options }, undefined)
+  }
   const settings = clouds.get(cloud)
   if (settings === undefined) throw unknownCloud(cloud, [...clouds.keys()])
   return toAccess({ ...fromCloud(cloud, settings, options.region_name), ...options }, cloud)

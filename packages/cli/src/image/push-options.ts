@@ -41,5 +41,5 @@ export const pushOptions = {
   keep: { long: 'keep', help: 'Keep the image without data when the push fails.' },
   percent: showProgress,
   progress: progressMode,
-  quiet,
+  quiet: { ...quiet, long: 'quiet', help: 'Print the id alone.' },
 } as const

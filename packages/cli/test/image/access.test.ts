@@ -71,6 +71,9 @@ describe('clouds.yaml', () => {
     env.OS_CLOUD = 'home'
     expect(read().cloud).toBe('home')
     expect(() => read({ cloud: 'work' })).toThrow("cloud 'work' is not in clouds.yaml")
+    delete env.OS_CLOUD
+    put('clouds.yaml', `${password}  away: {auth_type: none}\n`)
+    expect(() => read()).toThrow('it is not said which cloud is meant')
   })
 
   it('is not mixed with variables of another cloud, but changed by options', () => {

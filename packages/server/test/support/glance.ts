@@ -6,6 +6,7 @@ import { join } from 'node:path'
 import { describe } from 'vitest'
 import { runOk } from '../../../engine/test/support/process.ts'
 import { answers, freePort } from './daemon.ts'
+import type { Keystone, Login } from './keystone.ts'
 
 /** Debian's Python, whatever else is on the path. */
 const python = '/usr/bin/python3'
@@ -48,7 +49,7 @@ export interface Glance {
 }
 
 /** `unauthenticated-context`: nobody has to say who they are. `context`: the headers that Keystone's middleware would set are believed. */
-const pipeline = (context: 'unauthenticated-context' | 'context') => `[pipeline:glance-api]
+const pipeline = (context: 'unauthenticated-context' | 'context' | 'authtoken context') => `[pipeline:glance-api]
 pipeline = healthcheck versionnegotiation ${context} rootapp
 [composite:rootapp]
 paste.composite_factory = glance.api:root_app_factory
@@ -68,6 +69,8 @@ paste.filter_factory = glance.api.middleware.version_negotiation:VersionNegotiat
 paste.filter_factory = glance.api.middleware.context:UnauthenticatedContextMiddleware.factory
 [filter:context]
 paste.filter_factory = glance.api.middleware.context:ContextMiddleware.factory
+[filter:authtoken]
+paste.filter_factory = keystonemiddleware.auth_token:filter_factory
 `
 
 /** Everybody may do everything: nobody says who they are. */
@@ -129,6 +132,11 @@ export async function startGlance(folder: string, callers = false): Promise<Glan
   writeFileSync(join(folder, 'paste.ini'), pipeline(callers ? 'context' : 'unauthenticated-context'))
   writeFileSync(join(folder, 'policy.yaml'), callers ? '{}\n' : policy)
   writeFileSync(join(folder, 'api.conf'), settings(folder, port, callers))
+  return await runGlance(folder, port)
+}
+
+/** Starts Glance with the settings that `folder` has. */
+async function runGlance(folder: string, port: number): Promise<Glance> {
   const call = (module: string, ...args: string[]) => [
     ...['-W', 'ignore', '-c', `from glance.cmd.${module} import main; main()`],
     ...['--config-file', join(folder, 'api.conf'), ...args],
@@ -145,4 +153,65 @@ export async function startGlance(folder: string, callers = false): Promise<Glan
   if (await answers(child, `${url}/versions`)) return { url, stop }
   await stop()
   throw new Error(`Glance did not start: ${readFileSync(join(folder, 'output.log'), 'utf8')}`)
+}
+
+/** Starts Glance behind a Keystone, with two stores (`one`, the default, and `two`) and every import method; the Keystone learns where it is. */
+export async function startGlanceBehind(keystone: Keystone, folder: string): Promise<Glance> {
+  for (const name of ['one', 'two', 'staging', 'tasks']) mkdirSync(join(folder, name), { recursive: true })
+  const port = await freePort()
+  const login = { user: 'glance', password: 'secret-glance', project: 'service' }
+  await keystone.user(login.user, login.password, { service: ['admin', 'service'] })
+  writeFileSync(join(folder, 'paste.ini'), pipeline('authtoken context'))
+  writeFileSync(join(folder, 'policy.yaml'), '{}\n')
+  writeFileSync(join(folder, 'api.conf'), settingsBehind(keystone, login, folder, port))
+  const glance = await runGlance(folder, port)
+  await keystone.imageEndpoint(glance.url)
+  return glance
+}
+
+function settingsBehind({ url }: Keystone, { user, password, project }: Login, folder: string, port: number): string {
+  return `[DEFAULT]
+bind_host = 127.0.0.1
+bind_port = ${port}
+workers = 0
+log_file = ${folder}/api.log
+use_stderr = false
+enabled_backends = one:file, two:file
+enabled_import_methods = [glance-direct,web-download,copy-image]
+enforce_secure_rbac = true
+[database]
+connection = sqlite:///${folder}/glance.sqlite
+[glance_store]
+default_backend = one
+[one]
+filesystem_store_datadir = ${folder}/one
+[two]
+filesystem_store_datadir = ${folder}/two
+[os_glance_staging_store]
+filesystem_store_datadir = ${folder}/staging
+[os_glance_tasks_store]
+filesystem_store_datadir = ${folder}/tasks
+[keystone_authtoken]
+auth_url = ${url}
+auth_type = password
+interface = public
+username = ${user}
+password = ${password}
+project_name = ${project}
+user_domain_name = Default
+project_domain_name = Default
+[oslo_policy]
+policy_file = ${folder}/policy.yaml
+enforce_new_defaults = true
+enforce_scope = true
+[paste_deploy]
+config_file = ${folder}/paste.ini
+[oslo_concurrency]
+lock_path = ${folder}
+[task]
+work_dir = ${folder}/tasks
+[import_filtering_opts]
+allowed_hosts = [127.0.0.1]
+allowed_ports = []
+`
 }

@@ -29,7 +29,7 @@ const options = {
   },
   percent: showProgress,
   progress: progressMode,
-  quiet,
+  quiet: { ...quiet, long: 'quiet' },
 } as const
 
 export const verb = defineImageVerb({

@@ -1,0 +1,141 @@
+/** The image client against moraine's own service. */
+import { randomBytes } from 'node:crypto'
+import { readFileSync, statSync, writeFileSync } from 'node:fs'
+import { gzipSync } from 'node:zlib'
+import { beforeAll, describe, expect, it } from 'vitest'
+import { temporaryFolder } from '../../../engine/test/support/folder.ts'
+import { describeWith } from '../../../engine/test/support/process.ts'
+import { qemuImg } from '../../../engine/test/support/qemu.ts'
+import { type Subject, services } from '../../../server/test/support/service.ts'
+import { type ImageCommand, imageCommand } from './support/command.ts'
+
+const folder = temporaryFolder()
+const start = services()
+let subject: Subject
+let command: ImageCommand
+beforeAll(async () => {
+  subject = await start()
+  command = imageCommand(folder, { OS_ENDPOINT: subject.url })
+})
+
+interface Image {
+  id: string
+  size: number
+  status: string
+}
+
+describe('images', () => {
+  it('are listed for people and for programs', async () => {
+    for (const name of ['b', 'a', 'c\u001b[31m'])
+      await command.ok('create', name, '--disk-format', 'raw', '--tag', name.charAt(0))
+    const table = (await command.ok('list', '--sort', 'name:asc')).split('\n')
+    expect(table[0]).toMatch(/^ID {36}NAME {7}STATUS {2}SIZE {2}FORMAT {2}VISIBILITY$/)
+    expect(table.slice(1).map((line) => line.slice(38).trimEnd())).toEqual([
+      'a          queued     -  raw     shared',
+      'b          queued     -  raw     shared',
+      'c\\x1b[31m  queued     -  raw     shared',
+      '',
+    ])
+    const ids = (await command.json<Image[]>('list', '--sort', 'name:desc')).map(({ id }) => id)
+    expect((await command.ok('list', '-q', '--sort', 'name:desc')).split('\n')).toEqual([...ids, ''])
+    expect((await command.ok('list', '-q', '--limit', '2')).split('\n')).toHaveLength(3)
+    expect(await command.json<Image[]>('list', '--tag', 'a')).toMatchObject([{ name: 'a' }])
+    await command.ok('delete', ...ids)
+  })
+
+  it('are walked page after page', async () => {
+    for (let index = 0; index < 1003; index++)
+      await subject.service.catalog.create({ id: `page${index}`, name: 'many', visibility: 'public' })
+    const ids = (await command.ok('list', '-q', '--name', 'many')).trimEnd().split('\n')
+    expect(new Set(ids).size).toBe(1003)
+  })
+
+  it('have help that is declared once', async () => {
+    const group = await command.ok('--help')
+    expect(group).toContain('--os-application-credential-secret=TEXT')
+    const help = await command.ok('push', '--help')
+    expect(help).toMatch(/^Usage: moraine image push \[OPTION\]\.\.\. FILE\n/)
+    expect(help).not.toContain('--os-password')
+    expect((await command.run('push')).stderr).toBe(
+      "moraine: Expecting FILE\nTry 'moraine image push --help' for more information\n",
+    )
+    expect((await command.run('shove')).stderr).toContain('Command not found: image shove')
+  })
+})
+
+describeWith(['qemu-img'], 'data', () => {
+  let raw: string
+  let qcow2: string
+  beforeAll(async () => {
+    raw = folder.fresh('.raw')
+    qcow2 = folder.fresh('.qcow2')
+    writeFileSync(raw, Buffer.concat([randomBytes(300_032), Buffer.alloc(20_000_256), randomBytes(1_000_448)]))
+    await qemuImg('convert', '-f', 'raw', '-O', 'qcow2', raw, qcow2)
+  })
+
+  it('is pushed as what it is found to be, and pulled with its holes', async () => {
+    const { stderr } = await command.run('push', qcow2, '--name', 'guest')
+    expect(stderr).toContain('is qcow2, a disk of 20.3 MiB; its checks passed')
+    await command.ok('push', raw, '--name', 'plain', '--quiet')
+    const target = folder.fresh('.raw')
+    await command.ok('pull', 'plain', target)
+    expect(readFileSync(target).equals(readFileSync(raw))).toBe(true)
+    if (process.platform === 'linux') expect(statSync(target).blocks * 512).toBeLessThan(2_000_000)
+    await command.ok('pull', '-O', 'vmdk', '-o', 'subformat=streamOptimized', 'guest', `${target}.vmdk`)
+    await qemuImg('compare', raw, `${target}.vmdk`)
+    await command.ok('pull', '--export', 'vhdx', 'guest', `${target}.vhdx`)
+    await qemuImg('compare', raw, `${target}.vhdx`)
+  })
+
+  it('is told of as it goes, in lines for programs', async () => {
+    const { stderr } = await command.run('pull', 'plain', folder.fresh(), '--progress=json')
+    const lines = stderr
+      .trimEnd()
+      .split('\n')
+      .map((line) => JSON.parse(line))
+    const size = statSync(raw).size
+    expect(lines.at(-1)).toEqual({ operation: 'pull', done: size, total: size, percent: 100 })
+  })
+
+  it('is unpacked and converted while it goes', async () => {
+    const packed = folder.fresh('.qcow2.gz')
+    writeFileSync(packed, gzipSync(readFileSync(qcow2)))
+    const refused = await command.run('push', packed)
+    expect([refused.code, refused.stderr]).toEqual([
+      1,
+      expect.stringContaining("image services have no disk format 'gzip'\nWith --convert-to"),
+    ])
+    const image = await command.json<Image>('push', packed, '--convert-to', 'raw')
+    expect(image).toMatchObject({ size: statSync(raw).size, disk_format: 'raw', status: 'active' })
+  })
+
+  it('is refused when it is not safe, or not what was said', async () => {
+    const overlay = folder.fresh('.qcow2')
+    await qemuImg('create', '-q', '-f', 'qcow2', '-F', 'qcow2', '-b', qcow2, overlay)
+    const before = await command.ok('list', '-q')
+    const unsafe = await command.run('push', overlay)
+    expect([unsafe.code, unsafe.stderr]).toEqual([
+      1,
+      expect.stringMatching(/is not safe, so it is not pushed\nbacking-file: /),
+    ])
+    const forced = await command.run('push', overlay, '--unsafe')
+    expect([forced.code, forced.stderr]).toEqual([1, expect.stringMatching(/it names a backing file .*HTTP 400/)])
+    const wrong = await command.run('push', qcow2, '--disk-format', 'vmdk')
+    expect([wrong.code, wrong.stderr]).toEqual([1, expect.stringContaining('the file is qcow2, not vmdk')])
+    expect(await command.ok('list', '-q')).toBe(before)
+  })
+
+  it('has to be somewhere, and to go somewhere', async () => {
+    await command.ok('create', 'empty', '--disk-format', 'raw')
+    expect((await command.run('pull', 'empty', folder.fresh())).stderr).toBe(
+      'moraine: the image empty has no data yet: it is queued\n',
+    )
+    expect((await command.run('pull', 'plain', folder.file('.'))).stderr).toContain('is a folder')
+    expect((await command.run('pull', 'plain', '/nowhere/at/all')).stderr).toContain(
+      "Could not create '/nowhere/at/all'",
+    )
+    expect((await command.run('pull', 'plain', '-', '-O', 'qcow2')).stderr).toContain(
+      '-O cannot be used with standard output',
+    )
+  })
+})
