@@ -10,12 +10,15 @@ import { delimiter, dirname, join } from 'node:path'
 import { convertJobs } from './jobs/convert.ts'
 import { engineJobs } from './jobs/engine.ts'
 import { formatJobs } from './jobs/formats.ts'
+import { imageServiceParts, measureImageService } from './jobs/image-service.ts'
 import { inspectJobs } from './jobs/inspect.ts'
 import { largeJobs } from './jobs/large.ts'
 import { serviceJobs } from './jobs/service.ts'
+import { versionsOf } from './support/glance.ts'
 import type { Bench, Job } from './support/job.ts'
 import { must, runProgram } from './support/process.ts'
 import { measure, median, type Result } from './support/result.ts'
+import { holds, type ServiceRow, serviceSection, serviceTable } from './support/service-result.ts'
 import { type Machine, page, table } from './support/table.ts'
 
 const root = join(import.meta.dirname, '..')
@@ -25,12 +28,15 @@ const rounds = Number(process.env.MORAINE_BENCH_ROUNDS ?? '5')
 const asked = process.argv.slice(2).filter((argument) => !argument.startsWith('--'))
 const flags = new Set(process.argv.slice(2).filter((argument) => argument.startsWith('--')))
 
-function chosenJobs(): Job[] {
-  const fits = (job: Job, name: string) => job.name === name || job.name.startsWith(`${name}/`)
+const names = [...allJobs.map(({ name }) => name), ...Object.keys(imageServiceParts)]
+
+/** The names of what was asked for. */
+function chosenNames(): Set<string> {
+  const fits = (job: string, name: string) => job === name || job.startsWith(`${name}/`)
   for (const name of asked) {
-    if (!allJobs.some((job) => fits(job, name))) throw new Error(`no such job: ${name}; --list names them`)
+    if (!names.some((job) => fits(job, name))) throw new Error(`no such job: ${name}; --list names them`)
   }
-  return asked.length === 0 ? allJobs : allJobs.filter((job) => asked.some((name) => fits(job, name)))
+  return new Set(asked.length === 0 ? names : names.filter((job) => asked.some((name) => fits(job, name))))
 }
 
 async function prepareBench(): Promise<Bench> {
@@ -80,20 +86,29 @@ interface Written {
   machine: Machine
   rounds: number
   results: Result[]
+  /** The image service beside Glance. */
+  service?: { versions: string; rows: ServiceRow[] } | undefined
 }
 
 /** Puts the results in the place of those of the same jobs; the others keep the commit they were measured at. */
-function write(results: readonly Result[], machine: Machine): void {
+function write(results: readonly Result[], rows: readonly ServiceRow[], versions: string, machine: Machine): void {
   const file = join(root, 'bench', 'results.json')
-  const before = existsSync(file) ? (JSON.parse(readFileSync(file, 'utf8')) as Written).results : []
-  const byJob = new Map([...before, ...results].map((result) => [result.job, result]))
+  const before = existsSync(file) ? (JSON.parse(readFileSync(file, 'utf8')) as Written) : undefined
+  const byJob = new Map([...(before?.results ?? []), ...results].map((result) => [result.job, result]))
   const all = allJobs.flatMap(({ name }) => byJob.get(name) ?? [])
-  writeFileSync(file, `${JSON.stringify({ machine, rounds, results: all } satisfies Written, undefined, 2)}\n`)
-  writeFileSync(join(root, 'bench', 'results.md'), page(all, machine, rounds))
+  const byName = new Map([...(before?.service?.rows ?? []), ...rows].map((row) => [row.name, row]))
+  const service =
+    byName.size === 0
+      ? undefined
+      : { versions: versions || (before?.service?.versions ?? ''), rows: [...byName.values()] }
+  writeFileSync(file, `${JSON.stringify({ machine, rounds, results: all, service } satisfies Written, undefined, 2)}\n`)
+  const section = service === undefined ? '' : serviceSection(service.rows, service.versions)
+  writeFileSync(join(root, 'bench', 'results.md'), page(all, machine, rounds) + section)
 }
 
 if (flags.has('--list')) {
-  for (const { name, title } of allJobs) console.log(`${name.padEnd(22)} ${title}`)
+  const titles = [...allJobs.map(({ name, title }) => [name, title] as const), ...Object.entries(imageServiceParts)]
+  for (const [name, title] of titles) console.log(`${name.padEnd(24)} ${title}`)
   process.exit(0)
 }
 // The command starts with `#!/usr/bin/env node`: the Node that runs this is the one it gets.
@@ -104,7 +119,8 @@ try {
   const start = await startTime()
   const date = new Date().toISOString().slice(0, 10)
   const commit = (await must('git', '-C', root, 'rev-parse', '--short=12', 'HEAD')).trim()
-  for (const job of chosenJobs()) {
+  const chosen = chosenNames()
+  for (const job of allJobs.filter(({ name }) => chosen.has(name))) {
     const turns = Math.max(rounds, job.leastRounds ?? 0)
     console.error(`${job.name}: ${turns} rounds`)
     let close: (() => Promise<void>) | undefined
@@ -122,8 +138,25 @@ try {
       await mkdir(bench.results)
     }
   }
-  console.log(table(results))
-  if (scale === 1 && (asked.length === 0 || flags.has('--write'))) write(results, await describeMachine(bench.inputs))
+  if (results.length > 0) console.log(table(results))
+  let rows: ServiceRow[] = []
+  if (Object.keys(imageServiceParts).some((name) => chosen.has(name))) {
+    try {
+      rows = (await measureImageService(bench, chosen, Math.min(rounds, 3))).map((row) => ({ ...row, date, commit }))
+      console.log(serviceTable(rows))
+      if (!rows.every(holds)) console.error('image-service: not every row holds')
+    } catch (error) {
+      console.error(`image-service failed: ${(error as Error).message}`)
+      process.exitCode = 1
+    }
+  }
+  if (scale === 1 && (asked.length === 0 || flags.has('--write'))) {
+    const versions =
+      rows.length === 0
+        ? ''
+        : await versionsOf('python3-glance', 'python3-keystone', 'mariadb-server-core', 'uwsgi-core')
+    write(results, rows, versions, await describeMachine(bench.inputs))
+  }
 } finally {
   await rm(bench.results, { recursive: true, force: true })
 }
