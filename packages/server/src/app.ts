@@ -10,6 +10,7 @@ import { addImageData } from './api/image-data.ts'
 import { addImages } from './api/images.ts'
 import { addImport } from './api/import.ts'
 import { addInfo } from './api/info.ts'
+import { addKeystone } from './api/keystone/routes.ts'
 import { letContinue, markWaiting } from './api/linger.ts'
 import { addMembers } from './api/members.ts'
 import { addMetadefs } from './api/metadefs/routes.ts'
@@ -18,6 +19,7 @@ import { addStores } from './api/stores.ts'
 import { addTasks } from './api/tasks.ts'
 import { addVersions, versionsDocument, withoutMinorVersion } from './api/versions.ts'
 import { CatalogError } from './catalog/catalog.ts'
+import { LocalIdentity } from './identity/local.ts'
 import { readAddresses } from './operate/addresses.ts'
 import { addHealth, type Readiness } from './operate/health.ts'
 import { Metrics } from './operate/metrics.ts'
@@ -71,7 +73,7 @@ export function createApp(service: Service, logger: FastifyBaseLogger, parts: Ap
   })
   app.addHook('onRequest', guardAgainstBrowsers(service.config))
   app.decorateRequest('caller')
-  app.addHook('onRequest', authenticate(service.identity))
+  app.addHook('onRequest', authenticate(service))
   app.addHook('onRequest', async (request) => {
     // A part of the path that is empty names nothing.
     if (Object.values(request.params ?? {}).includes('')) throw new HttpError(404)
@@ -110,6 +112,7 @@ export function createApp(service: Service, logger: FastifyBaseLogger, parts: Ap
   addStores(app, service)
   addImport(app, service)
   addTasks(app, service)
+  if (service.identity instanceof LocalIdentity) addKeystone(app, service, service.identity)
   return app
 }
 

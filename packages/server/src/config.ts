@@ -58,9 +58,9 @@ export const settings = {
   tokenSeconds: number(3600, 'seconds for which a token of an account is good', 60, 30 * 24 * 3600),
   loginAttempts: number(
     10,
-    'wrong passwords in a row after which an account is locked; an address may have ten times as many; 0: no bound',
+    'wrong passwords for one account from one address, after which it is locked there; an account or an address as a whole is after ten times as many; 0: no bound',
   ),
-  loginLockSeconds: number(300, 'seconds for which an account or an address stays locked', 1, 24 * 3600),
+  loginLockSeconds: number(300, 'seconds after the last wrong password for which it stays locked', 1, 24 * 3600),
   region: text('RegionOne', 'region in which the service stands in its own catalog, or in that of Keystone'),
   keystoneUrl: text('', 'URL of Keystone, as in https://keystone.example:5000/v3'),
   keystoneUser: text('', 'user as whom the service checks tokens at Keystone, or the id of an application credential'),

@@ -3,6 +3,7 @@ import { MoraineError } from '@moraine/engine'
 import { destination, type Logger, pino } from 'pino'
 import { createApp } from './app.ts'
 import { type Config, type ConfigInput, readConfig } from './config.ts'
+import { LocalIdentity } from './identity/local.ts'
 import { closeService, openService } from './open-service.ts'
 import { type Certificate, readCertificate } from './operate/tls.ts'
 
@@ -25,6 +26,10 @@ export interface RunningService {
   readonly endpoint: string
   /** The data folder. */
   readonly data: string
+  /** Who says who is calling. */
+  readonly auth: Config['auth']
+  /** Where the password of the account admin was written, when this start made it up. */
+  readonly adminPasswordFile: string | undefined
   /** Reads the certificate again; new connections get it. @throws MoraineError `missing` or `invalid`; the old one stays then. */
   reload(): void
   /** Stops taking requests, gives running ones `shutdownSeconds`, then cuts them off; uploads cut off go back to `queued`. Resolves when nothing is
@@ -67,6 +72,8 @@ export async function serve(options: ConfigInput = {}): Promise<RunningService> 
     url: `${scheme}://${host}:${port}`,
     endpoint: config.publicUrl === '' ? `${scheme}://${everyAddress[host] ?? host}:${port}` : config.publicUrl,
     data: config.data,
+    auth: config.auth,
+    adminPasswordFile: service.identity instanceof LocalIdentity ? service.identity.passwordFile : undefined,
     reload() {
       const renewed = readCertificate(config)
       if (renewed === undefined) return

@@ -27,6 +27,7 @@ export async function openService(config: Config, log: Pick<Logger, 'info' | 'wa
   await mkdir(config.data, { recursive: true, mode: 0o700 })
   const catalog = await openCatalog(config.data)
   try {
+    const identity = await openIdentity(config, catalog)
     const stores = await openStores(config.data, config.stores)
     const onUploads = async (uploads: readonly Upload[]) => {
       if (uploads.length === 0) return
@@ -48,7 +49,6 @@ export async function openService(config: Config, log: Pick<Logger, 'info' | 'wa
     if (files.length > 0) log.warn({ files }, 'removed data that belongs to no image')
     const budget = new StorageBudget(config.storageQuota, await catalog.totalSize())
     const hashes = new HashThreads()
-    const identity = openIdentity(config)
     const web = new WebClient(new WebGate(config), config)
     const parts = { config, identity, policy, catalog, stores, hashes, budget, uploads: new RunningWork(), worker, web }
     const tasks = new TaskRunner({

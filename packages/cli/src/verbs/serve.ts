@@ -27,10 +27,14 @@ export const verb = defineVerb({
   syntax: '',
   about:
     'Starts the image service and runs until it is stopped (Ctrl-C). Images and their catalog are kept in one folder. ' +
-    'Unless --auth says otherwise nobody has to say who they are, and the service listens on this machine only. ' +
+    'Unless --auth says otherwise nobody has to say who they are, and the service listens on this machine only; with --auth local it keeps accounts of its own, with --auth keystone a Keystone does. ' +
     `Each setting can also come from the environment, as in ${variableOf('listLimit')}, or from a file (--config); moraine config shows what is in force.`,
   examples: [
     ['moraine serve --data ./images', 'on http://127.0.0.1:9292, images in ./images'],
+    [
+      'moraine serve --auth local',
+      'with accounts; the first start makes the account admin and says where its password is',
+    ],
     ['openstack --os-auth-type none --os-endpoint http://127.0.0.1:9292 image list', 'what it holds'],
     ['glance --os-image-url http://127.0.0.1:9292 --os-auth-token any image-list', 'the same'],
   ],
@@ -57,13 +61,34 @@ export const verb = defineVerb({
 })
 
 /** Where the service is, and how to reach it with the stock clients: a line for each, to be pasted. */
-function greeting({ url, endpoint, data }: RunningService): string {
-  return (
-    `moraine serves images on ${url}, kept in ${data}\n` +
-    'Try it from another terminal, with either client:\n' +
-    `  openstack --os-auth-type none --os-endpoint ${endpoint} image list\n` +
-    `  glance --os-image-url ${endpoint} --os-auth-token any image-list\n`
-  )
+function greeting(service: RunningService): string {
+  return `moraine serves images on ${service.url}, kept in ${service.data}\n${howToLogIn(service)}`
+}
+
+function howToLogIn({ endpoint, auth, adminPasswordFile }: RunningService): string {
+  switch (auth) {
+    case 'none':
+      return (
+        'Try it from another terminal, with either client:\n' +
+        `  openstack --os-auth-type none --os-endpoint ${endpoint} image list\n` +
+        `  glance --os-image-url ${endpoint} --os-auth-token any image-list\n`
+      )
+    case 'local': {
+      const made =
+        adminPasswordFile === undefined
+          ? ''
+          : `The password of the account admin was made up and written to ${adminPasswordFile}\n`
+      const password = adminPasswordFile === undefined ? '...' : `"$(cat '${adminPasswordFile}')"`
+      return (
+        `${made}Try it from another terminal, with openstack or glance:\n` +
+        `  export OS_AUTH_URL=${endpoint.replace(/\/+$/, '')}/identity OS_IDENTITY_API_VERSION=3 OS_PROJECT_NAME=admin OS_PROJECT_DOMAIN_NAME=Default\n` +
+        `  export OS_USERNAME=admin OS_USER_DOMAIN_NAME=Default OS_PASSWORD=${password}\n` +
+        '  openstack image list\n'
+      )
+    }
+    case 'keystone':
+      return 'Keystone says who is calling; clients find the service by its endpoint there.\n'
+  }
 }
 
 /** The service is asked to stop by a signal: that is how it ends well. */

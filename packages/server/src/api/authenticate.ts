@@ -1,8 +1,10 @@
 /** Finds out who sends a request, before anything of the Image API looks at it. */
 import type { FastifyRequest } from 'fastify'
 import type { Caller } from '../identity/caller.ts'
-import { type Identity, IdentityUnavailable } from '../identity/identity.ts'
+import { IdentityUnavailable } from '../identity/identity.ts'
+import type { Service } from '../service.ts'
 import { HttpError } from './http-error.ts'
+import { baseUrl } from './routes.ts'
 
 declare module 'fastify' {
   interface FastifyRequest {
@@ -12,7 +14,8 @@ declare module 'fastify' {
 }
 
 /** A check of each request below `/v2`. @throws HttpError 401, or 503 when the identity service does not answer. */
-export function authenticate(identity: Identity): (request: FastifyRequest) => Promise<void> {
+export function authenticate(service: Service): (request: FastifyRequest) => Promise<void> {
+  const { identity } = service
   return async (request) => {
     if (!/^\/v2(?:\/.|$)/.test(request.url.split('?')[0] ?? '')) return
     const { 'x-auth-token': token, 'x-service-token': serviceToken } = request.headers
@@ -25,7 +28,8 @@ export function authenticate(identity: Identity): (request: FastifyRequest) => P
       throw new HttpError(503)
     }
     if (caller === undefined) {
-      const headers = identity.challenge === '' ? {} : { 'WWW-Authenticate': identity.challenge }
+      const challenge = identity.challenge(baseUrl(service, request))
+      const headers = challenge === '' ? {} : { 'WWW-Authenticate': challenge }
       throw new HttpError(401, undefined, { headers })
     }
     request.caller = caller

@@ -1,5 +1,7 @@
 /** What the service asks of its database. SQLite is behind it today; another database is another value of this type. */
+import type { Accounts } from './accounts.ts'
 import type { Image, NewImage } from './image.ts'
+import type { Logins } from './logins.ts'
 import type { MemberStatus, Members } from './members.ts'
 import type { Metadefs } from './metadefs.ts'
 import type { Upload, Work } from './work.ts'
@@ -92,6 +94,10 @@ export interface Along {
 }
 
 export interface Catalog {
+  /** Users, projects and roles of the service's own. */
+  readonly accounts: Accounts
+  /** Tokens, application credentials and wrong passwords of those users. */
+  readonly logins: Logins
   /** With whom images are shared. */
   readonly members: Members
   /** The metadata definitions. */

@@ -2,10 +2,14 @@
 import { MoraineError } from '@moraine/engine'
 import { type Dialect, Kysely, type SelectQueryBuilder, sql, type Transaction } from 'kysely'
 import { Migrator } from 'kysely/migration'
+import type { Accounts } from './accounts.ts'
+import { SqlAccounts } from './accounts-sql.ts'
 import { type Along, type Catalog, CatalogError, type ListQuery, type Page } from './catalog.ts'
 import { type Image, type ImageStatus, type Location, type NewImage, queuedImage, type Visibility } from './image.ts'
 import type { JsonObject } from './json.ts'
 import { afterMarker, condition, sortExpression, totalOrder, visibleKinds } from './list.ts'
+import type { Logins } from './logins.ts'
+import { SqlLogins } from './logins-sql.ts'
 import type { Members } from './members.ts'
 import { SqlMembers } from './members-sql.ts'
 import type { Metadefs } from './metadefs.ts'
@@ -59,6 +63,8 @@ async function refuseNewer(db: Kysely<Tables>, path: string): Promise<void> {
 type Queries = Kysely<Tables> | Transaction<Tables>
 
 class SqlCatalog implements Catalog {
+  readonly accounts: Accounts
+  readonly logins: Logins
   readonly members: Members
   readonly metadefs: Metadefs
   readonly work: Work
@@ -68,6 +74,8 @@ class SqlCatalog implements Catalog {
   constructor(db: Kysely<Tables>, now: () => number) {
     this.#db = db
     this.#now = now
+    this.accounts = new SqlAccounts(db)
+    this.logins = new SqlLogins(db, now)
     this.members = new SqlMembers(db, now)
     this.metadefs = new SqlMetadefs(db, now)
     this.work = new SqlWork(db, now, (id, change, along) => this.update(id, change, along))

@@ -1,6 +1,7 @@
 /** The tables of the catalog and how they came to be. Plain SQL types, so that another database can take them too. */
 import { type Kysely, sql } from 'kysely'
 import type { Migration } from 'kysely/migration'
+import { type AccountTables, accountMigration } from './accounts-tables.ts'
 import { type MemberTable, memberMigration } from './members-sql.ts'
 import { type MetadefTables, metadefMigration } from './metadefs-tables.ts'
 import { type WorkTables, workMigration } from './work-tables.ts'
@@ -30,7 +31,7 @@ export interface ImageTable {
   deleted_at: number | null
 }
 
-export interface Tables extends MetadefTables, WorkTables {
+export interface Tables extends MetadefTables, WorkTables, AccountTables {
   images: ImageTable
   image_properties: { image_id: string; name: string; value: string }
   image_tags: { image_id: string; position: number; value: string }
@@ -91,4 +92,5 @@ export const migrations: Readonly<Record<string, Migration>> = {
   '0002_metadefs': metadefMigration,
   '0003_members': memberMigration,
   '0004_work': workMigration,
+  '0005_accounts': accountMigration,
 }

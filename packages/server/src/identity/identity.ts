@@ -13,8 +13,8 @@ export interface Credentials {
 export class IdentityUnavailable extends Error {}
 
 export interface Identity {
-  /** The value of `WWW-Authenticate` when credentials are refused. */
-  readonly challenge: string
+  /** The value of `WWW-Authenticate` when credentials are refused; empty: none. @param base The URL under which the client reached the service. */
+  challenge(base: string): string
   /** Resolves to undefined for credentials that are absent, unknown, expired or revoked. @throws IdentityUnavailable */
   identify(credentials: Credentials): Promise<Caller | undefined>
   close(): Promise<void>
@@ -22,7 +22,7 @@ export interface Identity {
 
 /** Nobody has to say who they are. */
 export const noIdentity: Identity = {
-  challenge: '',
+  challenge: () => '',
   identify: () => Promise.resolve(anybody),
   close: () => Promise.resolve(),
 }

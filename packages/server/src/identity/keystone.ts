@@ -31,7 +31,7 @@ export function keystoneIdentity(settings: KeystoneSettings, cacheSeconds: numbe
       : Promise.resolve(undefined)
 
   return {
-    challenge: `Keystone uri="${settings.url.replace(/\/+$/, '')}"`,
+    challenge: () => `Keystone uri="${settings.url.replace(/\/+$/, '')}"`,
     async identify({ token, serviceToken }: Credentials): Promise<Caller | undefined> {
       if (token === undefined) return undefined
       const service = serviceToken === undefined ? undefined : await lookUp(services, serviceToken)

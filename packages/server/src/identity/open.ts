@@ -1,11 +1,14 @@
 /** The identity that the settings ask for. */
 import { readFileSync } from 'node:fs'
-import { MoraineError } from '@moraine/engine'
+import type { Catalog } from '../catalog/catalog.ts'
 import type { Config } from '../config.ts'
+import { ensureFirstAccount } from './first-account.ts'
 import { type Identity, noIdentity } from './identity.ts'
 import { keystoneIdentity } from './keystone.ts'
+import { LocalIdentity } from './local.ts'
 
-export function openIdentity(config: Config): Identity {
+/** Opens it; accounts that are not there yet get their first one. @throws MoraineError `unsupported` for accounts where this Node has no Argon2. */
+export async function openIdentity(config: Config, catalog: Catalog): Promise<Identity> {
   switch (config.auth) {
     case 'keystone':
       return keystoneIdentity(
@@ -23,8 +26,14 @@ export function openIdentity(config: Config): Identity {
         config.keystoneCacheSeconds,
       )
     case 'local':
-      throw new MoraineError('unsupported', 'auth: local is not there yet', { field: 'auth' })
+      return openLocal(config, catalog)
     case 'none':
       return noIdentity
   }
+}
+
+async function openLocal(config: Config, catalog: Catalog): Promise<Identity> {
+  const identity = new LocalIdentity(catalog, config)
+  identity.passwordFile = await ensureFirstAccount(catalog.accounts, config.adminPassword, config.data)
+  return identity
 }

@@ -3,7 +3,7 @@ import { effectiveRoles } from '../../src/identity/caller.ts'
 import type { Identity } from '../../src/identity/identity.ts'
 
 export const believing: Identity = {
-  challenge: "Keystone uri='http://keystone.example'",
+  challenge: () => "Keystone uri='http://keystone.example'",
   identify({ token }) {
     const [projectId, roles] = token?.split(':') ?? []
     if (projectId === undefined || roles === undefined) return Promise.resolve(undefined)

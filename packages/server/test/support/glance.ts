@@ -6,7 +6,8 @@ import { join } from 'node:path'
 import { describe } from 'vitest'
 import { runOk } from '../../../engine/test/support/process.ts'
 import { answers, freePort } from './daemon.ts'
-import type { Keystone, Login } from './keystone.ts'
+import type { Login } from './identity-admin.ts'
+import type { Keystone } from './keystone.ts'
 
 /** Debian's Python, whatever else is on the path. */
 const python = '/usr/bin/python3'
