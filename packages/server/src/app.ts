@@ -12,6 +12,7 @@ import { addImport } from './api/import.ts'
 import { addInfo } from './api/info.ts'
 import { addKeystone } from './api/keystone/routes.ts'
 import { letContinue, markWaiting } from './api/linger.ts'
+import { addLocations } from './api/locations.ts'
 import { addMembers } from './api/members.ts'
 import { addMetadefs } from './api/metadefs/routes.ts'
 import { type Routes, sendJson } from './api/routes.ts'
@@ -112,6 +113,7 @@ export function createApp(service: Service, logger: FastifyBaseLogger, parts: Ap
   addStores(app, service)
   addImport(app, service)
   addTasks(app, service)
+  addLocations(app, service)
   if (service.identity instanceof LocalIdentity) addKeystone(app, service, service.identity)
   return app
 }

@@ -8,12 +8,14 @@ import { openIdentity } from './identity/open.ts'
 import { explainFailure } from './import/explain.ts'
 import { importHandler } from './import/import-image.ts'
 import { legacyImportHandler } from './import/legacy.ts'
+import { locationHandler } from './import/location.ts'
 import { wasRestored } from './operate/upkeep.ts'
 import { readPolicy } from './policy/policy.ts'
 import { RunningWork } from './running-work.ts'
 import type { Service } from './service.ts'
 import { StorageBudget } from './store/budget.ts'
 import { HashThreads } from './store/hashing.ts'
+import { httpStore } from './store/http.ts'
 import { openStores } from './store/open-stores.ts'
 import { type Stores, stagingStore } from './store/stores.ts'
 import { TaskRunner } from './task/runner.ts'
@@ -28,7 +30,8 @@ export async function openService(config: Config, log: Pick<Logger, 'info' | 'wa
   const catalog = await openCatalog(config.data)
   try {
     const identity = await openIdentity(config, catalog)
-    const stores = await openStores(config.data, config.stores)
+    const web = new WebClient(new WebGate(config), config)
+    const stores = await openStores(config.data, config.stores, () => httpStore(web, config.importIdleSeconds))
     const onUploads = async (uploads: readonly Upload[]) => {
       if (uploads.length === 0) return
       log.warn({ uploads: uploads.map(({ key }) => key) }, 'clearing away uploads that were cut off')
@@ -49,13 +52,13 @@ export async function openService(config: Config, log: Pick<Logger, 'info' | 'wa
     if (files.length > 0) log.warn({ files }, 'removed data that belongs to no image')
     const budget = new StorageBudget(config.storageQuota, await catalog.totalSize())
     const hashes = new HashThreads()
-    const web = new WebClient(new WebGate(config), config)
     const parts = { config, identity, policy, catalog, stores, hashes, budget, uploads: new RunningWork(), worker, web }
     const tasks = new TaskRunner({
       tasks: catalog.work.tasks,
       workerId: worker.id,
       handlers: {
         api_image_import: (run) => importHandler(service, log)(run),
+        location_import: (run) => locationHandler(service, log)(run),
         import: (run) => legacyImportHandler(service, log)(run),
       },
       limit: config.taskLimit,

@@ -4,7 +4,10 @@ import { openCatalog } from './catalog/open.ts'
 import { type ConfigInput, readConfig } from './config.ts'
 import { type DoctorOptions, examine, type Finding } from './operate/doctor.ts'
 import { backUpCatalog, forgetRestored, restoreCatalog } from './operate/upkeep.ts'
+import { httpStore } from './store/http.ts'
 import { openStores } from './store/open-stores.ts'
+import { WebClient } from './web/client.ts'
+import { WebGate } from './web/gate.ts'
 
 export type { DoctorOptions, Finding } from './operate/doctor.ts'
 
@@ -28,10 +31,13 @@ export async function restore(settings: ConfigInput, from: string): Promise<stri
 export async function* doctor(settings: ConfigInput, options: DoctorOptions): AsyncGenerator<Finding> {
   const config = readConfig(settings, process.env)
   const catalog = await openCatalog(config.data)
+  const web = new WebClient(new WebGate(config), config)
   try {
-    yield* examine(catalog, await openStores(config.data, config.stores), options)
+    const stores = await openStores(config.data, config.stores, () => httpStore(web, config.importIdleSeconds))
+    yield* examine(catalog, stores, options)
     if (options.repair) forgetRestored(config)
   } finally {
+    await web.close()
     await catalog.close()
   }
 }

@@ -7,7 +7,8 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import { afterAll, describe, expect, it } from 'vitest'
 import { temporaryFolder } from '../../engine/test/support/folder.ts'
 import { projectRoot } from '../../engine/test/support/process.ts'
-import { ask, createImage, showImage, upload } from './support/service.ts'
+import { startMirror } from './support/mirror.ts'
+import { ask, binary, createImage, showImage, upload } from './support/service.ts'
 
 const folder = temporaryFolder()
 const MiB = 1024 * 1024
@@ -19,9 +20,10 @@ afterAll(async () => {
 })
 
 /** `moraine serve` as people start it. */
-async function serve(data: string) {
+async function serve(data: string, environment: Record<string, string> = {}) {
   const child = spawn(command, ['serve', '--port', '0', '--data', data, '--log-level', 'silent'], {
     stdio: ['ignore', 'pipe', 'inherit'],
+    env: { ...process.env, ...environment },
   })
   const gone = new Promise<void>((resolve) => child.on('exit', () => resolve()))
   const stop = (signal: NodeJS.Signals) => async () => {
@@ -107,6 +109,40 @@ describe('kill -9', () => {
     }
     expect(outcomes).toHaveLength(8)
     await service.kill()
+  })
+})
+
+describe('kill -9 in the middle of an import', () => {
+  it('is made up for by the next process: the same task brings the data', async () => {
+    const mirror = await startMirror()
+    const content = randomBytes(4 * MiB)
+    mirror.files.set('/image', { data: content, etag: '"1"', milliseconds: 20 })
+    const data = folder.fresh()
+    const environment = { MORAINE_IMPORT_ALLOWED_HOSTS: '127.0.0.1', MORAINE_IMPORT_PORTS: '*' }
+    const first = await serve(data, environment)
+    const [fetched = '', staged = ''] = await Promise.all([createImage(first.url), createImage(first.url)])
+    const post = (id: string, method: object) =>
+      ask(`${first.url}/v2/images/${id}/import`, 'POST', JSON.stringify({ method }))
+    await ask(`${first.url}/v2/images/${staged}/stage`, 'PUT', content, binary)
+    expect((await post(fetched, { name: 'web-download', uri: `${mirror.url}/image` })).status).toBe(202)
+    await until(() => files(data, 'uploads').length === 1)
+    expect((await post(staged, { name: 'glance-direct' })).status).toBe(202)
+    await first.kill()
+
+    const second = await serve(data, environment)
+    for (const id of [fetched, staged]) {
+      await until(async () => {
+        const { status, os_glance_import_task } = await showImage(second.url, id)
+        return status === 'active' && os_glance_import_task === undefined
+      })
+      expect((await ask(`${second.url}/v2/images/${id}/file`)).body.equals(content)).toBe(true)
+      const { tasks } = (await ask(`${second.url}/v2/images/${id}/tasks`)).json<{ tasks: { status: string }[] }>()
+      expect(tasks).toHaveLength(1)
+    }
+    expect(files(data, 'uploads')).toEqual([])
+    expect(files(data, 'images').toSorted()).toEqual([fetched, staged].toSorted())
+    expect(readdirSync(join(data, 'staging', 'images'))).toEqual([])
+    await second.end()
   })
 })
 

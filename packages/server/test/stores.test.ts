@@ -2,12 +2,16 @@
 import { randomBytes } from 'node:crypto'
 import { mkdirSync, readdirSync, rmSync, truncateSync } from 'node:fs'
 import { join } from 'node:path'
-import { beforeAll, describe, expect, it } from 'vitest'
+import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { temporaryFolder } from '../../engine/test/support/folder.ts'
 import { openFolderStore } from '../src/store/folder.ts'
+import { httpStore } from '../src/store/http.ts'
 import { readStores } from '../src/store/settings.ts'
+import { WebClient } from '../src/web/client.ts'
+import { WebGate } from '../src/web/gate.ts'
+import { type Mirror, startMirror } from './support/mirror.ts'
 import { ask, createImage, type Subject, services, showImage, upload } from './support/service.ts'
-import { storeSuite } from './support/store-suite.ts'
+import { readingSuite, storeSuite } from './support/store-suite.ts'
 
 const folder = temporaryFolder()
 const start = services()
@@ -16,6 +20,49 @@ storeSuite('a folder store', async () => {
   const place = folder.fresh()
   const store = await openFolderStore(place)
   return { store, names: async () => ['images', 'uploads'].flatMap((name) => readdirSync(join(place, name))) }
+})
+
+readingSuite('a folder store', async (data) => {
+  const store = await openFolderStore(folder.fresh())
+  const key = '00000000-0000-4000-8000-000000000001.aa'
+  const upload = await store.begin(key)
+  await upload.write(data)
+  await upload.commit()
+  return { store, key, missing: key.replace('aa', 'bb') }
+})
+
+describe('a store on the web', () => {
+  const rules = { importSchemes: 'http', importPorts: '*', importAllowedHosts: '127.0.0.1', importDeniedHosts: '' }
+  const limits = { importConnectSeconds: 5, importIdleSeconds: 5, importRedirects: 2 }
+  const client = new WebClient(new WebGate(rules), limits)
+  afterAll(() => client.close())
+  const store = httpStore(client, 5)
+  let mirror: Mirror
+  beforeAll(async () => {
+    mirror = await startMirror()
+  })
+
+  readingSuite('a store on the web', async (data) => {
+    mirror.files.set('/data', { data, etag: '"1"' })
+    return { store, key: `${mirror.url}/data`, missing: `${mirror.url}/nothing` }
+  })
+
+  it('takes nothing, and has what lies at an address', async () => {
+    await expect(store.begin('key')).rejects.toMatchObject({ kind: 'read-only' })
+    const key = await store.keyOf(`${mirror.url}/data`)
+    expect([key, store.urlOf(String(key))]).toEqual([`${mirror.url}/data`, `${mirror.url}/data`])
+    expect(await store.keyOf('file:///etc/passwd')).toBeUndefined()
+    await expect(store.keyOf('http://169.254.169.254/')).rejects.toMatchObject({ kind: 'refused' })
+    await expect(store.open('http://169.254.169.254/')).rejects.toThrow('not on the list')
+  })
+
+  it('does not go where a redirect leads that may not be gone to', async () => {
+    mirror.files.set('/away', {
+      data: Buffer.alloc(0),
+      answer: (_request, response) => void response.writeHead(302, { location: 'http://[::1]/' }).end(),
+    })
+    await expect(store.open(`${mirror.url}/away`)).rejects.toThrow('not on the list')
+  })
 })
 
 describe('the setting of stores', () => {
@@ -41,7 +88,7 @@ describe('the setting of stores', () => {
   it.each([
     ['fast', "'fast' does not begin with a name and its type"],
     ['os_glance_x=folder:/x', 'does not begin with a name'],
-    ['a=tape:/x', "the type 'tape' is not one of folder"],
+    ['a=tape:/x', "the type 'tape' is not one of folder, http"],
     ['a=folder:', 'which folder?'],
     ['a=folder:/a; a=folder:/b', "'a' is there twice"],
     ['a=folder:/a, default; b=folder:/b, default', 'cannot both be the default'],

@@ -69,6 +69,11 @@ export function enforceOn(service: Service, action: Action, sight: Sight): void 
   enforce(service, action, sight.caller, targetOf(sight))
 }
 
+/** Whether the rules of an image allow something, where it does not matter whether it is shared with the caller. */
+export function mayOn({ policy }: Service, action: Action, image: Image, caller: Caller): boolean {
+  return policy.allows(action, caller, targetOf({ image, caller, isMember: false }))
+}
+
 export function forbidden(action: string): HttpError {
   return new HttpError(403, `You are not authorized to complete ${action} action.`)
 }

@@ -1,6 +1,9 @@
 /** An image as the API shows it. */
 import { type Image, readableLocations } from '../catalog/image.ts'
+import type { Caller } from '../identity/caller.ts'
 import type { Service } from '../service.ts'
+import { mayOn } from './access.ts'
+import { shownLocations } from './locations.ts'
 
 /** Seconds since 1970 as `YYYY-MM-DDTHH:MM:SSZ`. */
 export function isoTime(seconds: number): string {
@@ -8,7 +11,8 @@ export function isoTime(seconds: number): string {
 }
 
 /** Additional properties stand beside the attributes; attributes win. */
-export function imageDocument({ stores }: Pick<Service, 'stores'>, image: Image): Record<string, unknown> {
+export function imageDocument(service: Service, image: Image, caller: Caller): Record<string, unknown> {
+  const { stores, config } = service
   // No prototype: a property may have any name, `__proto__` too.
   const document: Record<string, unknown> = Object.create(null)
   for (const [name, value] of image.properties) document[name] = value
@@ -38,6 +42,11 @@ export function imageDocument({ stores }: Pick<Service, 'stores'>, image: Image)
     schema: '/v2/schemas/image',
   })
   const copies = readableLocations(image)
+  if ((config.showLocations || config.showDirectUrl) && mayOn(service, 'get_image_location', image, caller)) {
+    const locations = shownLocations(service, image)
+    if (config.showLocations) document.locations = locations
+    if (config.showDirectUrl && locations[0] !== undefined) document.direct_url = locations[0].url
+  }
   if (stores.multiple && copies.length > 0) document.stores = copies.map(({ store }) => store).join(',')
   return document
 }

@@ -34,7 +34,7 @@ export function addImages(routes: Routes, service: Service): void {
     const owner = given.owner === undefined ? caller.projectId : given.owner
     checkNew(service, caller, { ...given, owner })
     const image = await catalog.create({ ...given, owner })
-    const document = imageDocument(service, image)
+    const document = imageDocument(service, image, request.caller)
     const methods = importMethods(config)
     if (methods.length > 0) reply.header('openstack-image-import-methods', methods.join(','))
     if (stores.multiple) reply.header('openstack-image-store-ids', stores.all.map(({ id: store }) => store).join(','))
@@ -50,7 +50,7 @@ export function addImages(routes: Routes, service: Service): void {
     parameters.delete('marker')
     const link = () => (parameters.size === 0 ? '/v2/images' : `/v2/images?${parameters}`)
     const document: Record<string, unknown> = {
-      images: listed.map((image) => imageDocument(service, image)),
+      images: listed.map((image) => imageDocument(service, image, request.caller)),
       first: link(),
       schema: '/v2/schemas/images',
     }
@@ -65,7 +65,10 @@ export function addImages(routes: Routes, service: Service): void {
 
   const params = { schema: { params: imageParams } }
   routes.get('/v2/images/:image_id', { ...params, onRequest: refuseBody }, async (request, reply) =>
-    sendJson(reply, imageDocument(service, (await findImage(service, request.caller, request.params.image_id)).image)),
+    sendJson(
+      reply,
+      imageDocument(service, (await findImage(service, request.caller, request.params.image_id)).image, request.caller),
+    ),
   )
 
   routes.patch('/v2/images/:image_id', params, async (request, reply) => {
@@ -84,7 +87,7 @@ export function addImages(routes: Routes, service: Service): void {
       return after
     })
     if (image === undefined) throw noImage(id)
-    return sendJson(reply, imageDocument(service, image))
+    return sendJson(reply, imageDocument(service, image, request.caller))
   })
 
   routes.delete('/v2/images/:image_id', { ...params, onRequest: refuseBody }, async (request, reply) => {

@@ -9,6 +9,8 @@ type When = 'always' | 'several-stores'
 /** The versions whose features are there, the newest first. A number tells of features and is never sent by clients, so there may be gaps, as in Glance's own
  *  list. Facts: Glance's API reference and release notes. */
 const versions: readonly [id: string, when: When][] = [
+  // Locations.
+  ['v2.17', 'always'],
   // Up to here: tasks of an image, copies from store to store, deletion from one store.
   ['v2.13', 'several-stores'],
   ['v2.12', 'several-stores'],

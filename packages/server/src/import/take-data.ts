@@ -2,7 +2,7 @@
 import { inspectedHeadBytes, inspectSource } from '@moraine/engine'
 import type { Image } from '../catalog/image.ts'
 import type { Config } from '../config.ts'
-import { type Claim, inspectStart, judge, virtualSizeOf } from '../inspect/judge.ts'
+import { claimOf, inspectStart, judge, virtualSizeOf } from '../inspect/judge.ts'
 import type { HashThreads } from '../store/hashing.ts'
 import { takeIn } from '../store/intake.ts'
 import type { StoreUpload } from '../store/store.ts'
@@ -33,11 +33,7 @@ export interface Taking {
 /** Takes in a whole body; `upload` is neither committed nor aborted. @throws RefusedContent, StoreError, and what the body and `onBytes` throw. */
 export async function takeData(taking: Taking): Promise<Taken> {
   const { config, hashes, image, upload, body, log } = taking
-  const claim: Claim = {
-    diskFormat: image.diskFormat ?? '',
-    containerFormat: image.containerFormat ?? '',
-    requireMatch: config.requireFormatMatch,
-  }
+  const claim = claimOf(config, image)
   const { size, digests } = await takeIn(body, upload, {
     hashes,
     algorithms: ['md5', 'sha512'],

@@ -23,6 +23,14 @@ export interface Claim {
   requireMatch: boolean
 }
 
+/** What is said of an image, and what the settings ask for. */
+export function claimOf(
+  { requireFormatMatch }: { requireFormatMatch: boolean },
+  { diskFormat, containerFormat }: { diskFormat: string | null; containerFormat: string | null },
+): Claim {
+  return { diskFormat: diskFormat ?? '', containerFormat: containerFormat ?? '', requireMatch: requireFormatMatch }
+}
+
 /** Why data is refused: `mismatch` when it is not what was said, `unsafe` when nobody may upload it. */
 export class RefusedContent extends Error {
   readonly kind: 'mismatch' | 'unsafe'

@@ -1,8 +1,8 @@
-/** The `stores` setting: which stores there are. `fast=folder:/srv/fast, default, weight=10, description=Flash; slow=folder:/mnt/slow` */
+/** The `stores` setting: which stores there are. `fast=folder:/srv/fast, default, weight=10, description=Flash; web=http` */
 import { MoraineError } from '@moraine/engine'
 import { singleStore } from '../catalog/image.ts'
 
-const types = ['folder'] as const
+const types = ['folder', 'http'] as const
 
 /** One store as the setting describes it. */
 export interface StoreSetting {
@@ -19,7 +19,7 @@ export interface StoreSetting {
 
 const plain = (id: string, type: StoreSetting['type'], place = ''): StoreSetting => ({
   ...{ id, type, place, description: '', weight: 0, isDefault: false },
-  readOnly: false,
+  readOnly: type === 'http',
 })
 
 /** The stores of the setting; undefined when it is empty: one folder then, in the data folder. @throws MoraineError `invalid`. */

@@ -49,18 +49,24 @@ async function answer({ files, requests }: Mirror, request: IncomingMessage, res
     return
   }
   const { data, etag, cutAfter = Infinity, whole = false, milliseconds = 0 } = file
-  const from = Number(/^bytes=(\d+)-$/.exec(range ?? '')?.[1] ?? 0)
+  const [, first = 0, last] = /^bytes=(\d+)-(\d*)$/.exec(range ?? '') ?? []
   const isSame = request.headers['if-range'] === undefined || request.headers['if-range'] === etag
-  const start = whole || !isSame ? 0 : from
+  const isPart = range !== undefined && !whole && isSame
+  const start = isPart ? Number(first) : 0
+  const stop = isPart && last ? Math.min(Number(last) + 1, data.length) : data.length
   if (etag !== undefined) response.setHeader('etag', etag)
-  response.setHeader('content-length', data.length - start)
-  if (start > 0) response.setHeader('content-range', `bytes ${start}-${data.length - 1}/${data.length}`)
-  response.writeHead(start > 0 ? 206 : 200)
-  for (let at = start; at < data.length; ) {
-    const end = Math.min(at + 65_536, data.length, start + cutAfter)
+  response.setHeader('content-length', stop - start)
+  if (isPart) response.setHeader('content-range', `bytes ${start}-${stop - 1}/${data.length}`)
+  response.writeHead(isPart ? 206 : 200)
+  if (request.method === 'HEAD') {
+    response.end()
+    return
+  }
+  for (let at = start; at < stop; ) {
+    const end = Math.min(at + 65_536, stop, start + cutAfter)
     await new Promise((resolve) => response.write(data.subarray(at, end), resolve))
     at = end
-    if (at - start >= cutAfter && at < data.length) {
+    if (at - start >= cutAfter && at < stop) {
       response.destroy()
       return
     }

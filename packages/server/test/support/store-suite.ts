@@ -132,3 +132,47 @@ export function storeSuite(
     })
   })
 }
+
+/** What every store must do with data that is there. @param open Makes a store that has this data under the key that it returns, and nothing under `missing`. */
+export function readingSuite(
+  title: string,
+  open: (data: Uint8Array) => Promise<{ store: ImageStore; key: string; missing: string }>,
+): void {
+  describe(`${title}, read`, () => {
+    const data = randomBytes(2 * MiB)
+
+    it('gives any part of it', async () => {
+      const { store, key } = await open(data)
+      const source = await store.open(key)
+      expect(source.size).toBe(data.length)
+      for (const [from, to] of [
+        [0, 1],
+        [MiB - 3, MiB + 3],
+        [data.length - 1, data.length],
+        [0, data.length],
+      ] as const) {
+        const part = Buffer.alloc(to - from)
+        await source.read(from, part)
+        expect(part.equals(data.subarray(from, to))).toBe(true)
+      }
+      await source.close()
+    })
+
+    it('says that what is not there is missing, and removes that without a word', async () => {
+      const { store, missing } = await open(data)
+      await expect(store.open(missing)).rejects.toMatchObject({ kind: 'missing' })
+      await store.remove(missing)
+    })
+
+    it('keeps what it is told to keep', async () => {
+      const { store, key } = await open(data)
+      await store.sweep(async (keys) => new Set(keys))
+      await (await store.open(key)).close()
+    })
+
+    it('has an address for it', async () => {
+      const { store, key } = await open(data)
+      expect(URL.canParse(store.urlOf(key))).toBe(true)
+    })
+  })
+}

@@ -1,0 +1,95 @@
+/** Data that is added by its address, and what clients are told of where data lies. */
+import { createHash, randomBytes } from 'node:crypto'
+import { setTimeout as sleep } from 'node:timers/promises'
+import { beforeAll, describe, expect, it } from 'vitest'
+import { temporaryFolder } from '../../engine/test/support/folder.ts'
+import { type Mirror, startMirror } from './support/mirror.ts'
+import { ask, createImage, type ImageDocument, type Subject, services, showImage, upload } from './support/service.ts'
+
+const folder = temporaryFolder()
+const start = services()
+const data = randomBytes(300_000)
+const digest = (name: string) => createHash(name).update(data).digest('hex')
+let mirror: Mirror
+let subject: Subject
+
+beforeAll(async () => {
+  mirror = await startMirror()
+  mirror.files.set('/data', { data, etag: '"1"' })
+  subject = await start({
+    ...{ importAllowedHosts: '127.0.0.1', importPorts: '*', showDirectUrl: true, showLocations: true },
+    stores: `one=folder:${folder.fresh()}; web=http`,
+  })
+})
+
+const add = (id: string, body: object) => ask(`${subject.url}/v2/images/${id}/locations`, 'POST', JSON.stringify(body))
+const from = (path: string) => ({ url: `${mirror.url}${path}` })
+
+async function settled(id: string): Promise<ImageDocument> {
+  for (let at = 0; at < 1000; at++) {
+    const image = await showImage(subject.url, id)
+    if (image.os_glance_import_task === undefined) return image
+    await sleep(10)
+  }
+  throw new Error('it did not come to its end')
+}
+
+describe('a location', () => {
+  it('makes an image active, and its digests are computed', async () => {
+    const id = await createImage(subject.url)
+    expect((await add(id, from('/data'))).status).toBe(202)
+    expect(await settled(id)).toMatchObject({
+      ...{ status: 'active', size: data.length, checksum: digest('md5'), os_hash_value: digest('sha512') },
+      ...{ stores: 'web', direct_url: `${mirror.url}/data` },
+      locations: [{ url: `${mirror.url}/data`, metadata: { store: 'web' } }],
+    })
+    expect((await ask(`${subject.url}/v2/images/${id}/file`)).body.equals(data)).toBe(true)
+    const shown = (await ask(`${subject.url}/v2/images/${id}/locations`)).json()
+    expect(shown).toEqual([{ url: `${mirror.url}/data`, metadata: { store: 'web' } }])
+    expect((await add(id, from('/data'))).status).toBe(409)
+    expect((await ask(`${subject.url}/v2/images/${id}`, 'DELETE')).status).toBe(204)
+  })
+
+  it('must have the data that was said', async () => {
+    const id = await createImage(subject.url)
+    const said = { os_hash_algo: 'sha512', os_hash_value: digest('sha512'), checksum: digest('md5') }
+    await add(id, { ...from('/data'), validation_data: { ...said, os_hash_value: '00'.repeat(64) } })
+    expect(await settled(id)).toMatchObject({ status: 'queued', size: null, os_hash_value: null, locations: [] })
+    const { tasks } = (await ask(`${subject.url}/v2/images/${id}/tasks`)).json<{ tasks: { message: string }[] }>()
+    expect(tasks[0]?.message).toContain('the data is not what was said')
+    await add(id, { ...from('/data'), validation_data: said })
+    expect((await settled(id)).status).toBe('active')
+  })
+
+  it('is refused when the data is not safe', async () => {
+    const hostile = Buffer.alloc(200_000)
+    hostile.write('KDMV')
+    mirror.files.set('/hostile', { data: hostile })
+    const id = await createImage(subject.url, { disk_format: 'vmdk' })
+    await add(id, from('/hostile'))
+    expect((await settled(id)).status).toBe('queued')
+  })
+
+  it.each([
+    [{}, 'url'],
+    [{ url: 5 }, 'url'],
+    [{ url: 'file:///etc/passwd' }, 'Invalid location'],
+    [{ url: 'http://169.254.169.254/' }, 'does not pass filtering'],
+    [{ url: 'http://x', extra: 1 }, 'schema'],
+    [{ url: 'http://127.0.0.1/', validation_data: { os_hash_algo: 'md5', os_hash_value: 'ab' } }, 'validation_data'],
+  ])('%j is refused', async (body, reason) => {
+    const id = await createImage(subject.url)
+    const answer = await add(id, body)
+    expect([answer.status, answer.body.toString()]).toEqual([400, expect.stringContaining(reason)])
+    expect((await showImage(subject.url, id)).status).toBe('queued')
+  })
+
+  it('is not shown where the settings do not say so', async () => {
+    const plain = await start()
+    const id = await createImage(plain.url)
+    await upload(plain.url, id, data)
+    const image = await showImage(plain.url, id)
+    expect(image).not.toHaveProperty('locations')
+    expect(image).not.toHaveProperty('direct_url')
+  })
+})
