@@ -3,6 +3,7 @@ import { randomUUID } from 'node:crypto'
 import type { TypeBoxTypeProvider } from '@fastify/type-provider-typebox'
 import fastify, { type FastifyBaseLogger, type FastifyError, type FastifyReply } from 'fastify'
 import { authenticate } from './api/authenticate.ts'
+import { addCache } from './api/cache.ts'
 import { addExport } from './api/export.ts'
 import { guardAgainstBrowsers } from './api/guard.ts'
 import { HttpError, renderError } from './api/http-error.ts'
@@ -109,6 +110,7 @@ export function createApp(service: Service, logger: FastifyBaseLogger, parts: Ap
   addMembers(app, service)
   addImageData(app, service)
   addExport(app, service)
+  addCache(app, service)
   addMetadefs(app, service)
   addStores(app, service)
   addImport(app, service)

@@ -139,6 +139,14 @@ export const settings = {
     '',
     "file with rules of who may do what, in YAML as Glance's policy.yaml; they take the place of those built in",
   ),
+  exportCacheSize: size(
+    0,
+    'bytes of disk that converted images may take, so that they are made once; 0: each export is made anew',
+  ),
+  imageCacheSize: size(
+    0,
+    'bytes of disk for copies of images that lie elsewhere, or that an operator asks for; 0: no such cache',
+  ),
   listLimit: number(25, 'images on a page when the client names no limit', 1),
   listLimitMax: number(1000, 'most images on a page', 1),
   requireFormatMatch: flag(true, 'refuse image data that is not what disk_format says'),

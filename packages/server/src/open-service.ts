@@ -1,6 +1,9 @@
 /** Starts and ends what is behind the HTTP side. */
 import { mkdir } from 'node:fs/promises'
+import { join } from 'node:path'
 import type { Logger } from 'pino'
+import { FileCache } from './cache/file-cache.ts'
+import { ImageCache } from './cache/image-cache.ts'
 import { openCatalog } from './catalog/open.ts'
 import type { Upload } from './catalog/work.ts'
 import type { Config } from './config.ts'
@@ -48,11 +51,18 @@ export async function openService(config: Config, log: Pick<Logger, 'info' | 'wa
       log.warn(
         'the catalog was restored: data that no image owns is kept until `moraine serve doctor --repair` has looked',
       )
-    const files = isRestored ? [] : await sweep(stores, catalog.work.knownData.bind(catalog.work))
-    if (files.length > 0) log.warn({ files }, 'removed data that belongs to no image')
+    const removed = isRestored ? [] : await sweep(stores, catalog.work.knownData.bind(catalog.work))
+    if (removed.length > 0) log.warn({ files: removed }, 'removed data that belongs to no image')
     const budget = new StorageBudget(config.storageQuota, await catalog.totalSize())
     const hashes = new HashThreads()
-    const parts = { config, identity, policy, catalog, stores, hashes, budget, uploads: new RunningWork(), worker, web }
+    const uploads = new RunningWork()
+    const exports = await FileCache.open(join(config.data, 'exports'), config.exportCacheSize)
+    const files = await FileCache.open(join(config.data, 'cache'), config.imageCacheSize)
+    const imageCache = new ImageCache(files, catalog, stores, uploads, (image, error) =>
+      log.error({ err: error, image }, 'no copy of the image could be made'),
+    )
+    const data = { stores, hashes, budget, uploads, web, exports, imageCache }
+    const parts = { config, identity, policy, catalog, worker, ...data }
     const tasks = new TaskRunner({
       tasks: catalog.work.tasks,
       workerId: worker.id,
@@ -68,6 +78,7 @@ export async function openService(config: Config, log: Pick<Logger, 'info' | 'wa
     })
     const service: Service = { ...parts, tasks, importTokens: new Map() }
     tasks.start()
+    imageCache.fill()
     return service
   } catch (error) {
     await catalog.close()
@@ -88,7 +99,8 @@ async function sweep(
 
 /** Waits for running uploads, gives back running tasks, then closes everything. */
 export async function closeService(service: Service): Promise<void> {
-  const { uploads, tasks, worker, web, hashes, identity, catalog } = service
+  const { imageCache, uploads, tasks, worker, web, hashes, identity, catalog } = service
+  imageCache.stop()
   await uploads.settled()
   await tasks.stop()
   await worker.stop()

@@ -1,4 +1,6 @@
 /** What the routes work with: settings, catalog, store and the threads and counters they share. */
+import type { FileCache } from './cache/file-cache.ts'
+import type { ImageCache } from './cache/image-cache.ts'
 import type { Catalog } from './catalog/catalog.ts'
 import type { Config } from './config.ts'
 import type { Identity } from './identity/identity.ts'
@@ -29,4 +31,7 @@ export interface Service {
   readonly web: WebClient
   /** Tokens of requests whose task fetches in their name, by task. Only in memory: a task that another process takes over has none. */
   readonly importTokens: Map<string, string>
+  /** Exports that were made before. */
+  readonly exports: FileCache
+  readonly imageCache: ImageCache
 }

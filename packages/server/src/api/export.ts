@@ -1,6 +1,8 @@
 /** The stored image in another format, converted while it is sent. Glance has nothing like it; `/file` stays what Glance's is. */
+import { createHash } from 'node:crypto'
 import {
   allFormats,
+  type ConversionPlan,
   closedGate,
   type Disk,
   type DiskFormat,
@@ -12,7 +14,8 @@ import {
   type StreamPlan,
 } from '@moraine/engine'
 import { nodeCodecs } from '@moraine/engine/node'
-import type { FastifyBaseLogger } from 'fastify'
+import type { FastifyBaseLogger, FastifyReply, FastifyRequest } from 'fastify'
+import type { CacheWriter, FileCache } from '../cache/file-cache.ts'
 import { type Image, readableLocations } from '../catalog/image.ts'
 import type { Service } from '../service.ts'
 import { findImage } from './access.ts'
@@ -20,6 +23,7 @@ import { HttpError } from './http-error.ts'
 import { checkDownload, openData } from './image-data.ts'
 import { imageParams, type Routes, refuseBody, refuseOtherMethods } from './routes.ts'
 import { type Put, sendBytes } from './send-bytes.ts'
+import { serveContent } from './serve-content.ts'
 
 const url = '/v2/images/:image_id/export'
 /** Formats that can be written front to back. */
@@ -40,26 +44,80 @@ export function addExport(routes: Routes, service: Service): void {
     )
     const compress = readFlag('compress', parameters.get('compress'))
     const disk = await openStored(service, image, request.log)
-    let stream: StreamPlan
-    let losses: string[]
-    try {
-      const plan = await planConversion(disk, { format, options, compress })
-      losses = plan.losses.map(({ what }) => what)
-      stream = await plan.stream()
-    } catch (error) {
-      await disk.close()
-      throw explain(error)
-    }
     reply.header('content-type', 'application/octet-stream')
     reply.header('content-disposition', disposition(image, format))
-    if (stream.length !== undefined) reply.header('content-length', stream.length)
-    if (losses.length > 0) reply.header('x-moraine-losses', losses.join(', '))
-    const send = async (put: Put, signal: AbortSignal) => {
-      for await (const chunk of stream.chunks(signal)) await put(chunk)
+    let plan: ConversionPlan
+    let stream: StreamPlan | undefined
+    const name = exportName(image, format, parameters)
+    const made = await service.exports.get(name)
+    try {
+      plan = await planConversion(disk, { format, options, compress })
+      if (made === undefined) stream = await plan.stream()
+    } catch (error) {
+      await disk.close()
+      await made?.source.close()
+      throw explain(error)
     }
-    return sendBytes(request, reply, send, () => disk.close())
+    const losses = plan.losses.map(({ what }) => what)
+    if (losses.length > 0) reply.header('x-moraine-losses', losses.join(', '))
+    if (stream === undefined) {
+      await disk.close()
+      return sendMade(request, reply, made as Made)
+    }
+    return sendMaking(request, reply, stream, await service.exports.begin(name), async () => {
+      // The image may have been deleted meanwhile; then nothing of it may stay.
+      const now = await service.catalog.get(image.id)
+      await disk.close()
+      return now !== undefined
+    })
   })
   refuseOtherMethods(routes, url, 'GET')
+}
+
+type Made = NonNullable<Awaited<ReturnType<FileCache['get']>>>
+
+/** Sends an export that was made before. */
+async function sendMade(request: FastifyRequest, reply: FastifyReply, { source, tag }: Made): Promise<FastifyReply> {
+  let isTaken = false
+  const open = () => {
+    isTaken = true
+    return Promise.resolve(source)
+  }
+  try {
+    return await serveContent(request, reply, { size: source.size, tag, headers: {}, open })
+  } finally {
+    if (!isTaken) await source.close()
+  }
+}
+
+/** Sends an export while it is made, and keeps it. @param finish Called in the end; resolves to whether the image is still there. */
+function sendMaking(
+  request: FastifyRequest,
+  reply: FastifyReply,
+  stream: StreamPlan,
+  copy: CacheWriter | undefined,
+  finish: () => Promise<boolean>,
+): Promise<FastifyReply> {
+  if (stream.length !== undefined) reply.header('content-length', stream.length)
+  let isWhole = false
+  const send = async (put: Put, signal: AbortSignal) => {
+    for await (const chunk of stream.chunks(signal)) {
+      await put(chunk)
+      await copy?.write(chunk)
+    }
+    isWhole = true
+  }
+  return sendBytes(request, reply, send, async () => {
+    if ((await finish()) && isWhole) await copy?.commit()
+    else await copy?.abort()
+  })
+}
+
+/** The name of an export among those that are kept: the same image data, format and options have the same one. */
+function exportName(image: Image, format: DiskFormat, parameters: URLSearchParams): string {
+  const options = [...parameters].filter(([name]) => name !== 'format').sort()
+  const key = JSON.stringify([image.hashValue, image.checksum, image.size, format.name, options])
+  return `${image.id}.${createHash('sha256').update(key).digest('hex')}`
 }
 
 function targetFormat(name: string | null): DiskFormat {

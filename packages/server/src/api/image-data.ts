@@ -8,10 +8,9 @@ import type { Service } from '../service.ts'
 import { enforceOn, findImage, type Sight } from './access.ts'
 import { HttpError } from './http-error.ts'
 import { answerAndDrain, letContinue } from './linger.ts'
-import { readRange } from './range.ts'
 import { Disconnected, receive } from './receive.ts'
 import { imageParams, mediaType, type Routes, refuseBody, refuseOtherMethods, unsupportedType } from './routes.ts'
-import { copyRange, sendBytes } from './send-bytes.ts'
+import { serveContent } from './serve-content.ts'
 
 const url = '/v2/images/:image_id/file'
 const stageUrl = '/v2/images/:image_id/stage'
@@ -39,12 +38,19 @@ export function addImageData(routes: Routes, service: Service): void {
   })
   refuseOtherMethods(routes, stageUrl, 'PUT')
 
-  routes.get(url, { ...params, onRequest: refuseBody }, async (request, reply) => {
-    const sight = await findImage(service, request.caller, request.params.image_id)
-    checkDownload(service, 'download_image', sight)
-    return download(service, sight.image, request, reply)
+  routes.route({
+    method: ['GET', 'HEAD'],
+    url,
+    ...params,
+    onRequest: refuseBody,
+    handler: async (request, reply) => {
+      const sight = await findImage(service, request.caller, request.params.image_id)
+      checkDownload(service, 'download_image', sight)
+      return download(service, sight.image, request, reply)
+    },
   })
-  refuseOtherMethods(routes, url, 'GET, PUT')
+  // Glance has no HEAD here, and says so in `Allow`.
+  refuseOtherMethods(routes, url, 'GET, PUT', ['HEAD'])
 }
 
 /** The store that an upload names. @throws HttpError 400. */
@@ -104,19 +110,24 @@ async function download(
   reply: FastifyReply,
 ): Promise<FastifyReply> {
   if (readableLocations(image).length === 0) return reply.code(204).send()
-  const size = image.size ?? 0
-  const range = readRange(request.headers, size)
-  const { start, end } = range ?? { start: 0, end: size }
-  const source = await openData(service, image, request.log, preferred(service, request))
-  reply.headers({ 'content-type': binary, 'content-length': end - start, 'accept-ranges': 'bytes' })
-  if (image.checksum !== null) reply.header('content-md5', image.checksum)
-  if (range !== undefined) reply.code(206).header('content-range', `bytes ${start}-${end - 1}/${size}`)
-  return sendBytes(
-    request,
-    reply,
-    (put) => copyRange(source, start, end, put),
-    () => source.close(),
-  )
+  const prefer = preferred(service, request)
+  const { imageCache } = service
+  return serveContent(request, reply, {
+    size: image.size ?? 0,
+    tag: image.hashValue ?? image.checksum ?? undefined,
+    headers: { 'content-type': binary, ...(image.checksum === null ? {} : { 'content-md5': image.checksum }) },
+    open: async () => (await imageCache.open(image)) ?? (await openData(service, image, request.log, prefer)),
+    copy: async () => {
+      const writer = await imageCache.beginCopy(image)
+      if (writer === undefined) return undefined
+      // The image may have been deleted meanwhile; then there must be no copy.
+      const isWanted = async () => (await service.catalog.get(image.id)) !== undefined
+      return {
+        write: (bytes) => writer.write(bytes),
+        end: async (isWhole) => void (isWhole && (await isWanted()) ? await writer.commit() : await writer.abort()),
+      }
+    },
+  })
 }
 
 /** The stores that a download would rather read from: `?prefer=A,B`. @throws HttpError 400. */

@@ -104,6 +104,8 @@ export function addImages(routes: Routes, service: Service): void {
       request.log.error({ err: error, image: id, store, key }, 'image data cannot be removed'),
     )
     if (image.locations.length > 0) service.budget.give(image.size ?? 0)
+    await service.exports.removeAll(id)
+    await service.imageCache.remove(id)
     return reply.code(204).send()
   })
   refuseOtherMethods(routes, '/v2/images/:image_id', 'GET, PATCH, DELETE')

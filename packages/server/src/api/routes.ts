@@ -26,9 +26,14 @@ export const tagParams = Type.Object({ image_id: Type.String(), tag_value: Type.
 
 const methods = ['GET', 'HEAD', 'POST', 'PUT', 'PATCH', 'DELETE', 'OPTIONS', 'TRACE'] as const
 
-/** Answers every method that a path does not have with 405. @param allowed Its methods as `Allow` lists them. */
-export function refuseOtherMethods(routes: Routes, url: string, allowed: string): void {
-  const known = allowed.split(', ')
+/** Answers every method that a path does not have with 405. @param allowed Its methods as `Allow` lists them. @param unlisted Those that it has besides. */
+export function refuseOtherMethods(
+  routes: Routes,
+  url: string,
+  allowed: string,
+  unlisted: readonly string[] = [],
+): void {
+  const known = [...allowed.split(', '), ...unlisted]
   routes.route({
     method: methods.filter((method) => !known.includes(method)),
     url,

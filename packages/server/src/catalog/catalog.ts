@@ -1,5 +1,6 @@
 /** What the service asks of its database. SQLite is behind it today; another database is another value of this type. */
 import type { Accounts } from './accounts.ts'
+import type { CachedImages } from './cached-images.ts'
 import type { Image, NewImage } from './image.ts'
 import type { Logins } from './logins.ts'
 import type { MemberStatus, Members } from './members.ts'
@@ -98,6 +99,8 @@ export interface Catalog {
   readonly accounts: Accounts
   /** Tokens, application credentials and wrong passwords of those users. */
   readonly logins: Logins
+  /** Of which images there are copies in the caches. */
+  readonly cached: CachedImages
   /** With whom images are shared. */
   readonly members: Members
   /** The metadata definitions. */

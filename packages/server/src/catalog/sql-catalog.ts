@@ -4,6 +4,8 @@ import { type Dialect, Kysely, type SelectQueryBuilder, sql, type Transaction } 
 import { Migrator } from 'kysely/migration'
 import type { Accounts } from './accounts.ts'
 import { SqlAccounts } from './accounts-sql.ts'
+import type { CachedImages } from './cached-images.ts'
+import { SqlCachedImages } from './cached-images-sql.ts'
 import { type Along, type Catalog, CatalogError, type ListQuery, type Page } from './catalog.ts'
 import { type Image, type ImageStatus, type Location, type NewImage, queuedImage, type Visibility } from './image.ts'
 import type { JsonObject } from './json.ts'
@@ -65,6 +67,7 @@ type Queries = Kysely<Tables> | Transaction<Tables>
 class SqlCatalog implements Catalog {
   readonly accounts: Accounts
   readonly logins: Logins
+  readonly cached: CachedImages
   readonly members: Members
   readonly metadefs: Metadefs
   readonly work: Work
@@ -76,6 +79,7 @@ class SqlCatalog implements Catalog {
     this.#now = now
     this.accounts = new SqlAccounts(db)
     this.logins = new SqlLogins(db, now)
+    this.cached = new SqlCachedImages(db)
     this.members = new SqlMembers(db, now)
     this.metadefs = new SqlMetadefs(db, now)
     this.work = new SqlWork(db, now, (id, change, along) => this.update(id, change, along))

@@ -2,6 +2,7 @@
 import { type Kysely, sql } from 'kysely'
 import type { Migration } from 'kysely/migration'
 import { type AccountTables, accountMigration } from './accounts-tables.ts'
+import { type CacheTables, cacheMigration } from './cached-images-sql.ts'
 import { type MemberTable, memberMigration } from './members-sql.ts'
 import { type MetadefTables, metadefMigration } from './metadefs-tables.ts'
 import { type WorkTables, workMigration } from './work-tables.ts'
@@ -31,7 +32,7 @@ export interface ImageTable {
   deleted_at: number | null
 }
 
-export interface Tables extends MetadefTables, WorkTables, AccountTables {
+export interface Tables extends MetadefTables, WorkTables, AccountTables, CacheTables {
   images: ImageTable
   image_properties: { image_id: string; name: string; value: string }
   image_tags: { image_id: string; position: number; value: string }
@@ -93,4 +94,5 @@ export const migrations: Readonly<Record<string, Migration>> = {
   '0003_members': memberMigration,
   '0004_work': workMigration,
   '0005_accounts': accountMigration,
+  '0006_cache': cacheMigration,
 }

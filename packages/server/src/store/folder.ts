@@ -5,15 +5,13 @@ import { join } from 'node:path'
 import { pathToFileURL } from 'node:url'
 import type { ByteSource } from '@moraine/engine'
 import { openFile } from '@moraine/engine/node'
+import { dataRuns } from './data-runs.ts'
 import { type ImageStore, StoreError, type StoreUpload } from './store.ts'
 
-/** Runs of zeros of this many bytes, aligned, become holes. */
-const holeBytes = 64 * 1024
 /** So many bytes are given to the disk at a time, so that the last flush of a large upload does not take minutes. */
 const flushBytes = 128 * 1024 * 1024
 const sweepBatch = 500
 
-const zeros = Buffer.alloc(holeBytes)
 /** The names that this store gives: nothing else in the folder is touched. */
 const keyPattern = /^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}(\.[0-9a-f-]+)?$/i
 
@@ -170,20 +168,6 @@ class FolderUpload implements StoreUpload {
       written += bytesWritten
     }
   }
-}
-
-/** The parts of `bytes` that are not blocks of zeros, as pairs of start and end. */
-function* dataRuns(bytes: Uint8Array): Generator<[number, number]> {
-  const view = Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength)
-  let start = -1
-  for (let at = 0; at < view.length; at += holeBytes) {
-    const end = Math.min(at + holeBytes, view.length)
-    const isZero = view[at] === 0 && view.compare(zeros, 0, end - at, at, end) === 0
-    if (isZero && start >= 0) yield [start, at]
-    if (isZero) start = -1
-    else if (start < 0) start = at
-  }
-  if (start >= 0) yield [start, view.length]
 }
 
 /** A rename is on the disk once the folder is. */

@@ -1,0 +1,67 @@
+/** The cache of image data, for operators: what is in it, what is to come, and away with it. */
+import type { Service } from '../service.ts'
+import { enforce, enforceOn, findImage } from './access.ts'
+import { HttpError } from './http-error.ts'
+import { imageParams, type Routes, refuseBody, refuseOtherMethods, sendJson } from './routes.ts'
+
+const url = '/v2/cache'
+const one = `${url}/:image_id`
+
+export function addCache(routes: Routes, service: Service): void {
+  const { imageCache: cache } = service
+  const params = { schema: { params: imageParams }, onRequest: refuseBody }
+  const mustBeOn = () => {
+    if (!cache.isOn) throw new HttpError(404, 'Caching via API is not supported at this site.')
+  }
+  const notFound = (id: string) => new HttpError(404, `Image ${id} not found.`)
+
+  routes.get(url, { onRequest: refuseBody }, async (request, reply) => {
+    enforce(service, 'cache_list', request.caller)
+    mustBeOn()
+    const cached = await cache.list()
+    return sendJson(reply, {
+      cached_images: cached.map(({ imageId, size, hits, lastAccessed, lastModified }) => ({
+        image_id: imageId,
+        hits,
+        last_accessed: lastAccessed,
+        last_modified: lastModified,
+        size,
+      })),
+      queued_images: await cache.queued(),
+    })
+  })
+
+  routes.delete(url, { onRequest: refuseBody }, async (request, reply) => {
+    enforce(service, 'cache_delete', request.caller)
+    mustBeOn()
+    const target = String(request.headers['x-image-cache-clear-target'] ?? '').toLowerCase()
+    if (!['', 'cache', 'queue'].includes(target)) {
+      throw new HttpError(400, "If provided 'x-image-cache-clear-target' must be 'cache', 'queue' or empty string.")
+    }
+    if (target !== 'queue') await cache.clear()
+    if (target !== 'cache') await cache.clearQueue()
+    return reply.code(204).send()
+  })
+  refuseOtherMethods(routes, url, 'GET, DELETE')
+
+  routes.put(one, params, async (request, reply) => {
+    const sight = await findImage(service, request.caller, request.params.image_id, notFound)
+    enforceOn(service, 'cache_image', sight)
+    mustBeOn()
+    if (sight.image.status !== 'active') {
+      throw new HttpError(400, 'Only images with status active can be targeted for queueing')
+    }
+    await cache.queue(sight.image.id)
+    return reply.code(202).send()
+  })
+
+  routes.delete(one, params, async (request, reply) => {
+    const id = request.params.image_id
+    enforce(service, 'cache_delete', request.caller)
+    mustBeOn()
+    const wasThere = /^[0-9a-f-]{36}$/.test(id) && (await cache.remove(id))
+    if (!wasThere) await findImage(service, request.caller, id, notFound)
+    return reply.code(204).send()
+  })
+  refuseOtherMethods(routes, one, 'PUT, DELETE')
+}

@@ -1,0 +1,164 @@
+/** Copies of image data on this machine: of images that lie elsewhere, made while they are downloaded, and of any that an operator asks for. */
+import { hostname } from 'node:os'
+import type { ByteSource } from '@moraine/engine'
+import type { CachedImages } from '../catalog/cached-images.ts'
+import type { Catalog } from '../catalog/catalog.ts'
+import { type Image, readableLocations } from '../catalog/image.ts'
+import type { RunningWork } from '../running-work.ts'
+import type { Stores } from '../store/stores.ts'
+import type { CacheWriter, FileCache } from './file-cache.ts'
+
+const bufferBytes = 1024 * 1024
+
+/** An image of which there is a copy, as the API shows it. Times are seconds since 1970, with fractions. */
+export interface CachedImage {
+  imageId: string
+  size: number
+  hits: number
+  lastAccessed: number
+  lastModified: number
+}
+
+export class ImageCache {
+  readonly #files: FileCache
+  readonly #catalog: Catalog
+  readonly #stores: Stores
+  readonly #work: RunningWork
+  readonly #onError: (image: string, error: unknown) => void
+  readonly #node = hostname()
+  #filling: Promise<void> = Promise.resolve()
+  #isOver = false
+
+  /** @param work Where the filling of the cache is waited for when the service stops. @param onError Told of copies that could not be made. */
+  constructor(
+    files: FileCache,
+    catalog: Catalog,
+    stores: Stores,
+    work: RunningWork,
+    onError: (image: string, error: unknown) => void,
+  ) {
+    this.#files = files
+    this.#catalog = catalog
+    this.#stores = stores
+    this.#work = work
+    this.#onError = onError
+  }
+
+  get isOn(): boolean {
+    return this.#files.limit > 0
+  }
+
+  get #uses(): CachedImages {
+    return this.#catalog.cached
+  }
+
+  /** The copy of an image's data; undefined when there is none. The caller closes it. */
+  async open(image: Image): Promise<ByteSource | undefined> {
+    if (!this.isOn) return undefined
+    const found = await this.#files.get(image.id)
+    if (found === undefined) return undefined
+    if (found.source.size === image.size) {
+      await this.#uses.hit(this.#node, image.id)
+      return found.source
+    }
+    await found.source.close()
+    await this.#files.remove(image.id)
+    return undefined
+  }
+
+  /** Where a whole download is to be copied to: only of an image that does not lie on this machine already. */
+  async beginCopy(image: Image): Promise<CacheWriter | undefined> {
+    const [first] = this.#stores.inOrder(readableLocations(image))
+    if (!this.isOn || first === undefined || this.#stores.get(first.store)?.type === 'file') return undefined
+    return this.#files.begin(image.id)
+  }
+
+  async list(): Promise<CachedImage[]> {
+    const uses = new Map((await this.#uses.uses(this.#node)).map((use) => [use.imageId, use]))
+    return (await this.#files.entries()).map(({ name, size, madeAt, usedAt }) => ({
+      imageId: name,
+      size,
+      hits: uses.get(name)?.hits ?? 0,
+      lastAccessed: uses.get(name)?.lastAccessed ?? usedAt / 1000,
+      lastModified: madeAt / 1000,
+    }))
+  }
+
+  queued(): Promise<string[]> {
+    return this.#uses.queued(this.#node)
+  }
+
+  /** Asks for a copy, which is made beside everything else. */
+  async queue(imageId: string): Promise<void> {
+    if ((await this.#files.entries()).some(({ name }) => name === imageId)) return
+    await this.#uses.queue(this.#node, imageId)
+    this.fill()
+  }
+
+  /** Makes the copies that are asked for, one after the other. */
+  fill(): void {
+    if (!this.isOn || this.#isOver) return
+    this.#filling = this.#filling.then(() => this.#work.run(this.#fillAll())).catch((error) => this.#onError('', error))
+  }
+
+  /** No more copies are begun, and the one under way is given up. */
+  stop(): void {
+    this.#isOver = true
+  }
+
+  /** Removes the copy of an image, and takes it from the queue. Resolves to whether there was anything. */
+  async remove(imageId: string): Promise<boolean> {
+    const wasQueued = await this.#uses.unqueue(this.#node, imageId)
+    const wasThere = this.isOn && (await this.#files.remove(imageId))
+    if (wasThere) await this.#uses.forget(this.#node, [imageId])
+    return wasQueued || wasThere
+  }
+
+  async clear(): Promise<number> {
+    const known = (await this.#uses.uses(this.#node)).map(({ imageId }) => imageId)
+    await this.#uses.forget(this.#node, known)
+    return this.#files.removeAll()
+  }
+
+  clearQueue(): Promise<number> {
+    return this.#uses.clearQueue(this.#node)
+  }
+
+  async #fillAll(): Promise<void> {
+    for (const id of await this.queued()) {
+      if (this.#isOver) return
+      try {
+        await this.#copy(id)
+      } catch (error) {
+        this.#onError(id, error)
+      }
+      if (!this.#isOver) await this.#uses.unqueue(this.#node, id)
+    }
+  }
+
+  async #copy(id: string): Promise<void> {
+    const image = await this.#catalog.get(id)
+    if (image?.status !== 'active') return
+    const writer = await this.#files.begin(id)
+    if (writer === undefined) return
+    try {
+      const source = await this.#stores.open(image, ({ store }, error) => this.#onError(`${id} in ${store}`, error))
+      try {
+        const size = image.size ?? 0
+        const buffer = Buffer.allocUnsafeSlow(Math.min(bufferBytes, size))
+        for (let at = 0; at < size && !this.#isOver; at += buffer.length) {
+          const piece = buffer.subarray(0, Math.min(buffer.length, size - at))
+          await source.read(at, piece)
+          await writer.write(piece)
+        }
+      } finally {
+        await source.close()
+      }
+      // Nobody may get the data of an image that was deleted while it was copied.
+      if (this.#isOver || (await this.#catalog.get(id)) === undefined) return
+      await writer.commit()
+    } finally {
+      await writer.abort()
+    }
+  }
+}
