@@ -47,7 +47,7 @@ export async function bundlePackage({ folder, manifest }: WorkspacePackage): Pro
 }
 
 function atOnce(module: string): boolean {
-  return !/\/(main|signals|compile-cache|serve|help|bar)\.js$|\/image\//.test(module)
+  return !/\/(main|signals|compile-cache|serve|image|help|bar)\.js$|\/image\//.test(module)
 }
 
 const plainFsName = 'node:fs'

@@ -1,8 +1,9 @@
-/** HTTP as this client needs it: streamed bodies, certificates, proxies from the environment, and failures in words. */
+/** HTTP as this client needs it: streamed bodies, certificates, proxies from the environment, and failures in words. Node's own client, which Bun has too: its undici is not the
+ *  real one. */
 import { readFileSync } from 'node:fs'
-import { Readable } from 'node:stream'
+import http, { type IncomingMessage } from 'node:http'
+import https from 'node:https'
 import { isMoraineError, MoraineError } from '@moraine/engine'
-import { Agent, type Dispatcher, EnvHttpProxyAgent, request } from 'undici'
 import { Failure } from '../failure.ts'
 import type { Trust } from './access.ts'
 import { errorWords } from './error-text.ts'
@@ -28,7 +29,7 @@ export interface HttpAnswer {
   url: string
   method: HttpMethod
   headers: Readonly<Record<string, string | undefined>>
-  body: Dispatcher.ResponseData['body']
+  body: IncomingMessage
 }
 
 /** The server answered, and not as hoped. */
@@ -49,71 +50,123 @@ const quietMilliseconds = 120_000
 /** A store behind the server may take its time once all has been sent. */
 const answerMilliseconds = 1_800_000
 
+/** Bytes that may wait to be sent while more are read. */
+const sendAhead = 2 * 1024 * 1024
+
 /** Sends requests with one set of certificates, over connections that are kept. */
 export class HttpClient {
-  private readonly dispatcher: Dispatcher
+  private readonly tls: https.AgentOptions
+  private readonly plain: http.Agent
+  private readonly secure: https.Agent
 
   /** @throws Failure for a certificate that cannot be read. */
   constructor({ cacert, cert, key, insecure }: Trust) {
-    const connect = {
+    this.tls = {
       ca: readPem(cacert, 'cacert'),
       cert: readPem(cert, 'cert'),
       key: readPem(key ?? cert, 'key'),
       rejectUnauthorized: !insecure,
     }
-    const options = { connect, headersTimeout: answerMilliseconds, bodyTimeout: quietMilliseconds }
-    const proxied = Object.keys(process.env).some((name) => /^https?_proxy$/i.test(name))
-    this.dispatcher = proxied ? new EnvHttpProxyAgent({ ...options, requestTls: connect }) : new Agent(options)
+    const kept = { keepAlive: true, proxyEnv: process.env }
+    this.plain = new http.Agent(kept)
+    this.secure = new https.Agent({ ...kept, ...this.tls })
   }
 
-  /** Sends a request; any status is an answer.
+  /** Sends a request; any status is an answer. A kept connection that the server has closed meanwhile is no failure.
    *  @throws ConnectionFailure; MoraineError `cancelled`; what the body throws. */
-  async send({ method, url, headers = {}, body, signal }: HttpRequest): Promise<HttpAnswer> {
-    let inBody: unknown
-    const stream =
-      typeof body === 'function'
-        ? Readable.from(
-            noting(body(), (error) => (inBody = error)),
-            { objectMode: false },
-          )
-        : body
-    try {
-      const sent = Object.fromEntries(Object.entries(headers).filter(([, value]) => value !== undefined)) as Record<
-        string,
-        string
-      >
-      const answer = await request(url, {
-        method,
-        headers: sent,
-        body: stream ?? null,
-        signal: signal ?? null,
-        dispatcher: this.dispatcher,
-      })
-      return { status: answer.statusCode, url, method, headers: singleHeaders(answer.headers), body: answer.body }
-    } catch (error) {
-      throw inBody ?? connectionFailure(error, url, signal)
+  async send(request: HttpRequest): Promise<HttpAnswer> {
+    for (let attempt = 0; ; attempt++) {
+      try {
+        return await this.attempt(request)
+      } catch (error) {
+        if (!(error instanceof StaleConnection) || attempt > 0) throw error
+      }
     }
   }
 
-  async close(): Promise<void> {
-    await this.dispatcher.destroy()
+  /** Closes what is kept. */
+  close(): void {
+    this.plain.destroy()
+    this.secure.destroy()
+  }
+
+  private attempt({ method, url, headers = {}, body, signal }: HttpRequest): Promise<HttpAnswer> {
+    return new Promise((resolve, reject) => {
+      const isSecure = url.startsWith('https:')
+      const sent = Object.fromEntries(Object.entries(headers).filter(([, value]) => value !== undefined))
+      const options = { method, headers: sent, signal }
+      const request = isSecure
+        ? https.request(url, { ...options, ...this.tls, agent: this.secure })
+        : http.request(url, { ...options, agent: this.plain })
+      let isAnswered = false
+      request.setTimeout(answerMilliseconds, () => request.destroy(new Error('no answer')))
+      request.on('error', (error: NodeJS.ErrnoException) => {
+        const isStale = request.reusedSocket && !isAnswered && (error.code === 'ECONNRESET' || error.code === 'EPIPE')
+        const failure = connectionFailure(error, url, signal)
+        reject(isStale && failure instanceof ConnectionFailure ? new StaleConnection(failure.messages) : failure)
+      })
+      request.on('response', (response) => {
+        isAnswered = true
+        response.setTimeout(quietMilliseconds, () => response.destroy(new Error('nothing comes any more')))
+        // What is left of the body is not wanted, and the connection of no more use.
+        response.once('end', () => {
+          if (!request.writableEnded) request.destroy()
+        })
+        resolve({
+          status: response.statusCode ?? 0,
+          url,
+          method,
+          headers: singleHeaders(response.headers),
+          body: response,
+        })
+      })
+      if (typeof body !== 'function') request.end(body)
+      else {
+        pump(request, body(), () => isAnswered).catch((error: unknown) => {
+          reject(connectionFailure(error, url, signal))
+          request.destroy()
+        })
+      }
+    })
   }
 }
 
-/** Passes bytes on and tells what broke them: undici reports a broken body as a broken connection. */
-async function* noting(body: AsyncIterable<Uint8Array>, note: (error: unknown) => void): AsyncIterable<Uint8Array> {
-  try {
-    yield* body
-  } catch (error) {
-    note(error)
-    throw error
+/** A kept connection had been closed by the server. */
+class StaleConnection extends ConnectionFailure {}
+
+/** Sends a body as fast as it is taken; nothing more once there is an answer. */
+async function pump(
+  request: http.ClientRequest,
+  body: AsyncIterable<Uint8Array>,
+  isAnswered: () => boolean,
+): Promise<void> {
+  for await (const chunk of body) {
+    if (isAnswered() || request.destroyed) return
+    const isTaken = request.write(chunk)
+    if (!isTaken && request.writableLength >= sendAhead) await untilTaken(request)
   }
+  request.end()
 }
 
-function singleHeaders(headers: Record<string, string | string[] | undefined>): Record<string, string | undefined> {
+function untilTaken(request: http.ClientRequest): Promise<void> {
+  return new Promise((resolve) => {
+    const done = (): void => {
+      request.off('drain', done).off('close', done).off('response', done)
+      resolve()
+    }
+    request.on('drain', done).on('close', done).on('response', done)
+  })
+}
+
+function singleHeaders(headers: http.IncomingHttpHeaders): Record<string, string | undefined> {
   return Object.fromEntries(
     Object.entries(headers).map(([name, value]) => [name, Array.isArray(value) ? value.join(', ') : value]),
   )
+}
+
+/** Throws a body away, so that its connection can serve again. */
+export async function discard(answer: HttpAnswer): Promise<void> {
+  await bodyText(answer)
 }
 
 function readPem(path: string | undefined, what: string): string | undefined {

@@ -2,7 +2,7 @@
 import { Failure } from '../failure.ts'
 import { isMapping, type Mapping } from './clouds.ts'
 import { plainText } from './error-text.ts'
-import { HttpFailure } from './http.ts'
+import { bodyJson, discard, HttpFailure } from './http.ts'
 import type { Session } from './session.ts'
 
 /** An image as the API shows it: what every image has, and its own properties beside. */
@@ -128,13 +128,13 @@ export async function getImage(session: Session, id: string): Promise<ImageDocum
 /** A new image without data. */
 export async function createImage(session: Session, attributes: Mapping): Promise<ImageDocument> {
   const answer = await session.call('POST', '/v2/images', attributes)
-  return asImage(await answer.body.json())
+  return asImage(await bodyJson(answer))
 }
 
 /** Changes an image, all at once or not at all. */
 export async function patchImage(session: Session, id: string, steps: readonly PatchStep[]): Promise<ImageDocument> {
   const answer = await session.call('PATCH', imagePath(id), steps, patchType)
-  return asImage(await answer.body.json())
+  return asImage(await bodyJson(answer))
 }
 
 /** Deletes an image. */
@@ -150,7 +150,7 @@ export async function done(
   body?: unknown,
 ): Promise<void> {
   const answer = await session.call(method, path, body)
-  await answer.body.dump()
+  await discard(answer)
 }
 
 /** A list within a document, as in `{"members": […]}`. */

@@ -7,6 +7,7 @@ import { sizeText } from '../output/size.ts'
 import type { Context, Values } from '../verb.ts'
 import { newImageDocument } from './attribute-options.ts'
 import type { Digests } from './digests.ts'
+import { discard } from './http.ts'
 import { createImage, done, findImage, getImage, type ImageDocument, imagePath } from './images.ts'
 import { storeRequest } from './import-options.ts'
 import type { pushOptions } from './push-options.ts'
@@ -232,7 +233,7 @@ async function remove(session: Session, id: string, keep: boolean): Promise<bool
   if (keep) return false
   try {
     const answer = await session.ask('DELETE', imagePath(id), { signal: AbortSignal.timeout(clearingMilliseconds) })
-    await answer.body.dump()
+    await discard(answer)
     return true
   } catch {
     return false

@@ -1,7 +1,16 @@
 /** A caller's connection to one image service: finds it, keeps a token, and gets a new one when the server no longer takes the old. */
 import { ownVersion } from '../version.ts'
 import type { Access } from './access.ts'
-import { answerFailure, bodyJson, type HttpAnswer, HttpClient, type HttpMethod, isOk, type SentBody } from './http.ts'
+import {
+  answerFailure,
+  bodyJson,
+  discard,
+  type HttpAnswer,
+  HttpClient,
+  type HttpMethod,
+  isOk,
+  type SentBody,
+} from './http.ts'
 import { checkedUrl, fetchToken, imageEndpoint, type Token } from './identity.ts'
 
 /** What a request to the image service may have. */
@@ -34,7 +43,7 @@ export class Session {
   async send(method: HttpMethod, path: string, request: SessionRequest = {}): Promise<HttpAnswer> {
     const first = await this.attempt(method, path, request)
     if (first.status !== 401 || !this.renewable) return first
-    await first.body.dump()
+    await discard(first)
     this.token = undefined
     return await this.attempt(method, path, request)
   }
@@ -69,7 +78,7 @@ export class Session {
   }
 
   async close(): Promise<void> {
-    await this.http.close()
+    this.http.close()
   }
 
   /** The address of a path of the image service, or of an address that it gave. Behind a proxy such an address may name a host that is not for us: the token goes nowhere but to

@@ -2,7 +2,7 @@
 import type { Progress } from '@moraine/engine'
 import { Failure } from '../failure.ts'
 import { Digests } from './digests.ts'
-import { answerFailure, ConnectionFailure, type HttpAnswer, isOk } from './http.ts'
+import { answerFailure, ConnectionFailure, discard, type HttpAnswer, isOk } from './http.ts'
 import { imagePath } from './images.ts'
 import type { PushSource } from './push-source.ts'
 import type { Session } from './session.ts'
@@ -29,7 +29,7 @@ export async function createTusUpload(session: Session, id: string, length: numb
     throw new Failure('the service does not offer resumable uploads (tus)', { hint: said.message })
   }
   if (!isOk(answer)) throw await answerFailure(answer)
-  await answer.body.dump()
+  await discard(answer)
   const { location } = answer.headers
   if (location === undefined) throw new Failure('the service begins a tus upload without saying where it is')
   return new URL(location, await session.addressOf(path)).href
@@ -41,7 +41,7 @@ export async function tusOffset(
   address: string,
 ): Promise<{ offset: number; length: number | undefined } | undefined> {
   const answer = await session.send('HEAD', address, { headers: version })
-  await answer.body.dump()
+  await discard(answer)
   if (answer.status === 403 || answer.status === 404 || answer.status === 405 || answer.status === 410) return undefined
   if (!isOk(answer)) throw await answerFailure(answer)
   const offset = readCount(answer, 'upload-offset')
@@ -130,7 +130,7 @@ async function patch(
   try {
     const answer = await session.send('PATCH', address, { headers, body })
     if (isOk(answer)) {
-      await answer.body.dump()
+      await discard(answer)
       return true
     }
     const failure = await answerFailure(answer)

@@ -1,6 +1,7 @@
 /** Sending image data in one request: straight to the store, or to the stage from which an import takes it. */
 import type { Progress } from '@moraine/engine'
 import { Digests } from './digests.ts'
+import { discard } from './http.ts'
 import { imagePath } from './images.ts'
 import type { PushSource } from './push-source.ts'
 import type { Session } from './session.ts'
@@ -38,6 +39,6 @@ export async function sendWhole(
     'x-image-meta-store': store,
   }
   const answer = await session.ask('PUT', imagePath(id, to), { headers, body })
-  await answer.body.dump()
+  await discard(answer)
   return digests
 }
