@@ -231,8 +231,8 @@ describe('progress', () => {
 })
 
 /** Starts the service, and waits until it has said all that it says at the start. */
-async function startServing(environment: Record<string, string>) {
-  const child = spawn(moraine, ['serve', '--port=0', '--data=served', '--log-level=silent'], {
+async function startServing(environment: Record<string, string>, lines = 4, more: readonly string[] = []) {
+  const child = spawn(moraine, ['serve', '--port=0', '--data=served', '--log-level=silent', ...more], {
     cwd: folder,
     env: { ...process.env, ...environment },
   })
@@ -241,7 +241,7 @@ async function startServing(environment: Record<string, string>) {
     let said = ''
     child.stdout.setEncoding('utf8').on('data', (text: string) => {
       said += text
-      if (said.split('\n').length === 5) resolve(said)
+      if (said.split('\n').length === lines + 1) resolve(said)
     })
     child.on('close', () => resolve(said))
   })
@@ -287,6 +287,32 @@ describe('serve', () => {
     })
   })
 
+  it('with accounts says how to log in, with a password that it made up', { timeout: 60_000 }, async () => {
+    const { child, ended, greeting } = await startServing({ MORAINE_AUTH: 'local', MORAINE_DATA: '' }, 6, [
+      '--data=accounts',
+    ])
+    const file = /^The password of the account admin was made up and written to (.*)$/m.exec(greeting)?.[1] ?? ''
+    const secret = readFileSync(file, 'utf8').trim()
+    expect(greeting).not.toContain(secret)
+    const lines = greeting.split('\n').filter((line) => line.startsWith('  export'))
+    const ask =
+      'curl -sf -o /dev/null -w "%{http_code}" -H "content-type: application/json" -d @- $OS_AUTH_URL/v3/auth/tokens'
+    const body = `{"auth":{"identity":{"methods":["password"],"password":{"user":{"name":"'$OS_USERNAME'","domain":{"id":"default"},"password":"'$OS_PASSWORD'"}}}}}`
+    const logIn = () => run('sh', ['-c', `${lines.join('\n')}\necho '${body}' | ${ask}`], { cwd: folder })
+    expect((await logIn()).stdout).toBe('201')
+    const next = await run(moraine, ['serve', 'password', '--data=accounts', 'admin'], { cwd: folder })
+    expect([next.code, next.stderr, next.stdout.trim().length]).toEqual([0, '', 24])
+    expect((await logIn()).stdout).toBe('401')
+    writeFileSync(file, next.stdout)
+    expect((await logIn()).stdout).toBe('201')
+    expect(await run(moraine, ['serve', 'password', '--data=accounts', 'nobody'], { cwd: folder })).toMatchObject({
+      code: 1,
+      stderr: expect.stringContaining('there is no account nobody'),
+    })
+    child.kill('SIGTERM')
+    expect(await ended).toEqual({ code: 0, signal: null })
+  })
+
   it('says where clients find it when they come by another way', async () => {
     const { child, ended, greeting } = await startServing({ MORAINE_PUBLIC_URL: 'https://images.example/glance' })
     expect(greeting).toContain('--os-endpoint https://images.example/glance image list\n')
@@ -309,7 +335,7 @@ describe('serve', () => {
     })
     expect(await call('serve here')).toMatchObject({
       code: 1,
-      stderr: expect.stringContaining('Unexpected argument: here'),
+      stderr: expect.stringContaining('Command not found: serve here'),
     })
   })
 })

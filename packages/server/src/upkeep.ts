@@ -1,7 +1,10 @@
 /** What an operator does with a data folder besides serving it. */
+import { randomBytes } from 'node:crypto'
 import { mkdir } from 'node:fs/promises'
+import { MoraineError } from '@moraine/engine'
 import { openCatalog } from './catalog/open.ts'
 import { type ConfigInput, readConfig } from './config.ts'
+import { hashPassword, longestPassword } from './identity/passwords.ts'
 import { type DoctorOptions, examine, type Finding } from './operate/doctor.ts'
 import { backUpCatalog, forgetRestored, restoreCatalog } from './operate/upkeep.ts'
 import { httpStore } from './store/http.ts'
@@ -38,6 +41,26 @@ export async function* doctor(settings: ConfigInput, options: DoctorOptions): As
     if (options.repair) forgetRestored(config)
   } finally {
     await web.close()
+    await catalog.close()
+  }
+}
+
+/** Gives an account of the service another password and enables it; its tokens end. The service may run.
+ *  @param password Empty: one is made up. @returns The password.
+ *  @throws MoraineError `missing` when there is no such account, `invalid` for a password that is too long. */
+export async function setPassword(settings: ConfigInput, user: string, password: string): Promise<string> {
+  if (password.length > longestPassword) {
+    throw new MoraineError('invalid', `the password is longer than ${longestPassword} characters`)
+  }
+  const config = readConfig({ ...settings, auth: 'local' }, process.env)
+  const catalog = await openCatalog(config.data)
+  try {
+    const found = await catalog.accounts.userByName(user)
+    if (found === undefined) throw new MoraineError('missing', `there is no account ${user} in ${config.data}`)
+    const chosen = password === '' ? randomBytes(18).toString('base64url') : password
+    await catalog.accounts.changeUser(found.id, { passwordHash: await hashPassword(chosen), enabled: true })
+    return chosen
+  } finally {
     await catalog.close()
   }
 }

@@ -9,6 +9,7 @@ const loaders: Record<string, () => Promise<{ verb: Verb }>> = {
   backup: () => import('./serve/backup.ts'),
   restore: () => import('./serve/restore.ts'),
   doctor: () => import('./serve/doctor.ts'),
+  password: () => import('./serve/password.ts'),
 }
 
 const below: SubVerbs = {

@@ -8,7 +8,7 @@ import { baseUrl } from './routes.ts'
 
 declare module 'fastify' {
   interface FastifyRequest {
-    /** Who sends the request. Only there for paths below `/v2`. */
+    /** Who sends the request. Only there for paths below `/v2`, and below `/identity/v3` once that is known. */
     caller: Caller
   }
 }

@@ -92,13 +92,7 @@ export class LocalIdentity implements Identity {
     if (session === undefined) return undefined
     const service = serviceToken === undefined ? undefined : await this.session(serviceToken)
     if (serviceToken !== undefined && service === undefined) return undefined
-    return {
-      userId: session.user.id,
-      userName: session.user.name,
-      projectId: session.project?.id ?? null,
-      roles: effectiveRoles(session.roles.map(({ name }) => name)),
-      isService: service?.roles.some(({ name }) => name === 'service') ?? false,
-    }
+    return callerOf(session, service?.roles.some(({ name }) => name === 'service') ?? false)
   }
 
   async close(): Promise<void> {}
@@ -247,6 +241,17 @@ export class LocalIdentity implements Identity {
     const project = id === undefined ? await this.accounts.projectByName(name ?? '') : await this.accounts.project(id)
     if (project === undefined) throw new LoginRefused('unknown', 'no such project')
     return project.id
+  }
+}
+
+/** Who stands behind a session. */
+export function callerOf(session: Session, isService = false): Caller {
+  return {
+    userId: session.user.id,
+    userName: session.user.name,
+    projectId: session.project?.id ?? null,
+    roles: effectiveRoles(session.roles.map(({ name }) => name)),
+    isService,
   }
 }
 

@@ -3,6 +3,7 @@ import { type Static, Type } from '@fastify/type-provider-typebox'
 import type { FastifyRequest } from 'fastify'
 import type { Session } from '../../catalog/logins.ts'
 import {
+  callerOf,
   domain,
   type LocalIdentity,
   type NewToken,
@@ -66,6 +67,7 @@ type Login = Static<typeof loginType>['auth']
 export function addLogin(routes: Routes, service: Service, identity: LocalIdentity): void {
   routes.post('/v3/auth/tokens', { schema: { body: loginType } }, async (request, reply) => {
     const { token, session } = await login(request, service, () => logIn(identity, request.body.auth, request.ip))
+    request.caller = callerOf(session)
     reply.header('X-Subject-Token', token)
     return sendJson(reply, shown(service, request, session), 201)
   })

@@ -4,7 +4,7 @@ import { TypeBoxValidatorCompiler } from '@fastify/type-provider-typebox'
 import type { FastifyError } from 'fastify'
 import { CatalogError } from '../../catalog/catalog.ts'
 import { IdentityUnavailable } from '../../identity/identity.ts'
-import type { LocalIdentity } from '../../identity/local.ts'
+import { callerOf, type LocalIdentity } from '../../identity/local.ts'
 import type { Service } from '../../service.ts'
 import { HttpError } from '../http-error.ts'
 import { baseUrl, type Routes, sendJson } from '../routes.ts'
@@ -53,6 +53,7 @@ export function addKeystone(app: Routes, service: Service, identity: LocalIdenti
           const session = await identity.session(typeof token === 'string' ? token : undefined)
           if (session === undefined) throw unauthorized()
           request.session = session
+          request.caller = callerOf(session)
         })
         addAuth(closed, service, identity)
         addUsers(closed, service, identity)
