@@ -21,7 +21,6 @@ export function addTasks(routes: Routes, service: Service): void {
     const { image } = await findImage(service, request.caller, request.params.image_id, () => new HttpError(404))
     return sendJson(reply, { tasks: (await tasks.ofImage(image.id)).map(imageTaskDocument) })
   })
-  refuseOtherMethods(routes, ofImage, 'GET')
 
   routes.post('/v2/tasks', async (request, reply) => {
     enforce(service, 'tasks_api_access', request.caller)
@@ -29,7 +28,7 @@ export function addTasks(routes: Routes, service: Service): void {
     try {
       await service.web.check(String(input.import_from))
     } catch (error) {
-      if (error instanceof WebRefused) throw new HttpError(400, `import_from: ${error.message}`)
+      if (error instanceof WebRefused) throw refusedSource(String(input.import_from), error)
     }
     const { projectId: owner, userId } = request.caller
     const task = await tasks.create({
@@ -66,7 +65,7 @@ export function addTasks(routes: Routes, service: Service): void {
     enforce(service, 'tasks_api_access', request.caller)
     const id = request.params.task_id
     const task = await tasks.get(id)
-    if (task === undefined) throw new HttpError(404, `No task found with ID ${id}`)
+    if (task === undefined) throw new HttpError(404, `Could not find task ${id}`)
     return sendJson(reply, taskDocument(task))
   })
   routes.delete(one, { schema: { params }, onRequest: refuseBody }, (request) => {
@@ -78,6 +77,11 @@ export function addTasks(routes: Routes, service: Service): void {
     )
   })
   refuseOtherMethods(routes, one, 'GET, DELETE')
+}
+
+function refusedSource(address: string, { message }: WebRefused): HttpError {
+  if (!/^file:/i.test(address)) return new HttpError(400, `import_from: ${message}`)
+  return new HttpError(400, 'File based imports are not allowed. Please use a non-local source of image data.')
 }
 
 /** Ends the tasks of an image that is gone. */
@@ -96,7 +100,9 @@ function readTask(read: unknown): { type: 'import'; input: Record<string, never>
   for (const name of ['type', 'input']) {
     if (body[name] === undefined) throw new HttpError(400, `Task '${name}' is required`)
   }
-  if (body.type !== 'import') throw new HttpError(400, `Invalid type of task: ${String(body.type)}. It must be import.`)
+  if (body.type !== 'import') {
+    throw new HttpError(400, `Provided object does not match schema 'task': type ${String(body.type)} is not import`)
+  }
   const { input } = body
   if (typeof input !== 'object' || input === null || Array.isArray(input)) {
     throw new HttpError(400, "Task 'input' must be a JSON object")
@@ -116,7 +122,7 @@ function readQuery(parameters: URLSearchParams, { listLimit, listLimitMax }: Con
   const direction = parameters.get('sort_dir') ?? 'desc'
   if (direction !== 'asc' && direction !== 'desc') throw new HttpError(400, `Invalid sort direction: ${direction}`)
   const sort = parameters.get('sort_key') ?? 'created_at'
-  if (!taskSortKeys.some((key) => key === sort)) throw new HttpError(400, `Sort key supplied was not valid: ${sort}`)
+  if (!taskSortKeys.some((key) => key === sort)) throw new HttpError(400, 'Sort key supplied was not valid.')
   const status = parameters.get('status') ?? undefined
   if (status !== undefined && !statuses.includes(status)) throw new HttpError(400, `Invalid status value: ${status}`)
   const type = parameters.get('type') ?? undefined
@@ -135,7 +141,8 @@ function briefDocument(task: Task): Record<string, unknown> {
     id: task.id,
     type: task.type,
     status: task.status,
-    owner: task.owner,
+    // The `glance` client takes nothing but text.
+    owner: task.owner ?? '',
     created_at: isoTime(task.createdAt),
     updated_at: isoTime(task.updatedAt),
     self: `/v2/tasks/${task.id}`,

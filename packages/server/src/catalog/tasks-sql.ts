@@ -39,7 +39,7 @@ export class SqlTasks implements Tasks {
     if (type !== undefined) query = query.where('type', '=', type)
     if (marker !== undefined) {
       const last = await this.#db.selectFrom('tasks').selectAll().where('id', '=', marker).executeTakeFirst()
-      if (last === undefined) throw new CatalogError('unknown-marker', `No task found with ID ${marker}`)
+      if (last === undefined) throw new CatalogError('unknown-marker', `Task with the given id ${marker} was not found`)
       const beyond = descending ? '<' : '>'
       query = query.where(({ eb, or, and, fn, val }) => {
         const key = sort === 'expires_at' ? fn.coalesce(sort, val(0)) : eb.ref(sort)

@@ -34,7 +34,7 @@ export const send = (line: string, body: string | Uint8Array, headers: Record<st
 export const create = (body: unknown): Step => send('POST /v2/images', JSON.stringify(body))
 export const patch = (id: string, changes: unknown, type = newPatch): Step =>
   send(`PATCH /v2/images/${id}`, JSON.stringify(changes), { 'content-type': type })
-export const put = (id: string, body: string | Uint8Array, headers = octets): Step =>
+export const put = (id: string, body: string | Uint8Array, headers: Record<string, string> = octets): Step =>
   send(`PUT /v2/images/${id}/file`, body, headers)
 
 export const but = (differs: string, step: Step): Step => ({ ...step, differs })

@@ -96,22 +96,49 @@ const policy = [
   .map((rule) => `"${rule}": "@"\n`)
   .join('')
 
-function settings(folder: string, port: number, callers: boolean): string {
+/** One store and no imports, or several and all that works without a Keystone. */
+function storeSettings(folder: string, several: boolean): [general: string, stores: string] {
+  if (!several) {
+    const store = `[glance_store]
+stores = file
+default_store = file
+filesystem_store_datadir = ${folder}/images`
+    return [`enabled_import_methods = []\nnode_staging_uri = file://${folder}/staging`, store]
+  }
+  const general = `enabled_import_methods = [glance-direct,web-download,copy-image]
+enabled_backends = one:file, two:file, web:http
+show_multiple_locations = false`
+  const stores = `[glance_store]
+default_backend = one
+[one]
+filesystem_store_datadir = ${folder}/one
+store_description = First
+[two]
+filesystem_store_datadir = ${folder}/two
+[web]
+[os_glance_staging_store]
+filesystem_store_datadir = ${folder}/staging
+[os_glance_tasks_store]
+filesystem_store_datadir = ${folder}/tasks
+[import_filtering_opts]
+allowed_hosts = [127.0.0.1]
+allowed_ports = []`
+  return [general, stores]
+}
+
+function settings(folder: string, port: number, callers: boolean, several: boolean): string {
+  const [general, stores] = storeSettings(folder, several)
   return `[DEFAULT]
 bind_host = 127.0.0.1
 bind_port = ${port}
 workers = 0
 log_file = ${folder}/api.log
 use_stderr = false
-enabled_import_methods = []
-node_staging_uri = file://${folder}/staging
+${general}
 enforce_secure_rbac = ${callers}
 [database]
 connection = sqlite:///${folder}/glance.sqlite
-[glance_store]
-stores = file
-default_store = file
-filesystem_store_datadir = ${folder}/images
+${stores}
 [oslo_policy]
 policy_file = ${folder}/policy.yaml
 enforce_new_defaults = ${callers}
@@ -126,13 +153,13 @@ work_dir = ${folder}/tasks
 }
 
 /** Starts Glance with all that it keeps in `folder`, and waits until it answers. @param callers Whether requests say who sends them, as in `asCaller`, and Glance's own
- *  rules of 2023.1 decide. */
-export async function startGlance(folder: string, callers = false): Promise<Glance> {
-  for (const name of ['images', 'staging', 'tasks']) mkdirSync(join(folder, name), { recursive: true })
+ *  rules of 2023.1 decide. @param several Whether there are stores `one` (the default), `two` and `web`, and imports, from 127.0.0.1 too. */
+export async function startGlance(folder: string, callers = false, several = false): Promise<Glance> {
+  for (const name of ['images', 'staging', 'tasks', 'one', 'two']) mkdirSync(join(folder, name), { recursive: true })
   const port = await freePort()
   writeFileSync(join(folder, 'paste.ini'), pipeline(callers ? 'context' : 'unauthenticated-context'))
   writeFileSync(join(folder, 'policy.yaml'), callers ? '{}\n' : policy)
-  writeFileSync(join(folder, 'api.conf'), settings(folder, port, callers))
+  writeFileSync(join(folder, 'api.conf'), settings(folder, port, callers, several))
   return await runGlance(folder, port)
 }
 
