@@ -61,7 +61,7 @@ export const settings = {
     'wrong passwords for one account from one address, after which it is locked there; an account or an address as a whole is after ten times as many; 0: no bound',
   ),
   loginLockSeconds: number(300, 'seconds after the last wrong password for which it stays locked', 1, 24 * 3600),
-  region: text('RegionOne', 'region in which the service stands in its own catalog, or in that of Keystone'),
+  region: text('RegionOne', 'region in which the service stands in the catalog of its accounts'),
   keystoneUrl: text('', 'URL of Keystone, as in https://keystone.example:5000/v3'),
   keystoneUser: text('', 'user as whom the service checks tokens at Keystone, or the id of an application credential'),
   keystonePassword: secret('password of keystoneUser, or the secret of the application credential'),

@@ -1,10 +1,12 @@
 /** Tokens, application credentials and wrong passwords in an SQL database. */
-import { type Kysely, sql } from 'kysely'
+import { type InferResult, type Kysely, sql } from 'kysely'
 import type { Role } from './accounts.ts'
 import { projectOf, userOf } from './accounts-sql.ts'
 import type { AccountTables, CredentialTable, TokenTable } from './accounts-tables.ts'
 import { CatalogError } from './catalog.ts'
 import type { ApplicationCredential, Attempt, Logins, Session, Token } from './logins.ts'
+
+type SessionRow = InferResult<ReturnType<typeof compileSession>>[number]
 
 /** Rows of what is over that are cleared away at a time. */
 const clearedAtOnce = 100
@@ -12,10 +14,12 @@ const clearedAtOnce = 100
 export class SqlLogins implements Logins {
   readonly #db: Kysely<AccountTables>
   readonly #now: () => number
+  readonly #session: ReturnType<typeof compileSession>
 
   constructor(db: Kysely<AccountTables>, now: () => number) {
     this.#db = db
     this.#now = now
+    this.#session = compileSession(db)
   }
 
   addToken(token: Token): Promise<void> {
@@ -35,28 +39,10 @@ export class SqlLogins implements Logins {
   }
 
   async session(hash: string): Promise<Session | undefined> {
-    // All at once, as this is asked for each request: a row for each role.
-    const rows = await this.#db
-      .selectFrom('account_tokens as t')
-      .innerJoin('account_users as u', 'u.id', 't.user_id')
-      .leftJoin('account_projects as p', 'p.id', 't.project_id')
-      .leftJoin('account_credentials as c', 'c.id', 't.credential_id')
-      .leftJoin('account_assignments as a', (join) =>
-        join
-          .onRef('a.user_id', '=', 't.user_id')
-          .on(sql<boolean>`(a.project_id = t.project_id or (t.system = 1 and a.project_id is null))`),
-      )
-      .leftJoin('account_roles as r', 'r.id', 'a.role_id')
-      .selectAll('t')
-      .select(['u.name as user_name', 'u.description as user_description', 'u.email', 'u.default_project_id'])
-      .select(['p.name as project_name', 'p.enabled as project_enabled', 'p.description as project_description'])
-      .select(['p.tags', 'r.id as role_id', 'r.name as role_name', 'r.description as role_description'])
-      .select(['c.name as c_name', 'c.description as c_description', 'c.roles as c_roles'])
-      .select(['c.expires_at as c_expires_at', 'c.unrestricted as c_unrestricted'])
-      .where('t.hash', '=', hash)
-      .where('t.expires_at', '>', this.#now())
-      .where('u.enabled', '=', 1)
-      .execute()
+    const parameters = this.#session.parameters.map((value) =>
+      value === asked.hash ? hash : value === asked.now ? this.#now() : value,
+    )
+    const { rows } = await this.#db.executeQuery<SessionRow>({ ...this.#session, parameters })
     const [row] = rows
     if (row === undefined) return undefined
     if (row.project_id !== null && row.project_enabled !== 1) return undefined
@@ -204,6 +190,34 @@ export class SqlLogins implements Logins {
         .execute()
     })
   }
+}
+
+/** What stands in the place of values in a query that is put together once. */
+const asked = { hash: '?hash', now: -1 }
+
+/** All about a token at once, as this is asked for each request: a row for each role. */
+function compileSession(db: Kysely<AccountTables>) {
+  return db
+    .selectFrom('account_tokens as t')
+    .innerJoin('account_users as u', 'u.id', 't.user_id')
+    .leftJoin('account_projects as p', 'p.id', 't.project_id')
+    .leftJoin('account_credentials as c', 'c.id', 't.credential_id')
+    .leftJoin('account_assignments as a', (join) =>
+      join
+        .onRef('a.user_id', '=', 't.user_id')
+        .on(sql<boolean>`(a.project_id = t.project_id or (t.system = 1 and a.project_id is null))`),
+    )
+    .leftJoin('account_roles as r', 'r.id', 'a.role_id')
+    .selectAll('t')
+    .select(['u.name as user_name', 'u.description as user_description', 'u.email', 'u.default_project_id'])
+    .select(['p.name as project_name', 'p.enabled as project_enabled', 'p.description as project_description'])
+    .select(['p.tags', 'r.id as role_id', 'r.name as role_name', 'r.description as role_description'])
+    .select(['c.name as c_name', 'c.description as c_description', 'c.roles as c_roles'])
+    .select(['c.expires_at as c_expires_at', 'c.unrestricted as c_unrestricted'])
+    .where('t.hash', '=', asked.hash)
+    .where('t.expires_at', '>', asked.now)
+    .where('u.enabled', '=', 1)
+    .compile()
 }
 
 function tokenRow(token: Token): TokenTable {

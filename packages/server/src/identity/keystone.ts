@@ -17,7 +17,7 @@ interface KnownToken {
 const mostTokens = 10_000
 
 /** @param cacheSeconds For how long an answer about a token is believed. A token that is revoked, or whose user is disabled, is good for that long at most:
- *  Keystone has a list of what it revoked, too, but it does not name all (a user who is disabled, a role that is taken away), so asking again is what is sure. */
+ *  Keystone has a list of what it revoked, too, but it does not name all (no role that is taken away, no project that is disabled), so asking again is what is sure. */
 export function keystoneIdentity(settings: KeystoneSettings, cacheSeconds: number): Identity {
   const client = new KeystoneClient(settings)
   const users = new TokenCache<KnownToken>({ seconds: cacheSeconds, most: mostTokens })

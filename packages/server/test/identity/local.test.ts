@@ -311,6 +311,8 @@ describe('requests', () => {
     ['POST', '/users', '{', 400],
     ['POST', '/users', '[]', 400],
     ['POST', '/users', undefined, 400],
+    ['POST', '/users', { user: { name: 'x\0y' } }, 400],
+    ['POST', '/users', { user: { name: ' ' } }, 400],
     ['POST', '/users', { user: { name: 'x', password: '' } }, 400],
     ['POST', '/users', { user: { name: 'x', password: 'x'.repeat(1025) } }, 400],
     ['POST', '/users', { user: { name: 'x', options: { lock_password: true } } }, 400],

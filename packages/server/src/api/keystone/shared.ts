@@ -17,8 +17,9 @@ declare module 'fastify' {
 
 export const idParams = { params: Type.Object({ id: Type.String() }) }
 
-/** As Keystone: 1 to 255 characters, not only blanks. */
-export const nameType = (most = 255) => Type.String({ minLength: 1, maxLength: most, pattern: '\\S' })
+/** As Keystone: 1 to 255 characters, not only blanks. And no zero bytes, which some databases cannot keep. */
+export const nameType = (most = 255) =>
+  Type.String({ minLength: 1, maxLength: most, pattern: '^[^\\u0000]*[^\\s\\u0000][^\\u0000]*$' })
 export const textType = Type.Union([Type.String({ maxLength: 65_535 }), Type.Null()])
 
 /** The two attributes that many things have, and that can only have one value here. */
