@@ -17,9 +17,9 @@ export class Digests {
     this.hashes = new Map(names.map((name) => [name, createHash(name)]))
   }
 
-  /** For data that goes out: the service tells only afterwards what it used. */
-  static toSend(): Digests {
-    return new Digests(['md5', usual])
+  /** For data that goes out: the service tells only afterwards by what it hashed, but a new image shows whether it knows more than checksums. */
+  static toSend(created: ImageDocument): Digests {
+    return new Digests([Object.hasOwn(created, 'os_hash_algo') ? usual : 'md5'])
   }
 
   /** For data that comes: the best that the service knows of it, if anything. */
@@ -28,6 +28,11 @@ export class Digests {
     if (isText(name) && isText(value) && getHashes().includes(name.toLowerCase()))
       return new Digests([name.toLowerCase()])
     return new Digests(isText(checksum) ? ['md5'] : [])
+  }
+
+  /** Whether there is anything to compare by. */
+  get canCheck(): boolean {
+    return this.hashes.size > 0
   }
 
   /** Takes the next bytes. */

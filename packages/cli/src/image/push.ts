@@ -6,7 +6,7 @@ import type { ProgressDisplay } from '../output/progress.ts'
 import { sizeText } from '../output/size.ts'
 import type { Context, Values } from '../verb.ts'
 import { newImageDocument } from './attribute-options.ts'
-import type { Digests } from './digests.ts'
+import { Digests } from './digests.ts'
 import { discard } from './http.ts'
 import { createImage, done, findImage, getImage, type ImageDocument, imagePath } from './images.ts'
 import { storeRequest } from './import-options.ts'
@@ -14,7 +14,7 @@ import type { pushOptions } from './push-options.ts'
 import { convertedSource, diskFormatOf, inspectFile, type PushSource, plainSource } from './push-source.ts'
 import type { Session } from './session.ts'
 import { createTusUpload, sendTus, tusOffset, tusPath } from './tus.ts'
-import { sendWhole } from './upload.ts'
+import { sendWhole, type Upload } from './upload.ts'
 import { dropNote, findNote, keepNote, noteOf } from './upload-notes.ts'
 import { imageTasks, waitForImport } from './wait.ts'
 
@@ -49,10 +49,9 @@ export async function push(
     const image = await createImage(session, newDocument(values, file.name, source, inspection))
     try {
       const display = await start()
-      const digests = await send(session, context, image.id, file.file, source, values, display)
-      const sent = await getImage(session, image.id)
-      if (!digests.check(sent)) context.warn('the service says no checksum of what it has, so nothing was compared')
-      return sent
+      const upload = { image, source, onProgress: display.onProgress }
+      const digests = await send(session, context, file.file, upload, values)
+      return await compare(session, context, digests, upload)
     } catch (error) {
       await clearAway(session, context, image.id, values, file.file)
       throw error
@@ -137,23 +136,22 @@ function isKnown(format: string): boolean {
 async function send(
   session: Session,
   context: Context,
-  id: string,
   file: string,
-  source: PushSource,
+  upload: Upload,
   values: PushValues,
-  { onProgress }: ProgressDisplay,
 ): Promise<Digests> {
+  const { id } = upload.image
   switch (values.method) {
     case 'tus': {
-      const sized = withLength(source)
-      const address = await createTusUpload(session, id, sized.length)
+      const source = withLength(upload.source)
+      const address = await createTusUpload(session, id, source.length)
       keepNote(id, noteOf(pathOf(file, context.persona), address))
-      const digests = await sendTus(session, address, sized, onProgress)
+      const digests = await sendTus(session, address, { ...upload, source })
       await finishTus(session, id)
       return digests
     }
     case 'glance-direct': {
-      const digests = await sendWhole(session, '/stage', { id, source, onProgress })
+      const digests = await sendWhole(session, '/stage', upload)
       const before = new Set((await imageTasks(session, id)).map((task) => task.id))
       await done(session, 'POST', imagePath(id, '/import'), {
         method: { name: 'glance-direct' },
@@ -163,7 +161,7 @@ async function send(
       return digests
     }
     default:
-      return await sendWhole(session, '/file', { id, source, onProgress }, values.store)
+      return await sendWhole(session, '/file', upload, values.store)
   }
 }
 
@@ -179,6 +177,24 @@ function withLength(source: PushSource): PushSource & { length: number } {
 async function finishTus(session: Session, id: string): Promise<void> {
   await waitForImport(session, id, new Set())
   dropNote(id)
+}
+
+/** Compares what was sent with what the service says it has. Where it hashed in another way than was thought, all is read once more. */
+async function compare(
+  session: Session,
+  context: Context,
+  digests: Digests,
+  { image, source }: Upload,
+): Promise<ImageDocument> {
+  const sent = await getImage(session, image.id)
+  if (digests.check(sent)) return sent
+  const others = Digests.toCheck(sent)
+  if (!others.canCheck) context.warn('the service says no checksum of what it has, so nothing was compared')
+  else {
+    for await (const chunk of source.chunks(0, session.signal)) others.update(chunk)
+    others.check(sent)
+  }
+  return sent
 }
 
 /** Goes on with an upload that was cut. */
@@ -201,11 +217,10 @@ async function resume(
   for (const address of places) {
     if ((await tusOffset(session, address)) === undefined) continue
     const display = await start()
-    const digests = await sendTus(session, address, sized, display.onProgress)
+    const upload = { image, source: sized, onProgress: display.onProgress }
+    const digests = await sendTus(session, address, upload)
     await finishTus(session, image.id)
-    const sent = await getImage(session, image.id)
-    if (!digests.check(sent)) context.warn('the service says no checksum of what it has, so nothing was compared')
-    return sent
+    return await compare(session, context, digests, upload)
   }
   throw new Failure(`the service has no upload of '${name}' to go on with`)
 }

@@ -6,6 +6,7 @@ import { answerFailure, ConnectionFailure, discard, type HttpAnswer, isOk } from
 import { imagePath } from './images.ts'
 import type { PushSource } from './push-source.ts'
 import type { Session } from './session.ts'
+import type { Upload } from './upload.ts'
 import { sleep } from './wait.ts'
 
 const version = { 'tus-resumable': '1.0.0' }
@@ -59,10 +60,9 @@ function readCount({ headers }: HttpAnswer, name: string): number | undefined {
 export async function sendTus(
   session: Session,
   address: string,
-  source: PushSource & { length: number },
-  onProgress: ((progress: Progress) => void) | undefined,
+  { image, source, onProgress }: Upload & { source: { length: number } },
 ): Promise<Digests> {
-  const digests = Digests.toSend()
+  const digests = Digests.toSend(image)
   let attempts = 0
   for (let reached = -1; ; ) {
     const offset = await offsetNow(session, address, source.length, attempts)

@@ -2,13 +2,14 @@
 import type { Progress } from '@moraine/engine'
 import { Digests } from './digests.ts'
 import { discard } from './http.ts'
-import { imagePath } from './images.ts'
+import { type ImageDocument, imagePath } from './images.ts'
 import type { PushSource } from './push-source.ts'
 import type { Session } from './session.ts'
 
 /** One upload. */
 export interface Upload {
-  id: string
+  /** As it was created. */
+  image: ImageDocument
   source: PushSource
   onProgress: ((progress: Progress) => void) | undefined
 }
@@ -18,13 +19,13 @@ export interface Upload {
 export async function sendWhole(
   session: Session,
   to: '/file' | '/stage',
-  { id, source, onProgress }: Upload,
+  { image, source, onProgress }: Upload,
   store?: string | undefined,
 ): Promise<Digests> {
-  let digests = Digests.toSend()
+  let digests = Digests.toSend(image)
   async function* body(): AsyncIterable<Uint8Array> {
     // A new token means a new attempt.
-    digests = Digests.toSend()
+    digests = Digests.toSend(image)
     for await (const chunk of source.chunks(0, session.signal)) {
       digests.update(chunk)
       yield chunk
@@ -38,7 +39,7 @@ export async function sendWhole(
     'x-openstack-image-size': length,
     'x-image-meta-store': store,
   }
-  const answer = await session.ask('PUT', imagePath(id, to), { headers, body })
+  const answer = await session.ask('PUT', imagePath(image.id, to), { headers, body })
   await discard(answer)
   return digests
 }

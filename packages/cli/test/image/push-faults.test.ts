@@ -1,5 +1,5 @@
 /** Pushes to services that refuse, break off, or want to know again who is calling. */
-import { randomBytes } from 'node:crypto'
+import { createHash, randomBytes } from 'node:crypto'
 import { writeFileSync } from 'node:fs'
 import { beforeEach, describe, expect, it } from 'vitest'
 import { temporaryFolder } from '../../../engine/test/support/folder.ts'
@@ -89,6 +89,28 @@ describe('push', () => {
     }
     const { code, stderr } = await command.run('push', path)
     expect([code, stderr]).toEqual([1, expect.stringContaining('the image data is not what the service has: md5')])
+    expect(double.images.size).toBe(0)
+  })
+
+  it('reads the file again when the service hashes in a way of its own', async () => {
+    let hash = ''
+    double.instead = (request, response, where) => {
+      if (request.method === 'POST') {
+        const send = response.end.bind(response)
+        response.end = ((body: string) =>
+          send(JSON.stringify({ ...JSON.parse(body), os_hash_algo: null }))) as typeof response.end
+      }
+      if (request.method === 'GET' && !where.endsWith('/tasks')) {
+        const [image] = double.images.values()
+        hash ||= createHash('sha256').update(data).digest('hex')
+        Object.assign(image?.document ?? {}, { os_hash_algo: 'sha256', os_hash_value: hash })
+      }
+      return false
+    }
+    expect(await command.json('push', path)).toMatchObject({ status: 'active', os_hash_value: hash })
+    hash = 'a'.repeat(64)
+    double.images.clear()
+    expect((await command.run('push', path)).stderr).toContain('the image data is not what the service has: sha256')
     expect(double.images.size).toBe(0)
   })
 
