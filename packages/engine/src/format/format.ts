@@ -182,7 +182,7 @@ export interface DiskFormat {
     size: number,
     options: OptionValues,
     compress: boolean,
-  ): ((copy: (target: WritableDisk) => Promise<void>) => Promise<PackedStream>) | undefined
+  ): Promise<((copy: (target: WritableDisk) => Promise<void>) => Promise<PackedStream>) | undefined>
   check?(disk: Disk, options: CheckOptions): Promise<CheckResult>
   measure?(request: MeasureRequest): Promise<Measure>
 }

@@ -101,7 +101,7 @@ export async function planConversion(source: Disk, request: ConversionRequest): 
       }
       if (request.backing !== undefined) refuse(`overlay ${format.name}`)
       if (bitmaps?.list().some(({ inconsistent }) => !inconsistent) === true) refuse('dirty bitmaps')
-      const packed = format.streamPacked?.(source.size, request.options ?? {}, request.compress === true)
+      const packed = await format.streamPacked?.(source.size, request.options ?? {}, request.compress === true)
       if (packed !== undefined) {
         const copy = (target: WritableDisk, run: RunOptions) => runCopy(source, target, request, walk, run)
         return { length: undefined, chunks: (signal) => packedChunks(packed, copy, signal) }

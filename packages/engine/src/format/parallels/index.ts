@@ -1,11 +1,7 @@
 /** Parallels disk images, old and extended, as ploop and Virtuozzo use them too. Facts: QEMU's docs/interop/parallels.txt and the behaviour of QEMU 7.2. */
 import type { DiskFormat } from '../format.ts'
-import { checkParallels } from './check.ts'
-import { createParallels } from './create.ts'
 import { kindOfMagic } from './layout.ts'
-import { openParallels } from './open.ts'
 import { parallelsOptions, resolveParallelsOptions } from './options.ts'
-import { streamParallels } from './stream.ts'
 
 /** The Parallels format. */
 export const parallels: DiskFormat = {
@@ -29,9 +25,9 @@ export const parallels: DiskFormat = {
     const kind = kindOfMagic(head)
     return kind === undefined ? undefined : { score: 100, evidence: `magic of the ${kind} kind, version 2` }
   },
-  open: openParallels,
-  create: createParallels,
+  open: async (source, context) => (await import('./open.ts')).openParallels(source, context),
+  create: async (target, plan) => (await import('./create.ts')).createParallels(target, plan),
   resolveOptions: resolveParallelsOptions,
-  stream: streamParallels,
-  check: checkParallels,
+  stream: async (disk, options) => (await import('./stream.ts')).streamParallels(disk, options),
+  check: async (disk, options) => (await import('./check.ts')).checkParallels(disk, options),
 }

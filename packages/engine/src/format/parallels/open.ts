@@ -4,7 +4,6 @@ import type { OpenContext } from '../format.ts'
 import { ParallelsDisk, tableOf } from './disk.ts'
 import { readExtension } from './extension.ts'
 import { headerBytes, inUse, parallelsFault, parseHeader } from './layout.ts'
-import { WritableParallelsDisk } from './writable-disk.ts'
 
 /** Opens an image; for writing the result is a `WritableDisk`.
  *  @throws MoraineError as header and extension say; `denied` when the source cannot be written and shall be, `corrupt` for writing what was not
@@ -26,5 +25,7 @@ export async function openParallels(file: ByteSource, context: OpenContext): Pro
   }
   const extension = header.extension === 0 ? undefined : await readExtension(file, header, context)
   const image = { file, header, table, extension, context }
-  return write && isStore(file) ? new WritableParallelsDisk(image, file) : new ParallelsDisk(image)
+  if (!write || !isStore(file)) return new ParallelsDisk(image)
+  const { WritableParallelsDisk } = await import('./writable-disk.ts')
+  return new WritableParallelsDisk(image, file)
 }

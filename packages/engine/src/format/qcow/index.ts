@@ -1,12 +1,7 @@
 /** qcow, version 1: QEMU's first image format, with backing files and packed clusters. Facts: the behaviour of QEMU 7.2. */
 import type { DiskFormat } from '../format.ts'
-import { checkQcow } from './check.ts'
-import { createQcow } from './create.ts'
 import { looksLikeQcow } from './layout.ts'
-import { openQcow } from './open.ts'
 import { qcowOptions, resolveQcowOptions } from './options.ts'
-import { streamPackedQcow } from './packed-stream.ts'
-import { streamQcow } from './stream.ts'
 
 /** The qcow format. */
 export const qcow: DiskFormat = {
@@ -27,10 +22,11 @@ export const qcow: DiskFormat = {
   },
   options: qcowOptions,
   probe: ({ head }) => (looksLikeQcow(head) ? { score: 100, evidence: 'magic QFI\\xfb, version 1' } : undefined),
-  open: openQcow,
-  create: createQcow,
+  open: async (source, context) => (await import('./open.ts')).openQcow(source, context),
+  create: async (target, plan) => (await import('./create.ts')).createQcow(target, plan),
   resolveOptions: resolveQcowOptions,
-  stream: streamQcow,
-  streamPacked: streamPackedQcow,
-  check: checkQcow,
+  stream: async (disk, options) => (await import('./stream.ts')).streamQcow(disk, options),
+  streamPacked: async (size, options, compress) =>
+    (await import('./packed-stream.ts')).streamPackedQcow(size, options, compress),
+  check: async (disk, options) => (await import('./check.ts')).checkQcow(disk, options),
 }

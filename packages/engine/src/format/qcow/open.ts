@@ -3,7 +3,6 @@ import { type ByteSource, type Disk, isStore, readPadded, type WritableDisk } fr
 import type { OpenContext } from '../format.ts'
 import { imageOf, QcowDisk } from './disk.ts'
 import { headerBytes, parseHeader, type QcowHeader, qcowFault } from './layout.ts'
-import { WritableQcowDisk } from './writable-disk.ts'
 
 /** Opens an image; for writing the result is a `WritableDisk`.
  *  @throws MoraineError as the header says; `unsupported` for encrypted images that are to be used, `denied` when the source cannot be written and shall be. */
@@ -23,7 +22,9 @@ export async function openQcow(file: ByteSource, context: OpenContext): Promise<
   const name = image.backing
   // The format does not stand in the image, so that QEMU probes it.
   const parent = context.parents && name !== undefined ? await context.openParent({ name, role: 'backing' }) : undefined
-  return write && isStore(file) ? new WritableQcowDisk(image, file, parent) : new QcowDisk(image, parent)
+  if (!write || !isStore(file)) return new QcowDisk(image, parent)
+  const { WritableQcowDisk } = await import('./writable-disk.ts')
+  return new WritableQcowDisk(image, file, parent)
 }
 
 async function readBackingName(file: ByteSource, header: QcowHeader): Promise<string | undefined> {

@@ -1,13 +1,7 @@
 /** qcow2, versions 2 and 3. Facts: QEMU's docs/interop/qcow2.txt and the behaviour of QEMU 7.2. */
 import type { DiskFormat } from '../format.ts'
-import { checkQcow2 } from './check.ts'
-import { createQcow2 } from './create.ts'
 import { looksLikeQcow2 } from './header.ts'
-import { measureQcow2 } from './measure.ts'
-import { openQcow2 } from './open.ts'
 import { qcow2Options, resolveQcow2Options } from './options.ts'
-import { streamPackedQcow2 } from './packed-stream.ts'
-import { streamQcow2 } from './stream.ts'
 
 /** The qcow2 format. */
 export const qcow2: DiskFormat = {
@@ -29,11 +23,12 @@ export const qcow2: DiskFormat = {
   options: qcow2Options,
   probe: ({ head }) =>
     looksLikeQcow2(head) ? { score: 100, evidence: 'magic "QFI\\xfb" and a version of 2 or more' } : undefined,
-  open: openQcow2,
-  create: createQcow2,
+  open: async (source, context) => (await import('./open.ts')).openQcow2(source, context),
+  create: async (target, plan) => (await import('./create.ts')).createQcow2(target, plan),
   resolveOptions: resolveQcow2Options,
-  stream: streamQcow2,
-  streamPacked: streamPackedQcow2,
-  check: checkQcow2,
-  measure: measureQcow2,
+  stream: async (disk, options) => (await import('./stream.ts')).streamQcow2(disk, options),
+  streamPacked: async (size, options, compress) =>
+    (await import('./packed-stream.ts')).streamPackedQcow2(size, options, compress),
+  check: async (disk, options) => (await import('./check.ts')).checkQcow2(disk, options),
+  measure: async (request) => (await import('./measure.ts')).measureQcow2(request),
 }

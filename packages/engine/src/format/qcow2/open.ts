@@ -1,12 +1,10 @@
 /** Opening a qcow2 image, with the disk under it. */
 import { type ByteSource, type ByteStore, type Disk, isMoraineError, type WritableDisk } from '../../core/index.ts'
 import type { OpenContext } from '../format.ts'
-import { checkImageFile } from './check.ts'
 import { Qcow2Disk } from './disk.ts'
 import { fault, openImage, type Qcow2Image } from './image.ts'
 import { incompatible } from './layout.ts'
 import { readSnapshotTable } from './snapshot-table.ts'
-import { WritableQcow2Disk } from './writable-disk.ts'
 
 /** Opens an image; for writing the result is a `WritableDisk`. An image that was not closed cleanly is repaired before it is used for writing.
  *  @throws MoraineError `unsupported` for encrypted images that are to be used, `corrupt` when a repair fails. */
@@ -26,6 +24,7 @@ export async function openQcow2(file: ByteSource, context: OpenContext): Promise
         ? await context.openParent({ name: backingFile, format: backingFormat, role: 'backing' })
         : undefined
     if (image.store === undefined) return new Qcow2Disk(image, parent)
+    const { WritableQcow2Disk } = await import('./writable-disk.ts')
     return await WritableQcow2Disk.openForWriting(image, image.store, parent)
   } catch (error) {
     if (image.data !== image.file) await image.data.close()
@@ -40,6 +39,7 @@ async function repairDirty(image: Qcow2Image, store: ByteStore, context: OpenCon
       value: 'dirty bit',
       rule: 'an image that can be repaired',
     })
+  const { checkImageFile } = await import('./check.ts')
   const result = await checkImageFile(image, store, { repair: 'all', report: () => {} }).catch((error) => {
     throw isMoraineError(error, 'corrupt') || isMoraineError(error, 'limit') ? failed(error.reason) : error
   })

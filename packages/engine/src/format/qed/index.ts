@@ -1,11 +1,7 @@
 /** QED, QEMU's format between qcow2's versions 2 and 3: no reference counts, backing files. Facts: QEMU's docs/interop/qed_spec.txt, the behaviour of QEMU 7.2. */
 import type { DiskFormat } from '../format.ts'
-import { checkQed } from './check.ts'
-import { createQed } from './create.ts'
 import { looksLikeQed } from './layout.ts'
-import { openQed } from './open.ts'
 import { qedOptions, resolveQedOptions } from './options.ts'
-import { streamQed } from './stream.ts'
 
 /** The QED format. */
 export const qed: DiskFormat = {
@@ -26,9 +22,9 @@ export const qed: DiskFormat = {
   },
   options: qedOptions,
   probe: ({ head }) => (looksLikeQed(head) ? { score: 100, evidence: 'magic "QED\\0"' } : undefined),
-  open: openQed,
-  create: createQed,
+  open: async (source, context) => (await import('./open.ts')).openQed(source, context),
+  create: async (target, plan) => (await import('./create.ts')).createQed(target, plan),
   resolveOptions: resolveQedOptions,
-  stream: streamQed,
-  check: checkQed,
+  stream: async (disk, options) => (await import('./stream.ts')).streamQed(disk, options),
+  check: async (disk, options) => (await import('./check.ts')).checkQed(disk, options),
 }

@@ -1,10 +1,8 @@
 /** Opening a QED image, with the disk under it. One that was not closed is checked and repaired first, where it is to be written. */
 import { type ByteSource, type ByteStore, type Disk, isStore, readPadded, type WritableDisk } from '../../core/index.ts'
 import type { OpenContext } from '../format.ts'
-import { repairUnclosed } from './check.ts'
 import { imageOf, QedDisk, type QedImage } from './disk.ts'
 import { encodeHeader, feature, headerBytes, parseHeader, type QedHeader, qedFault } from './layout.ts'
-import { WritableQedDisk } from './writable-disk.ts'
 
 /** Opens an image; for writing the result is a `WritableDisk`.
  *  @throws MoraineError as the header says; `denied` when the source cannot be written and shall be. */
@@ -18,7 +16,9 @@ export async function openQed(file: ByteSource, context: OpenContext): Promise<D
   if (write && isStore(file)) await prepare(image, file, context)
   const { backing } = image
   const parent = context.parents && backing !== undefined ? await context.openParent(backing) : undefined
-  return write && isStore(file) ? new WritableQedDisk(image, file, parent) : new QedDisk(image, parent)
+  if (!write || !isStore(file)) return new QedDisk(image, parent)
+  const { WritableQedDisk } = await import('./writable-disk.ts')
+  return new WritableQedDisk(image, file, parent)
 }
 
 /** What the specification asks of a writer before it writes: unknown bits that say so are cleared, an unclosed image is repaired. */
@@ -29,7 +29,9 @@ async function prepare(image: QedImage, store: ByteStore, context: OpenContext):
     await store.write(0, encodeHeader(header))
     await store.flush()
   }
-  if ((header.features & feature.needCheck) !== 0 && context.purpose !== 'check') await repairUnclosed(image, store)
+  if ((header.features & feature.needCheck) === 0 || context.purpose === 'check') return
+  const { repairUnclosed } = await import('./check.ts')
+  await repairUnclosed(image, store)
 }
 
 async function readBackingName(file: ByteSource, header: QedHeader): Promise<QedImage['backing']> {

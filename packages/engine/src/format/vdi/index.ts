@@ -1,11 +1,7 @@
 /** VDI, VirtualBox's disk image, version 1.1: dynamic, static, differencing. Facts: VirtualBox's VDI core header and the behaviour of QEMU 7.2. */
 import type { DiskFormat } from '../format.ts'
-import { checkVdi } from './check.ts'
-import { createVdi } from './create.ts'
 import { looksLikeVdi } from './layout.ts'
-import { openVdi } from './open.ts'
 import { resolveVdiOptions, vdiOptions } from './options.ts'
-import { streamVdi } from './stream.ts'
 
 /** The VDI format. */
 export const vdi: DiskFormat = {
@@ -26,9 +22,9 @@ export const vdi: DiskFormat = {
   },
   options: vdiOptions,
   probe: ({ head }) => (looksLikeVdi(head) ? { score: 100, evidence: 'signature 7f 10 da be at byte 64' } : undefined),
-  open: openVdi,
-  create: createVdi,
+  open: async (source, context) => (await import('./open.ts')).openVdi(source, context),
+  create: async (target, plan) => (await import('./create.ts')).createVdi(target, plan),
   resolveOptions: resolveVdiOptions,
-  stream: streamVdi,
-  check: checkVdi,
+  stream: async (disk, options) => (await import('./stream.ts')).streamVdi(disk, options),
+  check: async (disk, options) => (await import('./check.ts')).checkVdi(disk, options),
 }

@@ -4,7 +4,6 @@ import type { OpenContext } from '../format.ts'
 import { imageOf, isDifferencing, VdiDisk, type VdiImage } from './disk.ts'
 import { headerBytes, parseHeader } from './layout.ts'
 import { openParent } from './parent.ts'
-import { WritableVdiDisk } from './writable-disk.ts'
 
 /** Opens an image; for writing the result is a `WritableDisk`.
  *  @throws MoraineError as the header and the search for the parent say; `denied` when the source cannot be written and shall be. */
@@ -20,7 +19,9 @@ export async function openVdi(file: ByteSource, context: OpenContext): Promise<D
     context.parents && isDifferencing(image.header)
       ? await openParent(file.name, image.header, context, identityOf)
       : undefined
-  return write && isStore(file) ? new WritableVdiDisk(image, file, parent) : new VdiDisk(image, parent)
+  if (!write || !isStore(file)) return new VdiDisk(image, parent)
+  const { WritableVdiDisk } = await import('./writable-disk.ts')
+  return new WritableVdiDisk(image, file, parent)
 }
 
 function identityOf(disk: Disk): { image: string; modification: string } | undefined {

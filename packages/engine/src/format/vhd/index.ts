@@ -1,12 +1,8 @@
 /** VHD, the disk image of Virtual PC, Hyper-V, XenServer and Azure (QEMU's `vpc`): fixed, dynamic, differencing. Facts: Microsoft's Virtual Hard Disk
  *  Image Format Specification 1.0 and the behaviour of QEMU 7.2. */
 import type { DiskFormat } from '../format.ts'
-import { checkVhd } from './check.ts'
-import { createVhd } from './create.ts'
-import { openVhd } from './open.ts'
 import { resolveVhdOptions, vhdOptions } from './options.ts'
 import { probeVhd } from './probe.ts'
-import { streamVhd } from './stream.ts'
 
 /** The VHD format. */
 export const vhd: DiskFormat = {
@@ -27,9 +23,9 @@ export const vhd: DiskFormat = {
   },
   options: vhdOptions,
   probe: probeVhd,
-  open: openVhd,
-  create: createVhd,
+  open: async (source, context) => (await import('./open.ts')).openVhd(source, context),
+  create: async (target, plan) => (await import('./create.ts')).createVhd(target, plan),
   resolveOptions: resolveVhdOptions,
-  stream: streamVhd,
-  check: checkVhd,
+  stream: async (disk, options) => (await import('./stream.ts')).streamVhd(disk, options),
+  check: async (disk, options) => (await import('./check.ts')).checkVhd(disk, options),
 }

@@ -14,8 +14,6 @@ import { VhdImage } from './image.ts'
 import { diskType, type Footer, vhdFault } from './layout.ts'
 import { parentNames } from './locators.ts'
 import { virtualSizeOf } from './size.ts'
-import { WritableVhdDisk } from './writable-disk.ts'
-import { WritableFixedVhdDisk } from './writable-fixed.ts'
 
 /** The parent id of an image over a raw disk, as XenServer makes them. */
 const noId = '00000000-0000-0000-0000-000000000000'
@@ -37,17 +35,24 @@ export async function openVhd(file: ByteSource, context: OpenContext): Promise<D
   const names = image.isDifferencing ? await parentNames(file, image.header) : []
   const parent = context.parents && image.isDifferencing ? await openParent(image, names, context) : undefined
   if (!write || !isStore(file)) return new DynamicVhdDisk(image, parent, names)
+  const { WritableVhdDisk } = await import('./writable-disk.ts')
   return new WritableVhdDisk(image, file, parent, names)
 }
 
-function openFixed(file: ByteSource, footer: Footer, footerOffset: number, context: OpenContext): FixedVhdDisk {
+async function openFixed(
+  file: ByteSource,
+  footer: Footer,
+  footerOffset: number,
+  context: OpenContext,
+): Promise<FixedVhdDisk> {
   const size = virtualSizeOf(footer, footerOffset)
   if (size > context.limits.virtualSize) {
     const place = { field: 'current_size', value: size, rule: `at most ${context.limits.virtualSize} bytes` }
     throw vhdFault(file.name, 'limit', 'Image is too big', place)
   }
-  if (context.mode === 'write' && isStore(file)) return new WritableFixedVhdDisk(file, footer, footerOffset, size)
-  return new FixedVhdDisk(file, footer, footerOffset, size)
+  if (context.mode !== 'write' || !isStore(file)) return new FixedVhdDisk(file, footer, footerOffset, size)
+  const { WritableFixedVhdDisk } = await import('./writable-fixed.ts')
+  return new WritableFixedVhdDisk(file, footer, footerOffset, size)
 }
 
 /** Tries one name after the other, until one is that of the parent. */

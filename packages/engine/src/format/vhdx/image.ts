@@ -4,7 +4,7 @@ import { type ByteSource, type ByteStore, isStore, MoraineError } from '../../co
 import type { OpenContext } from '../format.ts'
 import { BlockMap } from './block-map.ts'
 import { encodeHeader, type Header, type Headers, readHeaders } from './headers.ts'
-import { fileSignature, places, vhdxFault } from './layout.ts'
+import { fileSignature, looksLikeVhdx, places, vhdxFault } from './layout.ts'
 import { findLogSequence, type LogEntry, lengthAfterReplay } from './log.ts'
 import { geometryOf, type Metadata, readMetadata } from './metadata.ts'
 import { MetadataPages } from './pages.ts'
@@ -81,11 +81,6 @@ async function checkSignature(source: ByteSource): Promise<void> {
   await source.read(0, bytes)
   if (looksLikeVhdx(bytes)) return
   throw vhdxFault(source.name, 'not-this-format', 'signature', { rule: fileSignature })
-}
-
-/** Whether a file begins as a VHDX does. */
-export function looksLikeVhdx(head: Uint8Array): boolean {
-  return Array.from(fileSignature).every((letter, i) => head[i] === letter.charCodeAt(0))
 }
 
 async function readLog(source: ByteSource, header: Header, context: OpenContext): Promise<LogEntry[]> {

@@ -1,11 +1,7 @@
 /** VHDX: Hyper-V's disks, fixed, dynamic and differencing. Facts: MS-VHDX 4.0 and the behaviour of QEMU 7.2. */
 import type { DiskFormat } from '../format.ts'
-import { checkVhdx } from './check.ts'
-import { createVhdx } from './create.ts'
-import { looksLikeVhdx } from './image.ts'
-import { openVhdx } from './open.ts'
+import { looksLikeVhdx } from './layout.ts'
 import { resolveVhdxOptions, vhdxOptions } from './options.ts'
-import { streamVhdx } from './stream.ts'
 
 /** The VHDX format. */
 export const vhdx: DiskFormat = {
@@ -26,9 +22,9 @@ export const vhdx: DiskFormat = {
   },
   options: vhdxOptions,
   probe: ({ head }) => (looksLikeVhdx(head) ? { score: 100, evidence: 'signature "vhdxfile"' } : undefined),
-  open: openVhdx,
-  create: createVhdx,
+  open: async (source, context) => (await import('./open.ts')).openVhdx(source, context),
+  create: async (target, plan) => (await import('./create.ts')).createVhdx(target, plan),
   resolveOptions: resolveVhdxOptions,
-  stream: streamVhdx,
-  check: checkVhdx,
+  stream: async (disk, options) => (await import('./stream.ts')).streamVhdx(disk, options),
+  check: async (disk, options) => (await import('./check.ts')).checkVhdx(disk, options),
 }

@@ -94,3 +94,8 @@ export function vhdxFault(
 ): MoraineError {
   return new MoraineError(kind, reason, { path, format: 'vhdx', field, ...place })
 }
+
+/** Whether a file begins as a VHDX does. */
+export function looksLikeVhdx(head: Uint8Array): boolean {
+  return Array.from(fileSignature).every((letter, i) => head[i] === letter.charCodeAt(0))
+}

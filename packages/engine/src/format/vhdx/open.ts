@@ -5,7 +5,6 @@ import { VhdxDisk } from './disk.ts'
 import { openImage, type VhdxImage } from './image.ts'
 import { vhdxFault } from './layout.ts'
 import type { ParentLocator } from './parent-locator.ts'
-import { WritableVhdxDisk } from './writable-disk.ts'
 
 /** Opens an image; for writing the result is a `WritableDisk`.
  *  @throws MoraineError as the structures say; of a parent `missing` when no name leads to it, `invalid` when another disk is there. */
@@ -13,7 +12,9 @@ export async function openVhdx(file: ByteSource, context: OpenContext): Promise<
   const image = await openImage(file, context)
   const locator = image.metadata.parent
   const parent = context.parents && locator !== undefined ? await openParent(image, locator, context) : undefined
-  return image.store === undefined ? new VhdxDisk(image, parent) : new WritableVhdxDisk(image, image.store, parent)
+  if (image.store === undefined) return new VhdxDisk(image, parent)
+  const { WritableVhdxDisk } = await import('./writable-disk.ts')
+  return new WritableVhdxDisk(image, image.store, parent)
 }
 
 /** Tries the names of the locator in their order: where one leads to a disk with another identity, or to none, the next may be right. */

@@ -1,12 +1,7 @@
 /** VMDK: sparse, flat, split and streamed images of VMware. Facts: VMware's "Virtual Disk Format 5.0", and the behaviour of QEMU 7.2. */
 import type { DiskFormat } from '../format.ts'
-import { checkVmdk } from './check.ts'
-import { createVmdk } from './create.ts'
-import { openVmdk } from './open.ts'
 import { resolveVmdkOptions, vmdkOptions } from './options.ts'
-import { streamPackedVmdk } from './packed-stream.ts'
 import { looksLikeVmdk } from './probe.ts'
-import { streamVmdk } from './stream.ts'
 
 /** The VMDK format. */
 export const vmdk: DiskFormat = {
@@ -27,10 +22,10 @@ export const vmdk: DiskFormat = {
   },
   options: vmdkOptions,
   probe: looksLikeVmdk,
-  open: openVmdk,
-  create: createVmdk,
+  open: async (source, context) => (await import('./open.ts')).openVmdk(source, context),
+  create: async (target, plan) => (await import('./create.ts')).createVmdk(target, plan),
   resolveOptions: resolveVmdkOptions,
-  stream: streamVmdk,
-  streamPacked: streamPackedVmdk,
-  check: checkVmdk,
+  stream: async (disk, options) => (await import('./stream.ts')).streamVmdk(disk, options),
+  streamPacked: async (size, options) => (await import('./packed-stream.ts')).streamPackedVmdk(size, options),
+  check: async (disk, options) => (await import('./check.ts')).checkVmdk(disk, options),
 }

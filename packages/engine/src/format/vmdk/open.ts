@@ -14,7 +14,6 @@ import {
   sectorBytes,
 } from './layout.ts'
 import { openHosted, openSeSparse, openSparseExtent, readSparseHeader } from './open-extent.ts'
-import { WritableVmdkDisk } from './writable-disk.ts'
 
 /** Opens an image; for writing the result is a `WritableDisk`.
  *  @throws MoraineError `invalid` for a broken descriptor or a parent that is not the one, `unsupported` for extents that only their host can read, and what
@@ -27,7 +26,9 @@ export async function openVmdk(file: ByteSource, context: OpenContext): Promise<
   let parent: Disk | undefined
   try {
     parent = await openParent(image)
-    return image.store === undefined ? new VmdkDisk(image, parent) : new WritableVmdkDisk(image, image.store, parent)
+    if (image.store === undefined) return new VmdkDisk(image, parent)
+    const { WritableVmdkDisk } = await import('./writable-disk.ts')
+    return new WritableVmdkDisk(image, image.store, parent)
   } catch (error) {
     await Promise.allSettled([closeParts(image), parent?.close()])
     throw error
