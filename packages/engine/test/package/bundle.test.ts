@@ -35,7 +35,10 @@ async function bundle(formats: string): Promise<{ code: string; modules: string[
         .filter(([id, { renderedLength }]) => id.startsWith(source) && renderedLength > 0)
         .map(([id]) => id.slice(source.length + 1)),
     ),
-    imports: chunks.flatMap(({ imports, dynamicImports }) => [...imports, ...dynamicImports]),
+    // What a format does comes in files of its own, when it is asked for.
+    imports: chunks
+      .flatMap(({ imports, dynamicImports }) => [...imports, ...dynamicImports])
+      .filter((name) => !chunks.some(({ fileName }) => fileName === name)),
   }
 }
 
