@@ -21,6 +21,7 @@ import { addStores } from './api/stores.ts'
 import { addTasks } from './api/tasks.ts'
 import { addVersions, versionsDocument, withoutMinorVersion } from './api/versions.ts'
 import { CatalogError } from './catalog/catalog.ts'
+import { IdentityUnavailable } from './identity/identity.ts'
 import { LocalIdentity } from './identity/local.ts'
 import { readAddresses } from './operate/addresses.ts'
 import { addHealth, type Readiness } from './operate/health.ts'
@@ -124,6 +125,7 @@ const catalogStatuses = { taken: 409, 'too-many': 413, 'unknown-marker': 400, mi
 
 function toHttpError(error: unknown): HttpError {
   if (error instanceof HttpError) return error
+  if (error instanceof IdentityUnavailable) return new HttpError(503)
   if (error instanceof CatalogError) return new HttpError(catalogStatuses[error.kind], error.message)
   const { statusCode, message } = error as Partial<FastifyError>
   return statusCode !== undefined && statusCode < 500 ? new HttpError(statusCode, message) : new HttpError(500)

@@ -14,9 +14,9 @@ import { legacyImportHandler } from './import/legacy.ts'
 import { locationHandler } from './import/location.ts'
 import { wasRestored } from './operate/upkeep.ts'
 import { readPolicy } from './policy/policy.ts'
+import { Quotas } from './quota/quotas.ts'
 import { RunningWork } from './running-work.ts'
 import type { Service } from './service.ts'
-import { StorageBudget } from './store/budget.ts'
 import { HashThreads } from './store/hashing.ts'
 import { httpStore } from './store/http.ts'
 import { openStores } from './store/open-stores.ts'
@@ -53,7 +53,7 @@ export async function openService(config: Config, log: Pick<Logger, 'info' | 'wa
       )
     const removed = isRestored ? [] : await sweep(stores, catalog.work.knownData.bind(catalog.work))
     if (removed.length > 0) log.warn({ files: removed }, 'removed data that belongs to no image')
-    const budget = new StorageBudget(config.storageQuota, await catalog.totalSize())
+    const quotas = new Quotas(config, identity, catalog.usages)
     const hashes = new HashThreads()
     const uploads = new RunningWork()
     const exports = await FileCache.open(join(config.data, 'exports'), config.exportCacheSize)
@@ -61,7 +61,7 @@ export async function openService(config: Config, log: Pick<Logger, 'info' | 'wa
     const imageCache = new ImageCache(files, catalog, stores, uploads, (image, error) =>
       log.error({ err: error, image }, 'no copy of the image could be made'),
     )
-    const data = { stores, hashes, budget, uploads, web, exports, imageCache }
+    const data = { stores, hashes, quotas, uploads, web, exports, imageCache }
     const parts = { config, identity, policy, catalog, worker, ...data }
     const tasks = new TaskRunner({
       tasks: catalog.work.tasks,

@@ -5,8 +5,8 @@ import type { Catalog } from './catalog/catalog.ts'
 import type { Config } from './config.ts'
 import type { Identity } from './identity/identity.ts'
 import type { Policy } from './policy/policy.ts'
+import type { Quotas } from './quota/quotas.ts'
 import type { RunningWork } from './running-work.ts'
-import type { StorageBudget } from './store/budget.ts'
 import type { HashThreads } from './store/hashing.ts'
 import type { Stores } from './store/stores.ts'
 import type { TaskRunner } from './task/runner.ts'
@@ -20,7 +20,7 @@ export interface Service {
   readonly catalog: Catalog
   readonly stores: Stores
   readonly hashes: HashThreads
-  readonly budget: StorageBudget
+  readonly quotas: Quotas
   /** Uploads under way. */
   readonly uploads: RunningWork
   /** This process among those that share the catalog. */

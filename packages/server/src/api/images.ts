@@ -33,7 +33,8 @@ export function addImages(routes: Routes, service: Service): void {
     const given = readNewImage(readBody(request.body), config)
     const owner = given.owner === undefined ? caller.projectId : given.owner
     checkNew(service, caller, { ...given, owner })
-    const image = await catalog.create({ ...given, owner })
+    const { image_count_total: imagesAtMost } = await service.quotas.limitsOf(owner)
+    const image = await catalog.create({ ...given, owner }, imagesAtMost)
     const document = imageDocument(service, image, request.caller)
     const methods = importMethods(config)
     if (methods.length > 0) reply.header('openstack-image-import-methods', methods.join(','))
@@ -103,7 +104,6 @@ export function addImages(routes: Routes, service: Service): void {
     await service.stores.remove(image.locations, ({ store, key }, error) =>
       request.log.error({ err: error, image: id, store, key }, 'image data cannot be removed'),
     )
-    if (image.locations.length > 0) service.budget.give(image.size ?? 0)
     await service.exports.removeAll(id)
     await service.imageCache.remove(id)
     return reply.code(204).send()

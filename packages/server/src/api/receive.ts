@@ -6,8 +6,8 @@ import { canBecome, emptied, type Image } from '../catalog/image.ts'
 import { newKey } from '../import/new-key.ts'
 import { type Taken, takeData } from '../import/take-data.ts'
 import { RefusedContent } from '../inspect/judge.ts'
+import { OverQuota } from '../quota/reservation.ts'
 import type { Service } from '../service.ts'
-import { OverQuota } from '../store/budget.ts'
 import { takeIn } from '../store/intake.ts'
 import { StoreError, type StoreUpload } from '../store/store.ts'
 import { stagingStore } from '../store/stores.ts'
@@ -39,10 +39,10 @@ export async function receive(receiving: Receiving): Promise<void> {
   const data = service.stores.dataOf(store)
   const key = newKey(id)
   const image = await begin(receiving, stages[kind], { key, store, imageId: id, workerId: service.worker.id, kind })
-  const reservation = service.budget.open()
   let upload: StoreUpload | undefined
   try {
-    reservation.check(expected ?? 0)
+    const reservation = await service.quotas.reserve(key, image.owner, kind === 'stage')
+    await reservation.expect(expected ?? 0)
     if (service.stores.get(store)?.readOnly) throw new StoreError('read-only', `store ${store} is read-only`)
     upload = await data.begin(key, expected)
     receiving.onReady()
@@ -52,7 +52,7 @@ export async function receive(receiving: Receiving): Promise<void> {
       idle.refresh()
       size += length
       if (size > service.config.imageSizeCap) throw tooLarge()
-      reservation.take(length)
+      return reservation.take(length)
     }
     const taking = { ...receiving, ...service, image, upload, onBytes }
     try {
@@ -72,7 +72,6 @@ export async function receive(receiving: Receiving): Promise<void> {
     }
     log.info({ image: id, store, size }, kind === 'stage' ? 'image data is staged' : 'image data is stored')
   } catch (error) {
-    reservation.release()
     await upload?.abort()
     await giveUp(service, id, store, key, stages[kind])
     throw explain(error, message)
@@ -118,7 +117,7 @@ function checkSize(message: IncomingMessage, size: number): void {
 }
 
 async function begin(
-  { service: { catalog }, id }: Receiving,
+  { service: { catalog, quotas }, id }: Receiving,
   status: 'saving' | 'uploading',
   opens: Parameters<Service['catalog']['work']['openUpload']>[0],
 ): Promise<Image> {
@@ -129,7 +128,12 @@ async function begin(
     if (status === 'saving') checkFormats(before)
     return { ...before, status }
   }
-  const image = await catalog.update(id, change, { opens })
+  const { owner = null } = (await catalog.get(id)) ?? {}
+  const { image_count_uploading: uploadsAtMost } = await quotas.limitsOf(owner)
+  const image = await catalog.update(id, change, { opens, uploadsAtMost }).catch((error: unknown) => {
+    if (error instanceof CatalogError && error.kind === 'too-many') throw new HttpError(413, error.message)
+    throw error
+  })
   if (image === undefined) throw noImage(id)
   return image
 }

@@ -5,6 +5,7 @@ import type { Image, NewImage } from './image.ts'
 import type { Logins } from './logins.ts'
 import type { MemberStatus, Members } from './members.ts'
 import type { Metadefs } from './metadefs.ts'
+import type { Usages } from './usage.ts'
 import type { Upload, Work } from './work.ts'
 
 /** Keys that images can be sorted by. */
@@ -92,6 +93,8 @@ export interface Along {
   opens?: Upload
   /** The key of the upload that ends with it. */
   closes?: string
+  /** Images of the same owner whose data may be on its way at once, this one among them. @throws CatalogError `too-many`. */
+  uploadsAtMost?: number | undefined
 }
 
 export interface Catalog {
@@ -107,8 +110,11 @@ export interface Catalog {
   readonly metadefs: Metadefs
   /** Processes, uploads and tasks. */
   readonly work: Work
-  /** @throws CatalogError `taken`, also for the id of a deleted image. */
-  create(image: NewImage): Promise<Image>
+  /** What projects use. */
+  readonly usages: Usages
+  /** @param imagesAtMost Images that its owner may have, this one among them.
+   *  @throws CatalogError `taken`, also for the id of a deleted image; `too-many`. */
+  create(image: NewImage, imagesAtMost?: number): Promise<Image>
   get(id: string): Promise<Image | undefined>
   /** @throws CatalogError `unknown-marker`. */
   list(query: ListQuery): Promise<Page>

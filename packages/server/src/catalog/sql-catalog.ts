@@ -17,6 +17,8 @@ import { SqlMembers } from './members-sql.ts'
 import type { Metadefs } from './metadefs.ts'
 import { SqlMetadefs } from './metadefs-sql.ts'
 import { type ImageTable, migrations, type Tables } from './tables.ts'
+import type { Usages } from './usage.ts'
+import { countImages, SqlUsages, uploadingStatuses } from './usage-sql.ts'
 import type { Work } from './work.ts'
 import { deleteUpload, insertUpload, SqlWork } from './work-sql.ts'
 import type { LocationTable } from './work-tables.ts'
@@ -62,12 +64,21 @@ async function refuseNewer(db: Kysely<Tables>, path: string): Promise<void> {
   throw new MoraineError('unsupported', `${path} was changed by a newer version of moraine (${unknown.name})`, { path })
 }
 
+/** In the words of Keystone's limits, which Glance has too. */
+function overLimit(resource: string, limit: number, usage: number): CatalogError {
+  return new CatalogError(
+    'too-many',
+    `Resource ${resource} is over limit of ${limit} due to current usage ${usage} and delta 1`,
+  )
+}
+
 type Queries = Kysely<Tables> | Transaction<Tables>
 
 class SqlCatalog implements Catalog {
   readonly accounts: Accounts
   readonly logins: Logins
   readonly cached: CachedImages
+  readonly usages: Usages
   readonly members: Members
   readonly metadefs: Metadefs
   readonly work: Work
@@ -80,16 +91,21 @@ class SqlCatalog implements Catalog {
     this.accounts = new SqlAccounts(db)
     this.logins = new SqlLogins(db, now)
     this.cached = new SqlCachedImages(db)
+    this.usages = new SqlUsages(db)
     this.members = new SqlMembers(db, now)
     this.metadefs = new SqlMetadefs(db, now)
     this.work = new SqlWork(db, now, (id, change, along) => this.update(id, change, along))
   }
 
-  async create(given: NewImage): Promise<Image> {
+  async create(given: NewImage, imagesAtMost?: number): Promise<Image> {
     const image = queuedImage(given, this.#now())
     await this.#db.transaction().execute(async (db) => {
       const taken = await db.selectFrom('images').select('id').where('id', '=', image.id).executeTakeFirst()
       if (taken !== undefined) throw new CatalogError('taken', `Image ID ${image.id} already exists!`)
+      if (imagesAtMost !== undefined) {
+        const count = await countImages(db, image.owner)
+        if (count >= imagesAtMost) throw overLimit('image_count_total', imagesAtMost, count)
+      }
       await db.insertInto('images').values(rowOf(image)).execute()
       await writeProperties(db, image)
       await writeTags(db, image)
@@ -141,6 +157,10 @@ class SqlCatalog implements Catalog {
       const [before] = await complete(db, [row])
       if (before === undefined) return undefined
       const changed = change(before)
+      if (changed !== undefined && along.uploadsAtMost !== undefined) {
+        const count = await countImages(db, before.owner, uploadingStatuses)
+        if (count >= along.uploadsAtMost) throw overLimit('image_count_uploading', along.uploadsAtMost, count)
+      }
       if (changed === undefined) return before
       const after: Image = { ...changed, updatedAt: this.#now() }
       await db.updateTable('images').set(rowOf(after)).where('id', '=', id).execute()

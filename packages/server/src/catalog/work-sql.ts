@@ -91,7 +91,10 @@ export class SqlWork implements Work {
 
 export async function insertUpload(db: Database | Transaction<WorkTables>, upload: Upload): Promise<void> {
   const { key, store, imageId, workerId, kind } = upload
-  await db.insertInto('uploads').values({ key, store, image_id: imageId, worker_id: workerId, kind }).execute()
+  await db
+    .insertInto('uploads')
+    .values({ key, store, image_id: imageId, worker_id: workerId, kind, promised: 0 })
+    .execute()
 }
 
 /** Resolves to whether it was there. */

@@ -36,6 +36,8 @@ export interface UploadTable {
   image_id: string
   worker_id: string
   kind: string
+  /** Bytes that it may bring in. */
+  promised: number
 }
 
 export interface TaskTable {

@@ -1,4 +1,5 @@
 /** How a service finds out who is calling. `none`, `local` and `keystone` are values of this type. */
+import type { Limits } from '../quota/limits.ts'
 import { anybody, type Caller } from './caller.ts'
 
 /** What a request brings to say who sends it. */
@@ -17,6 +18,8 @@ export interface Identity {
   challenge(base: string): string
   /** Resolves to undefined for credentials that are absent, unknown, expired or revoked. @throws IdentityUnavailable */
   identify(credentials: Credentials): Promise<Caller | undefined>
+  /** What a project may use, where this says so; absent: the settings do. @throws IdentityUnavailable */
+  limitsOf?(projectId: string): Promise<Limits>
   close(): Promise<void>
 }
 

@@ -13,6 +13,8 @@ export interface KeystoneSettings {
   userDomain: string
   project: string
   projectDomain: string
+  /** It logs in for the whole system, not for its project. */
+  system?: boolean
   /** Certificates (PEM) that may vouch for Keystone. */
   ca: string | undefined
   timeoutSeconds: number
@@ -185,7 +187,7 @@ function parse(text: string): unknown {
 }
 
 function loginDocument(settings: KeystoneSettings): object {
-  const { method, user, password, userDomain, project, projectDomain } = settings
+  const { method, user, password, userDomain, project, projectDomain, system = false } = settings
   if (method === 'application_credential') {
     return { auth: { identity: { methods: [method], [method]: { id: user, secret: password } } } }
   }
@@ -193,7 +195,7 @@ function loginDocument(settings: KeystoneSettings): object {
   return {
     auth: {
       identity: { methods: [method], [method]: { user: who } },
-      scope: { project: { name: project, domain: { name: projectDomain } } },
+      scope: system ? { system: { all: true } } : { project: { name: project, domain: { name: projectDomain } } },
     },
   }
 }

@@ -2,6 +2,7 @@
 import { type Caller, effectiveRoles } from './caller.ts'
 import { type Credentials, type Identity, IdentityUnavailable } from './identity.ts'
 import { KeystoneClient, type KeystoneSettings } from './keystone-client.ts'
+import { KeystoneLimits } from './keystone-limits.ts'
 import { TokenCache } from './token-cache.ts'
 
 /** A token that Keystone knows. */
@@ -17,9 +18,12 @@ interface KnownToken {
 const mostTokens = 10_000
 
 /** @param cacheSeconds For how long an answer about a token is believed. A token that is revoked, or whose user is disabled, is good for that long at most:
- *  Keystone has a list of what it revoked, too, but it does not name all (no role that is taken away, no project that is disabled), so asking again is what is sure. */
-export function keystoneIdentity(settings: KeystoneSettings, cacheSeconds: number): Identity {
+ *  Keystone has a list of what it revoked, too, but it does not name all (no role that is taken away, no project that is disabled), so asking again is what is sure.
+ *  @param region Where unified limits are looked up; undefined: nowhere. */
+export function keystoneIdentity(settings: KeystoneSettings, cacheSeconds: number, region?: string): Identity {
   const client = new KeystoneClient(settings)
+  const system = region === undefined ? undefined : new KeystoneClient({ ...settings, system: true })
+  const limits = system === undefined ? undefined : new KeystoneLimits(system, region ?? '')
   const users = new TokenCache<KnownToken>({ seconds: cacheSeconds, most: mostTokens })
   const services = new TokenCache<KnownToken>({ seconds: cacheSeconds, most: mostTokens / 100 })
   // Tokens that are at their end, brought by services that finish what was begun in time.
@@ -43,8 +47,10 @@ export function keystoneIdentity(settings: KeystoneSettings, cacheSeconds: numbe
       const { userId, userName, projectId, roles } = known
       return { userId, userName, projectId, roles, isService }
     },
+    ...(limits === undefined ? {} : { limitsOf: (project: string) => limits.of(project) }),
     async close() {
       client.close()
+      system?.close()
     },
   }
 }

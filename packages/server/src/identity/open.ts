@@ -24,6 +24,7 @@ export async function openIdentity(config: Config, catalog: Catalog): Promise<Id
           timeoutSeconds: config.keystoneTimeoutSeconds,
         },
         config.keystoneCacheSeconds,
+        config.keystoneLimits ? config.region : undefined,
       )
     case 'local':
       return openLocal(config, catalog)

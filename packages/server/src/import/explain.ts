@@ -2,7 +2,7 @@
 import { isMoraineError } from '@moraine/engine'
 import { CatalogError } from '../catalog/catalog.ts'
 import { RefusedContent } from '../inspect/judge.ts'
-import { OverQuota } from '../store/budget.ts'
+import { OverQuota } from '../quota/reservation.ts'
 import { StoreError } from '../store/store.ts'
 import { TaskStopped } from '../task/runner.ts'
 import { DownloadError } from '../web/download.ts'

@@ -101,7 +101,7 @@ class Import {
         imageId: image.id,
         store,
         expected: data.size,
-        counts: image.hashValue === null,
+        counts: true,
         fill: (upload, reserve) =>
           takeData({
             ...{ config, hashes, upload, log: this.#log },
@@ -173,7 +173,7 @@ class Import {
       fill: (upload) =>
         takeIn(this.#download().body, upload, {
           ...{ hashes, algorithms: [], headBytes: 1, onHead: async () => {} },
-          onBytes: (length) => this.#onBytes(length, () => {}),
+          onBytes: (length) => this.#onBytes(length, () => undefined),
         }),
       apply: (before, location) => ({
         ...holding(before, this.#job.taskId),
@@ -214,13 +214,13 @@ class Import {
     }))
   }
 
-  #onBytes(length: number, reserve: (length: number) => void): void {
+  #onBytes(length: number, reserve: (length: number) => Promise<void> | undefined): Promise<void> | undefined {
     const cap = this.#service.config.imageSizeCap
     this.#copied += length
     if (this.#copied > cap) throw tooLarge(cap)
-    reserve(length)
     const share = this.#expected === undefined || this.#expected === 0 ? null : this.#copied / this.#expected
     this.#run.report(share === null ? null : Math.min(1, share), `Copied ${Math.floor(this.#copied / MiB)} MiB`)
+    return reserve(length)
   }
 
   async #finish(): Promise<void> {

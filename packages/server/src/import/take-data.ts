@@ -24,7 +24,7 @@ export interface Taking {
   upload: StoreUpload
   body: AsyncIterable<Uint8Array>
   /** Called with each piece's length before it is taken. May throw to refuse. */
-  onBytes(length: number): void
+  onBytes(length: number): void | Promise<void> | undefined
   /** Called with the size before the data is looked at as a whole. May throw to refuse. */
   onEnd?(size: number): void
   log: { warn(facts: object, text: string): void }

@@ -15,7 +15,7 @@ export interface IntakeOptions {
   onHead(head: Uint8Array): Promise<void>
   headBytes: number
   /** Called with each piece's length before it is taken. May throw to refuse. */
-  onBytes(length: number): void
+  onBytes(length: number): void | Promise<void> | undefined
 }
 
 export interface Intake {
@@ -32,7 +32,9 @@ export async function takeIn(
   const pipeline = new Pipeline(target, options)
   try {
     for await (const bytes of body) {
-      options.onBytes(bytes.length)
+      // Mostly there is nothing to wait for.
+      const known = options.onBytes(bytes.length)
+      if (known !== undefined) await known
       await pipeline.take(bytes)
     }
     return await pipeline.finish()
