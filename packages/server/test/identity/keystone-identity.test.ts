@@ -1,11 +1,15 @@
 /** What is asked of Keystone, how often, and what follows from each of its answers. */
+import { readFileSync } from 'node:fs'
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest'
+import { temporaryFolder } from '../../../engine/test/support/folder.ts'
+import { describeWith, runOk } from '../../../engine/test/support/process.ts'
 import { IdentityUnavailable } from '../../src/identity/identity.ts'
 import { keystoneIdentity } from '../../src/identity/keystone.ts'
 import { TokenCache } from '../../src/identity/token-cache.ts'
 import { type KeystoneDouble, keystoneDoubles, tokenOf } from '../support/keystone-double.ts'
 
 const start = keystoneDoubles()
+const folder = temporaryFolder()
 let keystone: KeystoneDouble
 const opened: { close(): Promise<void> }[] = []
 beforeEach(async () => {
@@ -165,6 +169,18 @@ describe('Keystone', () => {
     await expect(identify('good')).rejects.toThrow('refuses the service')
     await expect(identify('good')).rejects.toThrow(IdentityUnavailable)
     expect(tries).toBe(1)
+  })
+})
+
+describeWith(['openssl'], 'Keystone behind TLS', () => {
+  it('is believed by the certificates that it is given, and by no others', async () => {
+    const [key, cert] = [folder.file('key.pem'), folder.file('cert.pem')]
+    const subject = ['-subj', '/CN=keystone', '-addext', 'subjectAltName=IP:127.0.0.1', '-newkey', 'rsa:2048', '-nodes']
+    await runOk('openssl', ['req', '-x509', ...subject, '-days', '2', '-keyout', key, '-out', cert])
+    keystone = await start({ cert: readFileSync(cert, 'utf8'), key: readFileSync(key, 'utf8') })
+    keystone.tokens.set('good', tokenOf('ann'))
+    expect(await open(60, { ca: readFileSync(cert, 'utf8') })('good')).toMatchObject({ userName: 'ann' })
+    await expect(open()('good')).rejects.toThrow(IdentityUnavailable)
   })
 })
 

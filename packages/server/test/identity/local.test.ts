@@ -338,6 +338,22 @@ describe('requests', () => {
   })
 })
 
+describe('two services on one catalog', () => {
+  it('know the same tokens, users and wrong passwords at once', async () => {
+    const first = await open({ loginAttempts: 4 })
+    const second = accounts(await start({ auth: 'local', data: first.subject.data, loginAttempts: 4 }))
+    const token = await first.token(garden)
+    const list = () => ask(`${second.subject.url}/v2/images`, 'GET', undefined, { 'x-auth-token': token })
+    expect((await list()).status).toBe(200)
+    const headers = { 'x-auth-token': token, 'x-subject-token': token }
+    await ask(`${first.url}/auth/tokens`, 'DELETE', undefined, headers)
+    expect((await list()).status).toBe(401)
+    const wrong = { ...garden, password: 'wrong' }
+    await Promise.all([first, second, first, second].map((local) => local.logIn(wrong)))
+    expect([(await first.logIn(garden)).status, (await second.logIn(garden)).status]).toEqual([401, 401])
+  })
+})
+
 describe('the address', () => {
   it('is loopback unless passwords may pass in clear', () => {
     const config = { auth: 'local', host: '0.0.0.0', data: folder.fresh() } as const

@@ -1,5 +1,6 @@
 /** A stand-in for Keystone that says what a test tells it to, and counts. What a real one says is tested with a real one. */
 import { createServer, type IncomingMessage, type ServerResponse } from 'node:http'
+import { createServer as createTlsServer } from 'node:https'
 import type { AddressInfo } from 'node:net'
 import { afterAll } from 'vitest'
 
@@ -30,14 +31,14 @@ export function tokenOf(name: string, more: object = {}): object {
   }
 }
 
-/** Gives a function that starts such a Keystone; all are stopped after the tests. */
-export function keystoneDoubles(): () => Promise<KeystoneDouble> {
+/** Gives a function that starts such a Keystone, over TLS where it is given a certificate; all are stopped after the tests. */
+export function keystoneDoubles(): (certificate?: { cert: string; key: string }) => Promise<KeystoneDouble> {
   const servers: ReturnType<typeof createServer>[] = []
   afterAll(() => {
     for (const server of servers) server.close().closeAllConnections()
   })
-  return async () => {
-    const server = createServer((request, answer) => {
+  return async (certificate) => {
+    const listener = (request: IncomingMessage, answer: ServerResponse): unknown => {
       request.resume()
       if (double.instead !== undefined) return double.instead(request, answer)
       const send = (status: number, body: object, headers = {}) =>
@@ -52,12 +53,13 @@ export function keystoneDoubles(): () => Promise<KeystoneDouble> {
       double.questions.push(`${subject} ${request.url}`)
       const token = double.tokens.get(subject)
       return token === undefined ? send(404, {}) : send(200, { token })
-    })
+    }
+    const server = certificate === undefined ? createServer(listener) : createTlsServer(certificate, listener)
     await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve))
     servers.push(server)
     const { port } = server.address() as AddressInfo
     const double: KeystoneDouble = {
-      url: `http://127.0.0.1:${port}`,
+      url: `${certificate === undefined ? 'http' : 'https'}://127.0.0.1:${port}`,
       tokens: new Map(),
       logins: 0,
       questions: [],
