@@ -1,4 +1,4 @@
-/** `npm run bench`, after `npm run build`: measures moraine beside what a user would otherwise run, and prints one table.
+/** `npm run bench`, after `npm run build` and `npm run build:binary`: measures moraine beside what a user would otherwise run, and prints one table.
  *
  *  Arguments name jobs or groups (`convert`, `large/map`); without them all are run. `--list` names them. `--write` puts the results
  *  into `bench/results.md` and `results.json` also when only some were run; a full run always does. `MORAINE_BENCH_SCALE` (default 1) shrinks the inputs for a
@@ -14,6 +14,7 @@ import { imageServiceParts, measureImageService } from './jobs/image-service.ts'
 import { inspectJobs } from './jobs/inspect.ts'
 import { largeJobs } from './jobs/large.ts'
 import { serviceJobs } from './jobs/service.ts'
+import { startJobs } from './jobs/start.ts'
 import { versionsOf } from './support/glance.ts'
 import type { Bench, Job } from './support/job.ts'
 import { must, runProgram } from './support/process.ts'
@@ -22,7 +23,15 @@ import { holds, type ServiceRow, serviceSection, serviceTable } from './support/
 import { type Machine, page, table } from './support/table.ts'
 
 const root = join(import.meta.dirname, '..')
-const allJobs: Job[] = [...convertJobs, ...formatJobs, ...largeJobs, ...inspectJobs, ...engineJobs, ...serviceJobs]
+const allJobs: Job[] = [
+  ...startJobs,
+  ...convertJobs,
+  ...formatJobs,
+  ...largeJobs,
+  ...inspectJobs,
+  ...engineJobs,
+  ...serviceJobs,
+]
 const scale = Number(process.env.MORAINE_BENCH_SCALE ?? '1')
 const rounds = Number(process.env.MORAINE_BENCH_ROUNDS ?? '5')
 const asked = process.argv.slice(2).filter((argument) => !argument.startsWith('--'))
@@ -42,6 +51,8 @@ function chosenNames(): Set<string> {
 async function prepareBench(): Promise<Bench> {
   const moraine = join(root, 'packages', 'cli', 'dist', 'main.js')
   if (!existsSync(moraine)) throw new Error('the packages are not built: npm run build')
+  const standalone = join(root, 'dist', `moraine-${process.platform}-${process.arch}`)
+  if (!existsSync(standalone)) throw new Error('the standalone executable is not built: npm run build:binary')
   for (const tool of ['qemu-img', 'time', 'mke2fs', 'cp']) await must('which', tool)
   const inputs = join(tmpdir(), `moraine-bench-${scale}`)
   await mkdir(inputs, { recursive: true })
@@ -50,6 +61,7 @@ async function prepareBench(): Promise<Bench> {
     inputs,
     results: await mkdtemp(join(tmpdir(), 'moraine-bench-results-')),
     moraine,
+    standalone,
     async input(name, make) {
       const path = join(inputs, name)
       if (!existsSync(path)) {

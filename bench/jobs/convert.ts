@@ -4,20 +4,21 @@ import { filesAs, filesRaw, filesSize } from '../support/inputs.ts'
 import { type Bench, type Job, type Prepared, peakLimit } from '../support/job.ts'
 import { must, program } from '../support/process.ts'
 
-/** moraine, qemu-img and, where the bytes stay as they are, `cp` of the same extents, which is the floor. */
+/** moraine, under Node and standalone, qemu-img and, where the bytes stay as they are, `cp` of the same extents, which is the floor. */
 export async function contest(bench: Bench, source: string, options: string[], floor: boolean): Promise<Prepared> {
   const scratch = bench.results
   const out = (name: string) => join(bench.results, name)
-  const convert = (command: string, target: string) =>
-    program(command === 'qemu-img' ? 'qemu-img' : 'moraine', [command, 'convert', ...options, source, target], {
+  const convert = (name: string, command: string, target: string) =>
+    program(name, [command, 'convert', ...options, source, target], {
       scratch,
       target,
     })
   const ours = out('moraine.img')
   return {
     contenders: [
-      convert(bench.moraine, ours),
-      convert('qemu-img', out('qemu.img')),
+      convert('moraine', bench.moraine, ours),
+      convert('standalone', bench.standalone, out('standalone.img')),
+      convert('qemu-img', 'qemu-img', out('qemu.img')),
       ...(floor
         ? [program('cp', ['cp', await filesRaw(bench), out('cp.img')], { scratch, target: out('cp.img') })]
         : []),

@@ -40,6 +40,8 @@ export interface Job {
   atMost?: number | undefined
   /** Ratio that is hoped for. */
   aim?: number | undefined
+  /** Whose time is judged; default `moraine`, the command under Node. */
+  judged?: 'moraine' | 'standalone' | undefined
   /** Rounds at least, for runs whose times scatter. */
   leastRounds?: number | undefined
   /** The start of a Node process is added to what it is measured against. */
@@ -63,6 +65,8 @@ export interface Bench {
   results: string
   /** The command from the built packages. */
   moraine: string
+  /** The standalone executable. */
+  standalone: string
   /** Makes an input once, under this name; its path. `make` writes to the path it is given, which is renamed when it is done. */
   input(name: string, make: (path: string) => Promise<void>): Promise<string>
 }

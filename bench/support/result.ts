@@ -17,6 +17,7 @@ export interface Result {
   title: string
   against: string
   scores: Score[]
+  /** Of whose time is judged. */
   ratio: number
   bytes?: number | undefined
   atMost?: number | undefined
@@ -79,9 +80,10 @@ export async function measure(
 
 /** Ratio and verdict from the scores. */
 export function judge(job: Judged, scores: Score[], against: string, bytes: number | undefined, start: number): Result {
-  const ours = scores.find(({ name }) => name === 'moraine')
+  const judged = job.judged ?? 'moraine'
+  const ours = scores.find(({ name }) => name === judged)
   const theirs = scores.find(({ name }) => name === against)
-  if (ours === undefined || theirs === undefined) throw new Error(`${job.name}: no score of moraine or ${against}`)
+  if (ours === undefined || theirs === undefined) throw new Error(`${job.name}: no score of ${judged} or ${against}`)
   const ratio = ours.seconds / theirs.seconds
   const { atMost, aim, plusStart, peakAtMost, sizeAtMost, readAtMost } = job
   const misses: string[] = []

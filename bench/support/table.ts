@@ -20,8 +20,11 @@ const find = ({ scores }: Result, name: string): Score | undefined => scores.fin
 function row(result: Result): string[] {
   const ours = find(result, 'moraine')
   const theirs = find(result, result.against)
-  const floor = result.scores.find(({ name }) => name !== 'moraine' && name !== result.against)
+  const standalone = find(result, 'standalone')
+  const floor = result.scores.find(({ name }) => !['moraine', 'standalone', result.against].includes(name))
   const time = (score: Score | undefined) => (score === undefined ? '' : seconds(score.seconds))
+  const ratio = (score: Score | undefined) =>
+    score === undefined || theirs === undefined ? '' : (score.seconds / theirs.seconds).toFixed(2)
   const speed =
     ours?.readBytes !== undefined
       ? `${Math.round(ours.readBytes / 1024)} KiB read`
@@ -35,9 +38,11 @@ function row(result: Result): string[] {
   return [
     result.title,
     time(ours),
+    time(standalone),
     `${time(theirs)} (${result.against})`,
     floor === undefined ? '' : `${time(floor)} (${floor.name})`,
-    result.ratio.toFixed(2),
+    ratio(ours),
+    ratio(standalone),
     result.atMost === undefined ? '' : String(result.atMost),
     result.aim === undefined ? '' : String(result.aim),
     ours?.peakBytes === undefined ? '' : mebibytes(ours.peakBytes),
@@ -50,9 +55,11 @@ function row(result: Result): string[] {
 const head = [
   'job',
   'moraine, s',
+  'standalone, s',
   'against, s',
   'floor, s',
   'ratio',
+  'standalone',
   'at most',
   'aim',
   'peak',
@@ -78,8 +85,8 @@ export function page(results: readonly Result[], machine: Machine, rounds: numbe
   return `# Benchmark
 
 Written by \`npm run bench\`. Wall time of whole processes, from the built packages; medians of at least ${rounds} rounds in which the contenders take
-turns, after one that does not count; inputs in the page cache, results removed before each run. The ratio is moraine's time to that of
-whom it is measured against. Peak is the most memory the process held; size is that of the result to the other's.
+turns, after one that does not count; inputs in the page cache, results removed before each run. The ratio is moraine's time under Node to that of
+whom it is measured against, and beside it that of the standalone executable, by which the rows of starts are judged. Peak is the most memory the process held; size is that of the result to the other's.
 
 - machine: ${processor}, ${cores} cores, ${memoryGiB} GiB, ${system}, ${filesystem}
 - versions: Node ${node}, ${qemu}

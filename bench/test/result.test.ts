@@ -57,7 +57,7 @@ describe('verdicts', () => {
     const text = table([result])
     expect(text.split('\n')).toHaveLength(3)
     expect(text).toMatch(
-      /\| A b +\| 1\.000 +\| 1\.000 \(qemu-img\) \| +\| 1\.00 +\| 0\.5 +\| +\| 1 MiB \| +\| 500 MB\/s \| no: time \|/,
+      /\| A b +\| 1\.000 +\| +\| 1\.000 \(qemu-img\) \| +\| 1\.00 +\| +\| 0\.5 +\| +\| 1 MiB \| +\| 500 MB\/s \| no: time \|/,
     )
     const machine = { processor: 'p', cores: 2, memoryGiB: 4, system: 's', filesystem: 'ext4', node: '24', qemu: 'q' }
     expect(page([{ ...result, date: '2026-01-02', commit: 'abc' }], machine, 5)).toContain('- commit: abc (2026-01-02)')
