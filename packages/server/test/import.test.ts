@@ -8,7 +8,6 @@ import { beforeAll, describe, expect, it } from 'vitest'
 import { temporaryFolder } from '../../engine/test/support/folder.ts'
 import { type Mirror, startMirror } from './support/mirror.ts'
 import {
-  type Answer,
   ask,
   binary,
   createImage,
@@ -408,89 +407,27 @@ describe('another image service', () => {
   })
 })
 
-describe('requests', () => {
-  it.each([
-    ['{}', 400, "requires a 'method' field"],
-    ['{"method": {}}', 400, "requires a 'name' field"],
-    ['{"method": "x"}', 400, 'must be a JSON object'],
-    ['[]', 400, 'must be a JSON object'],
-    ['{"method": {"name": "magic"}}', 400, "Unknown import method name 'magic'"],
-    ['{"method": {"name": "glance-direct"}, "all_stores": 1}', 400, 'must be boolean'],
-    ['{"method": {"name": "glance-direct"}, "all_stores_must_succeed": "no"}', 400, 'must be boolean'],
-    ['{"method": {"name": "glance-direct"}, "stores": "one"}', 400, 'list of names'],
-    ['{"method": {"name": "glance-direct"}}', 409, 'needs to be staged'],
-    ['{"method": {"name": "copy-image"}}', 409, 'Only images with status active'],
-    ['{"method": {"name": "glance-download"}}', 400, "'glance_region' needs to be set"],
-  ])('%s is %i', async (body, status, reason) => {
-    const answer = await ask(`${subject.url}/v2/images/${await createImage(subject.url)}/import`, 'POST', body)
-    expect([answer.status, answer.body.toString()]).toEqual([status, expect.stringContaining(reason)])
+describe('the quota', () => {
+  const quota = 10_000
+  it('counts imported data once, in every process, and what is given back', async () => {
+    const first = await start({ storageQuota: quota })
+    const second = await start({ data: first.data, storageQuota: quota })
+    const [one, two, three] = await Promise.all([1, 2, 3].map(() => createImage(first.url)))
+    expect((await stage(one ?? '', randomBytes(6000), first.url)).status).toBe(204)
+    await importInto(one ?? '', direct, second.url)
+    expect((await settled(one ?? '', first.url)).status).toBe('active')
+    expect((await upload(second.url, two ?? '', randomBytes(4000))).status).toBe(204)
+    expect((await upload(first.url, three ?? '', randomBytes(1))).status).toBe(413)
+    await ask(`${first.url}/v2/images/${one}`, 'DELETE')
+    expect((await upload(second.url, three ?? '', randomBytes(6000))).status).toBe(204)
+    await second.close()
   })
 
-  it('need formats, and an image', async () => {
-    const { id } = (await ask(`${subject.url}/v2/images`, 'POST', '{}')).json<{ id: string }>()
-    const answer = await importInto(id, fromWeb('/image'))
-    expect([answer.status, answer.body.toString()]).toEqual([409, expect.stringContaining("'container_format' needs")])
-    expect((await importInto('00000000-0000-4000-8000-000000000000', direct)).status).toBe(404)
-  })
-})
-
-describe('tasks', () => {
-  it('make an image of old, are listed, and cannot be deleted', async () => {
-    mirror.files.set('/legacy', { data: Buffer.from('legacy') })
-    const input = {
-      import_from: `${mirror.url}/legacy`,
-      import_from_format: 'raw',
-      image_properties: { name: 'old', os_distro: 'x' },
-    }
-    const post = (body: object) => ask(`${subject.url}/v2/tasks`, 'POST', JSON.stringify(body))
-    const made = await post({ type: 'import', input })
-    expect(made.status).toBe(201)
-    const { id } = made.json<TaskDocument>()
-    expect(made.headers.location).toBe(`/v2/tasks/${id}`)
-    let task = made.json<TaskDocument>()
-    for (let at = 0; task.status !== 'success' && at < 500; at++) {
-      await sleep(10)
-      task = (await ask(`${subject.url}/v2/tasks/${id}`)).json()
-    }
-    const { image_id: image } = task.result as { image_id: string }
-    expect(await showImage(subject.url, image)).toMatchObject({
-      name: 'old',
-      os_distro: 'x',
-      status: 'active',
-      visibility: 'private',
-    })
-    const list = (await ask(`${subject.url}/v2/tasks?type=import&limit=1`)).json<{
-      tasks: TaskDocument[]
-      first: string
-    }>()
-    expect(list).toMatchObject({ tasks: [{ id, self: `/v2/tasks/${id}` }], first: '/v2/tasks?type=import&limit=1' })
-    expect(list.tasks[0]).not.toHaveProperty('input')
-    const { headers, status } = await ask(`${subject.url}/v2/tasks/${id}`, 'DELETE')
-    expect([status, headers.allow]).toEqual([405, 'GET'])
-    for (const body of [
-      {},
-      { type: 'import' },
-      { type: 'other', input },
-      { type: 'import', input: {} },
-      { type: 'import', input: { ...input, import_from: 'file:///etc/passwd' } },
-    ]) {
-      expect((await post(body)).status).toBe(400)
-    }
-    for (const query of ['limit=x', 'limit=-1', 'marker=x', 'status=x', 'type=x', 'sort_dir=x', 'sort_key=x']) {
-      expect([query, (await ask(`${subject.url}/v2/tasks?${query}`)).status]).toEqual([query, 400])
-    }
-  })
-
-  it('come in pages', async () => {
-    const seen: string[] = []
-    for (let path: string | undefined = '/v2/tasks?limit=2&sort_key=status&sort_dir=asc'; path !== undefined; ) {
-      const answer: Answer = await ask(`${subject.url}${path}`)
-      const page = answer.json<{ tasks: TaskDocument[]; next?: string }>()
-      seen.push(...page.tasks.map(({ id }) => id))
-      path = page.next
-    }
-    const all = (await ask(`${subject.url}/v2/tasks?limit=1000`)).json<{ tasks: TaskDocument[] }>().tasks
-    expect(seen.length).toBeGreaterThan(4)
-    expect(seen.toSorted()).toEqual(all.map(({ id }) => id).toSorted())
+  it('stops a download', async () => {
+    const small = await start({ ...web, storageQuota: quota })
+    mirror.files.set('/large', { data: randomBytes(10_001) })
+    const id = await createImage(small.url)
+    expect((await fails(id, fromWeb('/large'), 'may take 10000 bytes', small.url)).status).toBe('queued')
+    expect((await upload(small.url, id, randomBytes(10_000))).status).toBe(204)
   })
 })
