@@ -20,8 +20,8 @@ function fromJson(body: string): string | undefined {
   } catch {
     return undefined
   }
-  const found = messageOf(value)
-  return found === undefined ? undefined : fromHtml(found)
+  // Of a document that is no error nothing is said.
+  return typeof value === 'object' ? fromHtml(messageOf(value) ?? '') : undefined
 }
 
 function messageOf(value: unknown): string | undefined {

@@ -21,7 +21,12 @@ export async function fetchToken(http: HttpClient, access: Access, signal?: Abor
   const body = JSON.stringify({ auth: { identity: identityOf(access), scope: scopeOf(access) } })
   const headers = { 'content-type': 'application/json', accept: 'application/json' }
   const answer = await http.send({ method: 'POST', url, headers, body, signal })
-  if (!isOk(answer)) throw (await answerFailure(answer)).withPrefix('Keystone refuses: ')
+  if (!isOk(answer)) {
+    const failure = await answerFailure(answer)
+    // Other services answer so where they know no such path.
+    if ([300, 404, 405].includes(answer.status)) throw failure.withPrefix(`no Keystone is at ${plainUrl(url)}: `)
+    throw failure.withPrefix('Keystone refuses: ')
+  }
   const id = answer.headers['x-subject-token']
   const document = await bodyJson(answer)
   const token = isMapping(document) ? document.token : undefined

@@ -42,6 +42,7 @@ describe('words of an error', () => {
       'nginx',
     ],
     ['nothing', '', '', ''],
+    ['a document that is no error', 'application/json', '{"versions": [{"id": "v2.17"}]}', ''],
     ['a page without a type', '', '<!DOCTYPE html><script>bad()</script><p>Down for repair', 'Down for repair'],
     ['control characters', 'text/plain', 'a\u001b[2Jb', 'a\\x1b[2Jb'],
   ])('%s', (_, type, body, words) => {

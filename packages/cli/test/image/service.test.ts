@@ -138,4 +138,26 @@ describeWith(['qemu-img'], 'data', () => {
       '-O cannot be used with standard output',
     )
   })
+
+  it('goes into several stores, for those who log in at the service itself', async () => {
+    const stores = `one=folder:${folder.fresh()}, default; two=folder:${folder.fresh()}`
+    const { url } = await start({ auth: 'local', adminPassword: 'a long secret', stores })
+    const access = {
+      OS_AUTH_URL: `${url}/identity`,
+      OS_USERNAME: 'admin',
+      OS_PASSWORD: 'a long secret',
+      OS_PROJECT_NAME: 'admin',
+    }
+    const known = imageCommand(folder, access)
+    expect((await known.json<Image[]>('stores')).map(({ id }) => id)).toEqual(['one', 'two'])
+    const staged = await known.json('push', qcow2, '--method', 'glance-direct', '--stores', 'one,two', '--name', 'both')
+    expect(staged).toMatchObject({ status: 'active', stores: 'one,two' })
+    await known.ok('push', raw, '--store', 'two', '--name', 'second', '-q')
+    const copied = await known.json('import', 'second', '--method', 'copy-image', '--all-stores', '--wait')
+    expect(copied).toMatchObject({ stores: 'two,one' })
+    await known.ok('delete', 'second', '--store', 'two')
+    expect(await known.json('show', 'second')).toMatchObject({ stores: 'one' })
+    const elsewhere = await imageCommand(folder, { ...access, OS_AUTH_URL: `${url}/v3` }).run('list')
+    expect(elsewhere.stderr).toMatch(/^moraine: no Keystone is at http:.*\(HTTP 300/)
+  })
 })
