@@ -4,6 +4,7 @@ import { mkdir } from 'node:fs/promises'
 import { MoraineError } from '@moraine/engine'
 import { openCatalog } from './catalog/open.ts'
 import { type ConfigInput, readConfig } from './config.ts'
+import { restoreFirstAccount } from './identity/first-account.ts'
 import { hashPassword, longestPassword } from './identity/passwords.ts'
 import { type DoctorOptions, examine, type Finding } from './operate/doctor.ts'
 import { backUpCatalog, forgetRestored, restoreCatalog } from './operate/upkeep.ts'
@@ -45,7 +46,7 @@ export async function* doctor(settings: ConfigInput, options: DoctorOptions): As
   }
 }
 
-/** Gives an account of the service another password and enables it; its tokens end. The service may run.
+/** Gives an account of the service another password and enables it; its tokens end. `admin` gets its roles back, too, and is made again when it is gone. The service may run.
  *  @param password Empty: one is made up. @returns The password.
  *  @throws MoraineError `missing` when there is no such account, `invalid` for a password that is too long. */
 export async function setPassword(settings: ConfigInput, user: string, password: string): Promise<string> {
@@ -55,10 +56,12 @@ export async function setPassword(settings: ConfigInput, user: string, password:
   const config = readConfig({ ...settings, auth: 'local' }, process.env)
   const catalog = await openCatalog(config.data)
   try {
-    const found = await catalog.accounts.userByName(user)
-    if (found === undefined) throw new MoraineError('missing', `there is no account ${user} in ${config.data}`)
+    const { accounts } = catalog
+    const isUsed = (await accounts.roles({})).length > 0
+    const id = isUsed && user === 'admin' ? await restoreFirstAccount(accounts) : (await accounts.userByName(user))?.id
+    if (id === undefined) throw new MoraineError('missing', `there is no account ${user} in ${config.data}`)
     const chosen = password === '' ? randomBytes(18).toString('base64url') : password
-    await catalog.accounts.changeUser(found.id, { passwordHash: await hashPassword(chosen), enabled: true })
+    await accounts.changeUser(id, { passwordHash: await hashPassword(chosen), enabled: true })
     return chosen
   } finally {
     await catalog.close()

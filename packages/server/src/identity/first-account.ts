@@ -7,6 +7,9 @@ import { newId } from './local.ts'
 import { hashPassword } from './passwords.ts'
 import { fixedId, fixedRoles } from './roles.ts'
 
+const emptyUser = { name: 'admin', enabled: true, description: null, email: null, passwordHash: null }
+const emptyProject = { name: 'admin', enabled: true, description: '', tags: [] }
+
 /** Makes it, where there was none before. @param password Empty: one is made up and written to a file in `folder` that only its owner can read.
  *  @returns The path of that file, when it was written. */
 export async function ensureFirstAccount(
@@ -24,16 +27,8 @@ export async function ensureFirstAccount(
   const admin = fixedId('role admin')
   const isFirst = await accounts.begin({
     roles: fixedRoles,
-    user: {
-      id: user,
-      name: 'admin',
-      enabled: true,
-      description: null,
-      email: null,
-      defaultProjectId: project,
-      passwordHash,
-    },
-    project: { id: project, name: 'admin', enabled: true, description: '', tags: [] },
+    user: { ...emptyUser, id: user, defaultProjectId: project, passwordHash },
+    project: { ...emptyProject, id: project },
     assignments: [
       { userId: user, roleId: admin, projectId: project },
       { userId: user, roleId: admin, projectId: null },
@@ -47,6 +42,21 @@ export async function ensureFirstAccount(
   const path = join(folder, 'admin-password')
   await rename(written, path)
   return path
+}
+
+/** Makes the account admin, its project and its roles again as far as they are gone, for who has locked everybody out. Resolves to its id. */
+export async function restoreFirstAccount(accounts: Accounts): Promise<string> {
+  const project = await accounts.projectByName('admin')
+  const projectId = project?.id ?? newId()
+  if (project === undefined) await accounts.createProject({ ...emptyProject, id: projectId })
+  else if (!project.enabled) await accounts.changeProject(projectId, { enabled: true })
+  const user = await accounts.userByName('admin')
+  const userId = user?.id ?? newId()
+  if (user === undefined) await accounts.createUser({ ...emptyUser, id: userId, defaultProjectId: projectId })
+  const roleId = fixedId('role admin')
+  await accounts.assign({ userId, roleId, projectId })
+  await accounts.assign({ userId, roleId, projectId: null })
+  return userId
 }
 
 async function writeSecret(folder: string, secret: string): Promise<string> {

@@ -12,6 +12,7 @@ import { ensureFirstAccount } from '../../src/identity/first-account.ts'
 import { LocalIdentity } from '../../src/identity/local.ts'
 import { hashPassword, isPassword } from '../../src/identity/passwords.ts'
 import { closeService, openService } from '../../src/open-service.ts'
+import { setPassword } from '../../src/upkeep.ts'
 import { administer, type IdentityAdmin } from '../support/identity-admin.ts'
 import { ask, type Subject, services } from '../support/service.ts'
 
@@ -93,6 +94,26 @@ describe('the first account', () => {
     const later = accounts(again)
     expect((await later.logIn({ user: 'admin', password: 'other', project: 'admin' })).status).toBe(401)
     expect((await later.logIn({ user: 'admin', password, project: 'admin' })).status).toBe(201)
+  })
+
+  it('is made again for who has locked everybody out', async () => {
+    const subject = await start({ auth: 'local', adminPassword: 'secret-admin' })
+    const local = accounts(subject)
+    const { users } = (await local.manage('GET', '/users')).json<{ users: { id: string }[] }>()
+    const other = await local.user('ann', 'secret-ann', {})
+    await local.manage('PATCH', `/projects/${await local.project('admin')}`, { project: { description: 'kept' } })
+    await local.manage('DELETE', `/users/${users[0]?.id}`)
+    const settings = { data: subject.data }
+    await expect(setPassword(settings, 'nobody', 'x')).rejects.toMatchObject({ kind: 'missing' })
+    await expect(setPassword(settings, 'ann', 'x'.repeat(1025))).rejects.toMatchObject({ kind: 'invalid' })
+    const password = await setPassword(settings, 'admin', '')
+    expect((await local.logIn({ user: 'admin', password, project: 'admin' })).status).toBe(201)
+    expect((await local.logIn({ user: 'admin', password, system: true })).status).toBe(201)
+    expect(await setPassword(settings, 'ann', 'chosen')).toBe('chosen')
+    expect(await subject.service.catalog.accounts.userByName('ann')).toMatchObject({ id: other, enabled: true })
+    expect((await local.logIn({ user: 'ann', password: 'chosen' })).status).toBe(201)
+    const empty = await start({})
+    await expect(setPassword({ data: empty.data }, 'admin', 'x')).rejects.toMatchObject({ kind: 'missing' })
   })
 
   it('is made by one of several that start at once', async () => {

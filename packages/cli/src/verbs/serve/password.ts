@@ -11,7 +11,7 @@ export const verb = defineVerb({
   syntax: '',
   about:
     'For accounts of the service itself (--auth local), when nobody can log in any more: everybody else changes passwords with openstack. The password is the first line of FILE (- is standard input); ' +
-    'without FILE one is made up and printed. The account is enabled, and its tokens end.',
+    'without FILE one is made up and printed. The account is enabled, and its tokens end. The account admin gets its roles back, too, and is made again when it is gone.',
   examples: [
     ['moraine serve password --data /srv/moraine admin', 'prints the new password of admin'],
     ['moraine serve password admin /run/secrets/admin', 'takes it from a file'],
