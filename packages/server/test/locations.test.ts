@@ -84,6 +84,37 @@ describe('a location', () => {
     expect((await showImage(subject.url, id)).status).toBe('queued')
   })
 
+  it('is added, replaced and removed by patches', async () => {
+    const id = await createImage(subject.url)
+    const type = { 'content-type': 'application/openstack-images-v2.1-json-patch' }
+    const patch = (op: string, path: string, value?: unknown) =>
+      ask(`${subject.url}/v2/images/${id}`, 'PATCH', JSON.stringify([{ op, path, value }]), type)
+    const one = { ...from('/data'), metadata: {} }
+    const two = { ...from('/data?2'), metadata: { note: 'second' } }
+    mirror.files.set('/data?2', { data, etag: '"2"' })
+    expect((await patch('remove', '/locations/0')).status).toBe(409)
+    expect((await patch('add', '/locations/-', { url: 'file:///etc/passwd', metadata: {} })).status).toBe(400)
+    expect((await patch('add', '/locations/-', { ...from('/nothing'), metadata: {} })).status).toBe(400)
+    expect((await patch('add', '/locations', one)).status).toBe(400)
+    const added = await patch('add', '/locations/-', one)
+    expect(added.status).toBe(200)
+    expect(added.json()).toMatchObject({ status: 'active', size: data.length, virtual_size: data.length })
+    expect((await patch('add', '/locations/-', one)).status).toBe(400)
+    expect((await patch('remove', '/locations/0')).status).toBe(403)
+    const both = await patch('add', '/locations/0', two)
+    expect(both.json<{ locations: unknown[] }>().locations).toEqual([
+      { url: two.url, metadata: { note: 'second', store: 'web' } },
+      { url: one.url, metadata: { store: 'web' } },
+    ])
+    expect((await patch('remove', '/locations/5')).status).toBe(400)
+    expect((await patch('remove', '/locations/0')).json()).toMatchObject({ locations: [{ url: one.url }] })
+    const many = Array.from({ length: 11 }, (_, at) => ({ ...from(`/data?${at}`), metadata: {} }))
+    expect((await patch('replace', '/locations', many)).status).toBe(413)
+    expect((await patch('replace', '/locations', [])).status).toBe(403)
+    expect((await patch('replace', '/locations', [two])).json()).toMatchObject({ locations: [{ url: two.url }] })
+    expect((await ask(`${subject.url}/v2/images/${id}/file`)).body.equals(data)).toBe(true)
+  })
+
   it('is not shown where the settings do not say so', async () => {
     const plain = await start()
     const id = await createImage(plain.url)

@@ -1,6 +1,7 @@
 /** Images: create, list, show, update, delete; tags; deactivate and reactivate. */
-import type { Image, ImageStatus, NewImage } from '../catalog/image.ts'
+import type { Image, ImageStatus, Location, NewImage } from '../catalog/image.ts'
 import type { Caller } from '../identity/caller.ts'
+import { explainFailure } from '../import/explain.ts'
 import { importMethods } from '../import/methods.ts'
 import type { Action } from '../policy/rules.ts'
 import type { Service } from '../service.ts'
@@ -11,6 +12,7 @@ import { HttpError } from './http-error.ts'
 import { imageDocument } from './image-document.ts'
 import { readListQuery } from './list-query.ts'
 import { applyPatch, type Change, patchTypes, readPatch } from './patch.ts'
+import { type LocationChange, resolveLocationChange } from './patch-locations.ts'
 import {
   baseUrl,
   imageParams,
@@ -79,15 +81,22 @@ export function addImages(routes: Routes, service: Service): void {
     if (draft === undefined) {
       throw unsupportedType(type, { 'Accept-Patch': Object.keys(patchTypes).join(', ') })
     }
-    const changes = readPatch(readBody(request.body), draft)
-    checkChanges(service, await findImage(service, request.caller, id), changes)
+    const changes = readPatch(readBody(request.body), draft, config.showLocations)
+    const sight = await findImage(service, request.caller, id)
+    checkChanges(service, sight, changes)
+    const resolved = await resolveLocations(service, sight, changes)
+    let gone: readonly Location[] = []
     const image = await catalog.update(id, (before) => {
       if (changes.length === 0) return undefined
-      const after = applyPatch(before, changes)
+      const after = applyPatch(before, resolved)
       checkQuotas(after, config)
+      gone = before.locations.filter(({ key }) => !after.locations.some((location) => location.key === key))
       return after
     })
     if (image === undefined) throw noImage(id)
+    await service.stores.remove(gone, ({ store, key }, error) =>
+      request.log.error({ err: error, image: id, store, key }, 'image data cannot be removed'),
+    )
     return sendJson(reply, imageDocument(service, image, request.caller))
   })
 
@@ -137,6 +146,26 @@ function checkChanges(service: Service, sight: Sight, changes: readonly Change[]
     }
   }
   enforceOn(service, 'modify_image', sight)
+}
+
+/** Asks the stores about locations in a patch. @throws HttpError 400 or 403. */
+async function resolveLocations(service: Service, sight: Sight, changes: readonly Change[]): Promise<Change[]> {
+  const resolved: Change[] = []
+  for (const change of changes) {
+    if (change.name !== 'locations') {
+      resolved.push(change)
+      continue
+    }
+    enforceOn(service, change.operation === 'remove' ? 'delete_image_location' : 'set_image_location', sight)
+    try {
+      const value = await resolveLocationChange(service, sight.image, change.value as LocationChange)
+      resolved.push({ ...change, value })
+    } catch (error) {
+      if (error instanceof HttpError) throw error
+      throw new HttpError(400, `Invalid location: ${explainFailure(error)}`)
+    }
+  }
+  return resolved
 }
 
 function visibilityAction(visibility: unknown): Action | undefined {

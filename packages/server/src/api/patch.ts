@@ -2,6 +2,7 @@
 import type { Image } from '../catalog/image.ts'
 import { attributeChange, checkAgainstSchema, checkPropertyName, isAttribute, refuseReserved } from './attributes.ts'
 import { HttpError } from './http-error.ts'
+import { type ApplyLocations, readLocationChange } from './patch-locations.ts'
 
 const operations = ['add', 'remove', 'replace'] as const
 type Operation = (typeof operations)[number]
@@ -21,22 +22,25 @@ export interface Change {
 }
 
 /** Reads a patch and checks all that can be checked without the image. @throws HttpError 400 or 403. */
-export function readPatch(body: unknown, draft: 4 | 10): Change[] {
+export function readPatch(body: unknown, draft: 4 | 10, locations = false): Change[] {
   if (!Array.isArray(body)) throw new HttpError(400, 'Request body must be a JSON array of operation objects.')
   return body.map((raw: unknown) => {
     if (typeof raw !== 'object' || raw === null || Array.isArray(raw)) {
       throw new HttpError(400, 'Operations must be JSON objects.')
     }
-    return readChange(raw as Record<string, unknown>, draft)
+    return readChange(raw as Record<string, unknown>, draft, locations)
   })
 }
 
-function readChange(raw: Record<string, unknown>, draft: 4 | 10): Change {
+function readChange(raw: Record<string, unknown>, draft: 4 | 10, locations: boolean): Change {
   const operation = draft === 10 ? readOperation(raw) : readMember(raw)
   const pointer = draft === 10 ? raw.path : raw[operation]
   if (pointer === undefined) throw new HttpError(400, "Unable to find 'path' in JSON Schema change")
   const path = readPointer(pointer)
   const [name = ''] = path
+  if (name === 'locations' && locations) {
+    return { operation, name, value: readLocationChange(operation, path, raw.value), draft }
+  }
   if (name === 'locations') {
     const verb = { add: 'add', remove: 'remove', replace: 'replace' }[operation]
     throw new HttpError(403, `It's not allowed to ${verb} locations if locations are invisible.`)
@@ -92,6 +96,8 @@ export function applyPatch(image: Image, changes: readonly Change[]): Image {
 }
 
 function applyChange(image: Image, { operation, name, value, draft }: Change): Image {
+  // Resolved before, as stores have to be asked.
+  if (name === 'locations') return (value as ApplyLocations)(image)
   const isKnown = isAttribute(name) || image.properties.has(name)
   const refuse = (status: number, detail: string) => new HttpError(status, undefined, { detail })
   if (operation === 'remove' && isAttribute(name)) throw refuse(403, `Property ${name} may not be removed.`)

@@ -1,6 +1,6 @@
 /** Data that was added by its address: looked at where it lies, and, when the settings say so, read once for its digests. */
 import { inspectSource } from '@moraine/engine'
-import type { Image } from '../catalog/image.ts'
+import type { Image, Location } from '../catalog/image.ts'
 import { emptied, readableLocations } from '../catalog/image.ts'
 import type { JsonObject } from '../catalog/json.ts'
 import { claimOf, judge, virtualSizeOf } from '../inspect/judge.ts'
@@ -20,6 +20,24 @@ interface Expected {
   hashValue?: string
 }
 
+/** Looks at data where it lies, by ranges. @throws RefusedContent, ImportFailed, and the store's own errors. */
+export async function lookAt(
+  { config, stores }: Pick<Service, 'config' | 'stores'>,
+  image: Image,
+  { store, key }: Location,
+): Promise<{ size: number; virtualSize: number | null }> {
+  const open = () => stores.dataOf(store).open(key)
+  const source = await open()
+  try {
+    if (source.size > config.imageSizeCap) throw new ImportFailed('the image is too large')
+    const claim = claimOf(config, image)
+    const finding = judge(await inspectSource(source), claim, true)
+    return { size: source.size, virtualSize: await virtualSizeOf(open, claim, finding, source.size) }
+  } finally {
+    await source.close()
+  }
+}
+
 export function locationHandler(service: Service, log: Log): Handler {
   return async ({ task, signal, report }) => {
     const { catalog, config, stores, hashes } = service
@@ -36,14 +54,11 @@ export function locationHandler(service: Service, log: Log): Handler {
     try {
       const source = await stores.dataOf(location.store).open(location.key)
       try {
-        if (source.size > config.imageSizeCap) throw new ImportFailed('the image is too large')
-        const claim = claimOf(config, image)
-        const finding = judge(await inspectSource(source), claim, true)
-        const open = () => stores.dataOf(location.store).open(location.key)
-        const virtualSize = await virtualSizeOf(open, claim, finding, source.size)
+        const facts = await lookAt(service, image, location)
         await change((now) => ({
           ...holding(now, task.id),
-          ...{ status: 'active', size: source.size, virtualSize, checksum: expected.checksum ?? null },
+          ...facts,
+          ...{ status: 'active', checksum: expected.checksum ?? null },
           ...(expected.hashValue === undefined ? {} : { hashAlgorithm: 'sha512', hashValue: expected.hashValue }),
         }))
         if (config.secureHash) {
