@@ -1,5 +1,5 @@
 /** Opens the catalog of a data folder. */
-import { existsSync } from 'node:fs'
+import { closeSync, existsSync, openSync } from 'node:fs'
 import { join } from 'node:path'
 import { MoraineError } from '@moraine/engine'
 import type { Catalog } from './catalog.ts'
@@ -19,6 +19,8 @@ export function catalogPath(folder: string): string {
  *  @throws MoraineError `locked` when another process holds it, `unsupported` when a newer version has changed it. */
 export async function openCatalog(folder: string): Promise<Catalog> {
   const path = catalogPath(folder)
+  // Hashes of passwords are in it. What SQLite puts beside it gets the same permissions.
+  closeSync(openSync(path, 'a', 0o600))
   const backUp = (migration: string) => {
     const copy = `${path}.before-${migration}`
     // Of two processes that start at once, or of one that was killed, the first copy counts.

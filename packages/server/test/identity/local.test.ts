@@ -233,6 +233,7 @@ describe('a token', () => {
     await app.close()
     await closeService(service)
     const files = readdirSync(config.data).filter((name) => name.startsWith('catalog'))
+    expect(files.map((name) => statSync(join(config.data, name)).mode & 0o077)).toEqual(files.map(() => 0))
     const written = files.map((name) => readFileSync(join(config.data, name), 'latin1')).join('')
     expect(lines.join('')).toContain('login refused')
     expect(token.length).toBeGreaterThan(40)
