@@ -1,5 +1,13 @@
 /** Builds the query of one page of images: filters, a total order, and "after this image" by comparing keys instead of counting rows. */
-import { type Expression, type ExpressionBuilder, type RawBuilder, type SqlBool, sql } from 'kysely'
+import {
+  type Expression,
+  type ExpressionBuilder,
+  type Kysely,
+  type RawBuilder,
+  type SelectQueryBuilder,
+  type SqlBool,
+  sql,
+} from 'kysely'
 import type { Filter, ListQuery, SortKey, Viewer } from './catalog.ts'
 import type { ImageTable, Tables } from './tables.ts'
 
@@ -8,7 +16,7 @@ type Builder = ExpressionBuilder<Tables, 'images'>
 const operators = { eq: '=', neq: '!=', gt: '>', gte: '>=', lt: '<', lte: '<=' } as const
 
 /** One filter as a condition. */
-export function condition(builder: Builder, filter: Filter): Expression<SqlBool> {
+function condition(builder: Builder, filter: Filter): Expression<SqlBool> {
   switch (filter.on) {
     case 'text':
       return builder(`images.${filter.column}`, 'in', [...filter.values])
@@ -54,7 +62,8 @@ export function visibleKinds({ projectId, memberStatus }: Viewer): ((builder: Bu
       .select('image_members.image_id')
       .where('image_members.member', '=', projectId)
     return builder.and([
-      builder('images.visibility', '=', 'shared'),
+      // Not plainly: an index of visibilities would lead through everybody's shared images, where those of the members are few.
+      sql<SqlBool>`coalesce(${sql.ref('images.visibility')}, '') = 'shared'`,
       builder(
         'images.id',
         'in',
@@ -73,7 +82,7 @@ export function totalOrder(sort: ListQuery['sort']): ListQuery['sort'] {
 }
 
 /** A key as it is compared: what is not set comes before everything else. */
-export function sortExpression(key: SortKey): RawBuilder<string | number> {
+function sortExpression(key: SortKey): RawBuilder<string | number> {
   const column = sql.ref(`images.${key}`)
   switch (key) {
     case 'name':
@@ -93,7 +102,7 @@ function sortValue(row: ImageTable, key: SortKey): string | number {
 
 /** "Comes after `marker`": for keys a, b, c it is a > A, or a = A and b > B, or a = A and b = B and c > C. The bound on the first key alone is
  *  implied, and lets the database begin in the middle of an index. */
-export function afterMarker(builder: Builder, order: ListQuery['sort'], marker: ImageTable): Expression<SqlBool> {
+function afterMarker(builder: Builder, order: ListQuery['sort'], marker: ImageTable): Expression<SqlBool> {
   const beyond = ({ key, descending }: ListQuery['sort'][number], orEqual = false) => {
     const operator = sql.raw(`${descending ? '<' : '>'}${orEqual ? '=' : ''}`)
     return sql<SqlBool>`${sortExpression(key)} ${operator} ${sortValue(marker, key)}`
@@ -106,4 +115,43 @@ export function afterMarker(builder: Builder, order: ListQuery['sort'], marker: 
   )
   const [leading] = order
   return leading === undefined ? builder.or(cases) : builder.and([beyond(leading, true), builder.or(cases)])
+}
+
+type Kind = ReturnType<typeof visibleKinds>[number]
+type PageQuery<Row> = SelectQueryBuilder<Tables, 'images', Row>
+
+/** The ids of a page of images, one more than its limit. @param kinds Whose images are seen; undefined for all. @param after The image behind which it begins. */
+export function selectPage(
+  db: Kysely<Tables>,
+  { filters, sort, limit }: ListQuery,
+  kinds: readonly Kind[] | undefined,
+  after: ImageTable | undefined,
+): PageQuery<{ id: string }> {
+  const order = totalOrder(sort)
+  const keys = order.map(({ key }) => `images.${key}` as const)
+  const page = (kind?: Kind) => {
+    let query = db.selectFrom('images').where('deleted_at', 'is', null)
+    if (kind !== undefined) query = query.where((builder) => kind(builder))
+    for (const filter of filters) query = query.where((builder) => condition(builder, filter))
+    if (after !== undefined) query = query.where((builder) => afterMarker(builder, order, after))
+    return inOrder(query.select(keys), order).limit(limit + 1)
+  }
+  const [first, ...others] = kinds ?? []
+  if (first === undefined) return page().clearSelect().select('images.id')
+  // A part of a union can have an order of its own only as a table of its own. An image of several kinds is one row: its keys are the same.
+  const part = (kind: Kind) => db.selectFrom(page(kind).as('part')).selectAll()
+  const union = others.reduce((all, kind) => all.union(part(kind)), part(first))
+  const joined = db.selectFrom(union.as('images')) as unknown as PageQuery<Record<never, never>>
+  return inOrder(joined.select('images.id'), order).limit(limit + 1)
+}
+
+/** Puts a query of images into an order. */
+export function inOrder<Query extends Pick<PageQuery<unknown>, 'orderBy'>>(
+  query: Query,
+  order: ListQuery['sort'],
+): Query {
+  return order.reduce(
+    (sorted, { key, descending }) => sorted.orderBy(sortExpression(key), descending ? 'desc' : 'asc') as never,
+    query,
+  )
 }

@@ -4,7 +4,8 @@ import { join } from 'node:path'
 import { MoraineError } from '@moraine/engine'
 import type { Catalog } from './catalog.ts'
 import { openSqlCatalog } from './sql-catalog.ts'
-import { SqliteError, sqliteDialect } from './sqlite/dialect.ts'
+import { sqliteDialect } from './sqlite/dialect.ts'
+import { SqliteError } from './sqlite/thread.ts'
 import { copyDatabase } from './sqlite/upkeep.ts'
 
 const sqliteBusy = 5

@@ -51,13 +51,18 @@ export class SqlUsages implements Usages {
   }
 }
 
-/** Images of an owner. */
-export async function countImages(db: Queries, owner: string | null, statuses?: readonly string[]): Promise<number> {
-  let query = db
+/** One row with the number of images of an owner. */
+export function numberOfImages(db: Queries, owner: string | null) {
+  return db
     .selectFrom('images')
     .select(({ fn }) => fn.countAll<number>().as('count'))
     .where('owner', owner === null ? 'is' : '=', owner)
     .where('deleted_at', 'is', null)
+}
+
+/** Images of an owner. */
+export async function countImages(db: Queries, owner: string | null, statuses?: readonly string[]): Promise<number> {
+  let query = numberOfImages(db, owner)
   if (statuses !== undefined) query = query.where('status', 'in', [...statuses])
   return Number((await query.executeTakeFirst())?.count ?? 0)
 }

@@ -1,136 +1,140 @@
-/** A Kysely dialect over `node:sqlite` in a thread of its own. */
-import { once } from 'node:events'
-import { Worker } from 'node:worker_threads'
+/** A Kysely dialect over `node:sqlite` in two threads: one that writes, and one that reads what is committed. */
 import {
   CompiledQuery,
   type DatabaseConnection,
-  type Dialect,
   type Driver,
   type QueryResult,
   SqliteAdapter,
   SqliteIntrospector,
   SqliteQueryCompiler,
 } from 'kysely'
-import { workerUrl } from '../../worker-url.ts'
-import type { QueryReply, QueryRequest, SqlValue } from './protocol.ts'
-
-/** An error of SQLite, with its extended result code. */
-export class SqliteError extends Error {
-  readonly sqliteCode: number | undefined
-
-  constructor(message: string, sqliteCode: number | undefined) {
-    super(message)
-    this.name = 'SqliteError'
-    this.sqliteCode = sqliteCode
-  }
-}
+import type { BatchingDialect, BatchStep } from '../batch.ts'
+import { DatabaseThread } from './thread.ts'
 
 /** @param path The database's file; it is made when it is not there. */
-export function sqliteDialect(path: string): Dialect {
+export function sqliteDialect(path: string): BatchingDialect {
+  const driver = new ThreadsDriver(path)
   return {
-    createAdapter: () => new TransactionalAdapter(),
-    createDriver: () => new ThreadDriver(path),
+    createAdapter: () => new Adapter(),
+    createDriver: () => driver,
     createIntrospector: (database) => new SqliteIntrospector(database),
     createQueryCompiler: () => new SqliteQueryCompiler(),
+    batch: (steps) => driver.batch(steps),
   }
 }
 
 /** SQLite changes tables in transactions, and each of ours takes the write lock when it begins: of two processes that start at once, one migrates, and the other one
- *  finds it done. */
-class TransactionalAdapter extends SqliteAdapter {
+ *  finds it done. Who writes after whom is the driver's to say, so that nobody who reads has to wait. */
+class Adapter extends SqliteAdapter {
   override get supportsTransactionalDdl(): boolean {
+    return true
+  }
+
+  override get supportsMultipleConnections(): boolean {
     return true
   }
 }
 
-class ThreadDriver implements Driver {
-  readonly path: string
-  #connection: ThreadConnection | undefined
+class ThreadsDriver implements Driver {
+  readonly #path: string
+  #threads: { writer: DatabaseThread; reader: DatabaseThread } | undefined
+  /** The transaction that holds the writer, and those that wait for it. */
+  #turn: Promise<void> | undefined
 
   constructor(path: string) {
-    this.path = path
+    this.#path = path
   }
 
   async init(): Promise<void> {
-    const worker = new Worker(workerUrl('catalog/sqlite/worker'), { workerData: { path: this.path } })
-    await once(worker, 'message')
-    this.#connection = new ThreadConnection(worker)
+    // In this order: the writer makes the file, and the log in which readers see what is committed.
+    const writer = await DatabaseThread.start(this.#path, false)
+    try {
+      this.#threads = { writer, reader: await DatabaseThread.start(this.#path, true) }
+    } catch (error) {
+      await writer.close()
+      throw error
+    }
   }
 
-  acquireConnection(): Promise<DatabaseConnection> {
-    if (this.#connection === undefined) throw new Error('the database is not open')
-    return Promise.resolve(this.#connection)
+  async acquireConnection(): Promise<DatabaseConnection> {
+    return new Connection(this)
   }
 
-  // `immediate`: the write lock is taken now, not in the middle.
-  async beginTransaction(connection: DatabaseConnection): Promise<void> {
-    await connection.executeQuery(CompiledQuery.raw('begin immediate'))
+  get threads(): { writer: DatabaseThread; reader: DatabaseThread } {
+    if (this.#threads === undefined) throw new Error('the database is not open')
+    return this.#threads
   }
 
-  async commitTransaction(connection: DatabaseConnection): Promise<void> {
-    await connection.executeQuery(CompiledQuery.raw('commit'))
+  async beginTransaction(connection: Connection): Promise<void> {
+    while (this.#turn !== undefined) await this.#turn
+    let release = () => {}
+    this.#turn = new Promise((resolve) => {
+      release = () => {
+        this.#turn = undefined
+        resolve()
+      }
+    })
+    try {
+      // `immediate`: the write lock is taken now, not in the middle.
+      await this.threads.writer.query(CompiledQuery.raw('begin immediate'))
+      connection.endTransaction = release
+    } catch (error) {
+      release()
+      throw error
+    }
   }
 
-  async rollbackTransaction(connection: DatabaseConnection): Promise<void> {
-    await connection.executeQuery(CompiledQuery.raw('rollback'))
+  async commitTransaction(connection: Connection): Promise<void> {
+    await this.threads.writer.query(CompiledQuery.raw('commit'))
+    connection.leave()
   }
 
-  // Kysely hands the one connection to one user at a time by itself, as the adapter says that there is no second.
+  async rollbackTransaction(connection: Connection): Promise<void> {
+    try {
+      await this.threads.writer.query(CompiledQuery.raw('rollback'))
+    } finally {
+      connection.leave()
+    }
+  }
+
+  /** Writes outside of a transaction. The writer's thread takes messages in order: what is sent while no transaction is open is done before the next begins. */
+  async batch(steps: readonly BatchStep[]): Promise<QueryResult<unknown>[]> {
+    while (this.#turn !== undefined) await this.#turn
+    return this.threads.writer.batch(steps)
+  }
+
   async releaseConnection(): Promise<void> {}
 
   async destroy(): Promise<void> {
-    await this.#connection?.close()
+    const threads = this.#threads
+    await threads?.reader.close()
+    await threads?.writer.close()
   }
 }
 
-class ThreadConnection implements DatabaseConnection {
-  readonly #worker: Worker
-  readonly #waiting = new Map<number, { resolve(reply: QueryReply): void; reject(error: Error): void }>()
-  #next = 0
-  #failure: Error | undefined
+class Connection implements DatabaseConnection {
+  readonly #driver: ThreadsDriver
+  /** Lets the next transaction begin; only there while this one is open. */
+  endTransaction: (() => void) | undefined
 
-  constructor(worker: Worker) {
-    this.#worker = worker
-    worker.on('message', (reply: QueryReply) => {
-      this.#waiting.get(reply.id)?.resolve(reply)
-      this.#waiting.delete(reply.id)
-    })
-    worker.on('error', (error) => this.#fail(error as Error))
-    worker.on('exit', () => this.#fail(new Error('the database is closed')))
+  constructor(driver: ThreadsDriver) {
+    this.#driver = driver
   }
 
-  async executeQuery<Row>({ sql, parameters }: CompiledQuery): Promise<QueryResult<Row>> {
-    const reply = await this.#ask({ id: this.#next++, sql, parameters: parameters as SqlValue[] })
-    if ('error' in reply) throw new SqliteError(reply.error.message, reply.error.sqliteCode)
-    return {
-      rows: reply.rows as Row[],
-      numAffectedRows: BigInt(reply.changes),
-      insertId: BigInt(reply.lastRow),
-    }
+  leave(): void {
+    this.endTransaction?.()
+    this.endTransaction = undefined
+  }
+
+  async executeQuery<Row>(query: CompiledQuery): Promise<QueryResult<Row>> {
+    const { writer, reader } = this.#driver.threads
+    if (this.endTransaction !== undefined) return writer.query(query)
+    if (query.query.kind === 'SelectQueryNode') return reader.query(query)
+    const [result] = await this.#driver.batch([{ query }])
+    return result as QueryResult<Row>
   }
 
   async *streamQuery<Row>(query: CompiledQuery): AsyncIterableIterator<QueryResult<Row>> {
     yield await this.executeQuery<Row>(query)
-  }
-
-  async close(): Promise<void> {
-    if (this.#failure !== undefined) return
-    const gone = once(this.#worker, 'exit')
-    this.#worker.postMessage('close')
-    await gone
-  }
-
-  #ask(request: QueryRequest): Promise<QueryReply> {
-    return new Promise((resolve, reject) => {
-      if (this.#failure !== undefined) return reject(this.#failure)
-      this.#waiting.set(request.id, { resolve, reject })
-      this.#worker.postMessage(request)
-    })
-  }
-
-  #fail(error: Error): void {
-    this.#failure ??= error
-    for (const { reject } of this.#waiting.values()) reject(error)
-    this.#waiting.clear()
   }
 }

@@ -1,18 +1,23 @@
-/** The thread that holds the SQLite database: the only place where a commit may wait for the disk. */
+/** A thread that holds the SQLite database. One writes, and is the only place where a commit waits for the disk; another one reads, and never waits for it. */
 import { DatabaseSync, type StatementSync } from 'node:sqlite'
-import { parentPort, workerData } from 'node:worker_threads'
-import type { QueryReply, QueryRequest } from './protocol.ts'
+import { parentPort, receiveMessageOnPort, workerData } from 'node:worker_threads'
+import type { Answer, BatchRequest, Failure, Reply, Request, SqlValue, Statement } from './protocol.ts'
 
 const cachedStatements = 200
+/** Batches that share a commit at most. */
+const mostTogether = 64
 
-const { path } = workerData as { path: string }
+const { path, reads } = workerData as { path: string; reads: boolean }
 /** How long a statement waits for another process of the service, in milliseconds. */
 const busyMilliseconds = 10_000
 
 const database = new DatabaseSync(path, { enableForeignKeyConstraints: true, timeout: busyMilliseconds })
-// Several processes may share the file: with a write-ahead log their readers never wait for a writer. `full`: a commit is on the disk when it is answered.
-useLog()
-database.exec('pragma synchronous = full')
+if (reads) database.exec('pragma query_only = on')
+else {
+  // Several processes may share the file: with a write-ahead log their readers never wait for a writer. `full`: a commit is on the disk when it is answered.
+  useLog()
+  database.exec('pragma synchronous = full')
+}
 
 /** The way into the log needs the file alone, and SQLite does not always wait for that by itself. */
 function useLog(): void {
@@ -27,41 +32,125 @@ function useLog(): void {
   }
 }
 
-const statements = new Map<string, StatementSync>()
+interface Prepared {
+  statement: StatementSync
+  columns: readonly string[]
+}
 
-function prepare(sql: string): StatementSync {
-  const known = statements.get(sql)
+const prepared = new Map<string, Prepared>()
+
+function namesOf(statement: StatementSync): string[] {
+  return statement.columns().map(({ name }) => name)
+}
+
+function prepare(sql: string): Prepared {
+  const known = prepared.get(sql)
   if (known !== undefined) return known
-  if (statements.size >= cachedStatements) {
-    const oldest = statements.keys().next()
-    if (!oldest.done) statements.delete(oldest.value)
+  if (prepared.size >= cachedStatements) {
+    const oldest = prepared.keys().next()
+    if (!oldest.done) prepared.delete(oldest.value)
   }
   const statement = database.prepare(sql)
-  statements.set(sql, statement)
-  return statement
+  statement.setReturnArrays(true)
+  const made = { statement, columns: namesOf(statement) }
+  prepared.set(sql, made)
+  return made
 }
 
-function answer({ id, sql, parameters }: QueryRequest): QueryReply {
+function run({ sql, parameters }: Statement): Answer {
+  const known = prepare(sql)
+  if (known.columns.length === 0) {
+    const { changes, lastInsertRowid } = known.statement.run(...parameters)
+    return { columns: [], rows: [], changes: Number(changes), lastRow: lastInsertRowid }
+  }
+  const rows = known.statement.all(...parameters) as unknown as SqlValue[][]
+  // The tables may have got another column since.
+  if (rows[0] !== undefined && rows[0].length !== known.columns.length) known.columns = namesOf(known.statement)
+  return { columns: known.columns, rows, changes: 0, lastRow: 0 }
+}
+
+function failureOf(error: unknown): Failure {
+  const { message, code, errcode } = error as Error & { code?: string; errcode?: number }
+  return { message, code, sqliteCode: errcode }
+}
+
+const plain = (sql: string) => run({ sql, parameters: [] })
+
+/** One batch within a transaction that others may share. */
+function runBatch({ id, batch }: BatchRequest): Reply {
+  plain('savepoint one')
+  const takeBack = () => {
+    plain('rollback to one')
+    plain('release one')
+  }
   try {
-    const statement = prepare(sql)
-    if (statement.columns().length > 0) {
-      return { id, rows: statement.all(...parameters) as never, changes: 0, lastRow: 0 }
+    const answers: Answer[] = []
+    for (const [at, { mustGive, ...statement }] of batch.entries()) {
+      const answer = run(statement)
+      if (mustGive && answer.changes === 0 && answer.rows.length === 0) {
+        takeBack()
+        return { id, empty: at }
+      }
+      answers.push(answer)
     }
-    const { changes, lastInsertRowid } = statement.run(...parameters)
-    return { id, rows: [], changes: Number(changes), lastRow: lastInsertRowid }
+    plain('release one')
+    return { id, answers }
   } catch (error) {
-    const { message, code, errcode } = error as Error & { code?: string; errcode?: number }
-    return { id, error: { message, code, sqliteCode: errcode } }
+    // Some errors have ended the whole transaction already.
+    if (database.isTransaction) takeBack()
+    return { id, error: failureOf(error) }
   }
 }
 
-parentPort?.on('message', (request: QueryRequest | 'close') => {
-  if (request === 'close') {
-    statements.clear()
+/** Runs a batch, and all that wait behind it, with one commit: the disk is asked once for all of them. Nobody is answered before.
+ *  @returns A request of another kind that was met. */
+function runTogether(first: BatchRequest): Message | undefined {
+  const replies: Reply[] = []
+  let next: Message | undefined = first
+  try {
+    plain('begin immediate')
+    while (isBatch(next)) {
+      const reply = runBatch(next)
+      next = undefined
+      replies.push(reply)
+      if (!database.isTransaction) throw new Error('the transaction was given up')
+      if (replies.length < mostTogether && parentPort !== null) next = receiveMessageOnPort(parentPort)?.message
+    }
+    plain('commit')
+  } catch (error) {
+    if (database.isTransaction) plain('rollback')
+    const failed = replies.length === 0 ? [first] : replies
+    replies.splice(0, replies.length, ...failed.map(({ id }) => ({ id, error: failureOf(error) })))
+  }
+  for (const reply of replies) parentPort?.postMessage(reply)
+  return next === first ? undefined : next
+}
+
+type Message = Request | 'close'
+
+const isBatch = (message: Message | undefined): message is BatchRequest =>
+  message !== undefined && message !== 'close' && 'batch' in message
+
+function answer(message: Message): Message | undefined {
+  if (isBatch(message)) return runTogether(message)
+  if (message === 'close') {
+    prepared.clear()
     database.close()
     parentPort?.close()
-  } else {
-    parentPort?.postMessage(answer(request))
+    return undefined
   }
+  const { id } = message
+  let reply: Reply
+  try {
+    reply = { id, answers: [run(message)] }
+  } catch (error) {
+    reply = { id, error: failureOf(error) }
+  }
+  parentPort?.postMessage(reply)
+  return undefined
+}
+
+parentPort?.on('message', (message: Message) => {
+  for (let next: Message | undefined = message; next !== undefined; ) next = answer(next)
 })
 parentPort?.postMessage('ready')
