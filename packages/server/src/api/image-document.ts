@@ -7,17 +7,15 @@ import { shownLocations } from './locations.ts'
 
 /** Seconds since 1970 as `YYYY-MM-DDTHH:MM:SSZ`. */
 export function isoTime(seconds: number): string {
-  return new Date(seconds * 1000).toISOString().replace(/\.\d+Z$/, 'Z')
+  return `${new Date(seconds * 1000).toISOString().slice(0, -'.000Z'.length)}Z`
 }
 
 /** Additional properties stand beside the attributes; attributes win. */
 export function imageDocument(service: Service, image: Image, caller: Caller): Record<string, unknown> {
   const { stores, config } = service
-  // No prototype: a property may have any name, `__proto__` too.
-  const document: Record<string, unknown> = Object.create(null)
-  for (const [name, value] of image.properties) document[name] = value
   const path = `/v2/images/${image.id}`
-  Object.assign(document, {
+  // One shape for all, and what differs behind it: made in another order, a list takes twice as long to write.
+  const document: Record<string, unknown> = {
     name: image.name,
     disk_format: image.diskFormat,
     container_format: image.containerFormat,
@@ -40,7 +38,7 @@ export function imageDocument(service: Service, image: Image, caller: Caller): R
     self: path,
     file: `${path}/file`,
     schema: '/v2/schemas/image',
-  })
+  }
   const copies = readableLocations(image)
   if ((config.showLocations || config.showDirectUrl) && mayOn(service, 'get_image_location', image, caller)) {
     const locations = shownLocations(service, image)
@@ -48,5 +46,9 @@ export function imageDocument(service: Service, image: Image, caller: Caller): R
     if (config.showDirectUrl && locations[0] !== undefined) document.direct_url = locations[0].url
   }
   if (stores.multiple && copies.length > 0) document.stores = copies.map(({ store }) => store).join(',')
+  for (const [name, value] of image.properties) {
+    if (name === '__proto__') Object.defineProperty(document, name, { value, enumerable: true })
+    else if (!Object.hasOwn(document, name)) document[name] = value
+  }
   return document
 }

@@ -105,7 +105,9 @@ class SqlCatalog implements Catalog {
       .insertInto('images')
       .values(rowOf(image))
       .onConflict((conflict) => conflict.column('id').doNothing())
-    const others = [insertProperties(this.#db, image), insertTags(this.#db, image)].filter((other) => other !== undefined)
+    const others = [insertProperties(this.#db, image), insertTags(this.#db, image)].filter(
+      (other) => other !== undefined,
+    )
     const steps: BatchStep[] = [
       { query: insert.compile(), mustGive: true },
       ...others.map((other) => ({ query: other.compile() })),
