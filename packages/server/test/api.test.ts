@@ -147,7 +147,6 @@ describe('errors', () => {
       ['HEAD', '/v2/images', 'GET, POST'],
       ['HEAD', `/v2/images/${id}`, 'GET, PATCH, DELETE'],
       ['POST', `/v2/images/${id}`, 'GET, PATCH, DELETE'],
-      ['HEAD', `/v2/images/${id}/file`, 'GET, PUT'],
       ['DELETE', `/v2/images/${id}/file`, 'GET, PUT'],
       ['GET', `/v2/images/${id}/tags/x`, 'PUT, DELETE'],
       ['GET', `/v2/images/${id}/actions/deactivate`, 'POST'],

@@ -103,7 +103,7 @@ describe('tasks', () => {
   it('come in pages', async () => {
     for (let at = 0; at < 5; at++) await importInto(await createImage(subject.url), fromWeb('/nothing'))
     const seen: string[] = []
-    for (let path: string | undefined = '/v2/tasks?limit=2&sort_key=status&sort_dir=asc'; path !== undefined; ) {
+    for (let path: string | undefined = '/v2/tasks?limit=2&sort_key=type&sort_dir=asc'; path !== undefined; ) {
       const answer: Answer = await ask(`${subject.url}${path}`)
       const page = answer.json<{ tasks: TaskDocument[]; next?: string }>()
       seen.push(...page.tasks.map(({ id }) => id))
