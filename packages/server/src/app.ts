@@ -19,6 +19,7 @@ import { addMetadefs } from './api/metadefs/routes.ts'
 import { type Routes, sendJson } from './api/routes.ts'
 import { addStores } from './api/stores.ts'
 import { addTasks } from './api/tasks.ts'
+import { addTus } from './api/tus.ts'
 import { addVersions, versionsDocument, withoutMinorVersion } from './api/versions.ts'
 import { CatalogError } from './catalog/catalog.ts'
 import { IdentityUnavailable } from './identity/identity.ts'
@@ -31,7 +32,7 @@ import type { Certificate } from './operate/tls.ts'
 import type { Service } from './service.ts'
 
 /** Where bodies are read as they come, once everything else is in order. */
-const streams = new Set(['/v2/images/:image_id/file', '/v2/images/:image_id/stage'])
+const streams = new Set(['/v2/images/:image_id/file', '/v2/images/:image_id/stage', '/v2/images/:image_id/tus'])
 /** What an application may have besides. */
 export interface AppParts {
   /** Absent: plain HTTP. */
@@ -110,6 +111,7 @@ export function createApp(service: Service, logger: FastifyBaseLogger, parts: Ap
   addImages(app, service)
   addMembers(app, service)
   addImageData(app, service)
+  addTus(app, service)
   addExport(app, service)
   addCache(app, service)
   addMetadefs(app, service)

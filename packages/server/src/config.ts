@@ -159,6 +159,7 @@ export const settings = {
   listLimitMax: number(1000, 'most images on a page', 1),
   requireFormatMatch: flag(true, 'refuse image data that is not what disk_format says'),
   drainBytes: size(64 * MiB, 'bytes of a refused upload that are still read, so that the client sees the answer'),
+  resumeHours: number(48, 'hours after which an upload that may go on later and does not is given up', 1, 24 * 365),
   uploadIdleSeconds: number(600, 'seconds without a byte after which an upload is given up', 1),
   shutdownSeconds: number(10, 'seconds that running requests get to finish when the service stops'),
 } as const

@@ -1,45 +1,17 @@
 /** The service killed in the middle of uploads, as a real process: what it finds when it comes back. */
-import { spawn } from 'node:child_process'
 import { randomBytes } from 'node:crypto'
 import { mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
-import { afterAll, describe, expect, it } from 'vitest'
+import { describe, expect, it } from 'vitest'
 import { temporaryFolder } from '../../engine/test/support/folder.ts'
-import { projectRoot } from '../../engine/test/support/process.ts'
 import { startMirror } from './support/mirror.ts'
+import { servedProcesses, until } from './support/served.ts'
 import { ask, binary, createImage, showImage, upload } from './support/service.ts'
 
 const folder = temporaryFolder()
 const MiB = 1024 * 1024
-const command = join(projectRoot, 'bin', 'moraine')
-const children: { kill(): Promise<void> }[] = []
-
-afterAll(async () => {
-  for (const child of children) await child.kill()
-})
-
-/** `moraine serve` as people start it. */
-async function serve(data: string, environment: Record<string, string> = {}) {
-  const child = spawn(command, ['serve', '--port', '0', '--data', data, '--log-level', 'silent'], {
-    stdio: ['ignore', 'pipe', 'inherit'],
-    env: { ...process.env, ...environment },
-  })
-  const gone = new Promise<void>((resolve) => child.on('exit', () => resolve()))
-  const stop = (signal: NodeJS.Signals) => async () => {
-    child.kill(signal)
-    await gone
-  }
-  const running = { pid: child.pid ?? 0, kill: stop('SIGKILL'), end: stop('SIGTERM'), url: '' }
-  children.push(running)
-  let said = ''
-  for await (const part of child.stdout.setEncoding('utf8')) {
-    said += part
-    const url = /http:\/\/127\.0\.0\.1:\d+/.exec(said)?.[0]
-    if (url !== undefined) return { ...running, url }
-  }
-  throw new Error(`moraine serve ended before it served: ${said}`)
-}
+const serve = servedProcesses()
 
 async function* endless(): AsyncGenerator<Uint8Array> {
   for (const block = randomBytes(65_536); ; await sleep(1)) yield block
@@ -48,11 +20,6 @@ async function* endless(): AsyncGenerator<Uint8Array> {
 /** The images that have files. */
 const files = (data: string, name: string) =>
   readdirSync(join(data, 'store', name)).map((file) => file.replace(/\..*$/, ''))
-
-async function until(check: () => boolean | Promise<boolean>): Promise<void> {
-  for (const end = Date.now() + 40_000; Date.now() < end; await sleep(25)) if (await check()) return
-  throw new Error('it did not come to pass within 40 seconds')
-}
 
 describe('kill -9', () => {
   it('in the middle of uploads leaves queued images, no data of theirs, and all the rest', async () => {

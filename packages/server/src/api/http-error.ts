@@ -14,6 +14,7 @@ const titles: Readonly<Record<number, string>> = {
   414: 'URI Too Long',
   415: 'Unsupported Media Type',
   416: 'Request Range Not Satisfiable',
+  423: 'Locked',
   431: 'Request Header Fields Too Large',
   500: 'Internal Server Error',
   503: 'Service Unavailable',

@@ -7,8 +7,8 @@ import { importMethods } from '../import/methods.ts'
 import type { Service } from '../service.ts'
 import { enforceOn, findImage, type Sight } from './access.ts'
 import { HttpError } from './http-error.ts'
-import { answerAndDrain, letContinue } from './linger.ts'
-import { Disconnected, receive } from './receive.ts'
+import { letContinue } from './linger.ts'
+import { receive, refuseUpload } from './receive.ts'
 import { imageParams, mediaType, type Routes, refuseBody, refuseOtherMethods, unsupportedType } from './routes.ts'
 import { serveContent } from './serve-content.ts'
 
@@ -82,25 +82,6 @@ async function take(
     return
   }
   reply.code(204).send()
-}
-
-async function refuseUpload(
-  service: Service,
-  request: FastifyRequest,
-  reply: FastifyReply,
-  error: unknown,
-): Promise<FastifyReply> {
-  if (error instanceof Disconnected) {
-    request.log.info({ reason: error.message }, 'upload given up')
-    reply.hijack()
-    reply.raw.destroy()
-    return reply
-  }
-  const isPlain = error instanceof HttpError
-  if (!isPlain) request.log.error({ err: error }, 'upload failed')
-  if (request.raw.complete) throw error
-  await answerAndDrain(request, reply, isPlain ? error : new HttpError(500), service.config.drainBytes)
-  return reply
 }
 
 async function download(

@@ -26,6 +26,7 @@ import {
   unsupportedType,
 } from './routes.ts'
 import { cancelTasks } from './tasks.ts'
+import { abandonUpload } from './tus-parts.ts'
 
 export function addImages(routes: Routes, service: Service): void {
   const { catalog, config, stores } = service
@@ -113,6 +114,7 @@ export function addImages(routes: Routes, service: Service): void {
     await service.stores.remove(image.locations, ({ store, key }, error) =>
       request.log.error({ err: error, image: id, store, key }, 'image data cannot be removed'),
     )
+    await abandonUpload(service, id)
     await service.exports.removeAll(id)
     await service.imageCache.remove(id)
     return reply.code(204).send()

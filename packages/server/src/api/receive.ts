@@ -1,6 +1,6 @@
 /** One upload from its first check to the image being active, or its data staged; whatever goes wrong on the way leaves a queued image and no data. */
 import type { IncomingMessage } from 'node:http'
-import type { FastifyBaseLogger } from 'fastify'
+import type { FastifyBaseLogger, FastifyReply, FastifyRequest } from 'fastify'
 import { CatalogError } from '../catalog/catalog.ts'
 import { canBecome, emptied, type Image } from '../catalog/image.ts'
 import { newKey } from '../import/new-key.ts'
@@ -13,6 +13,7 @@ import { StoreError, type StoreUpload } from '../store/store.ts'
 import { stagingStore } from '../store/stores.ts'
 import { noImage } from './access.ts'
 import { HttpError } from './http-error.ts'
+import { answerAndDrain } from './linger.ts'
 
 /** The client went away; nobody is there to be answered. */
 export class Disconnected extends Error {}
@@ -130,15 +131,18 @@ async function begin(
   }
   const { owner = null } = (await catalog.get(id)) ?? {}
   const { image_count_uploading: uploadsAtMost } = await quotas.limitsOf(owner)
-  const image = await catalog.update(id, change, { opens, uploadsAtMost }).catch((error: unknown) => {
-    if (error instanceof CatalogError && error.kind === 'too-many') throw new HttpError(413, error.message)
-    throw error
-  })
+  const image = await catalog.update(id, change, { opens, uploadsAtMost }).catch(refuseWithoutRoom)
   if (image === undefined) throw noImage(id)
   return image
 }
 
-function checkFormats({ diskFormat, containerFormat }: Image): void {
+/** Too many at once. @throws HttpError 413, or what it is given. */
+export function refuseWithoutRoom(error: unknown): never {
+  if (error instanceof CatalogError && error.kind === 'too-many') throw new HttpError(413, error.message)
+  throw error
+}
+
+export function checkFormats({ diskFormat, containerFormat }: Image): void {
   const missing = [
     ...(diskFormat === null ? ['disk_format'] : []),
     ...(containerFormat === null ? ['container_format'] : []),
@@ -148,14 +152,14 @@ function checkFormats({ diskFormat, containerFormat }: Image): void {
   throw new HttpError(400, `${noun} ${missing.join(', ')} must be set prior to saving data.`)
 }
 
-function idleClock({ service: { config }, message }: Receiving): NodeJS.Timeout {
+export function idleClock({ service: { config }, message }: Pick<Receiving, 'service' | 'message'>): NodeJS.Timeout {
   const giveUpNow = () => message.destroy(new Disconnected(`no byte came for ${config.uploadIdleSeconds} seconds`))
   return setTimeout(giveUpNow, config.uploadIdleSeconds * 1000)
 }
 
 /** The catalog is told last: an image counts on its data only when that is on the disk. */
-async function finish(
-  { service: { catalog }, id }: Receiving,
+export async function finish(
+  { service: { catalog }, id }: Pick<Receiving, 'service' | 'id'>,
   key: string,
   change: (image: Image) => Image | undefined,
 ): Promise<void> {
@@ -167,7 +171,7 @@ async function finish(
   )
 }
 
-function activated(image: Image, store: string, key: string, taken: Taken): Image | undefined {
+export function activated(image: Image, store: string, key: string, taken: Taken): Image | undefined {
   if (image.status !== 'saving') return undefined
   return {
     ...image,
@@ -183,11 +187,11 @@ function staged(image: Image, key: string, size: number): Image | undefined {
   return { ...image, size, locations: [{ store: stagingStore, key, status: 'staged', metadata: {} }] }
 }
 
-function tooLarge(): HttpError {
+export function tooLarge(): HttpError {
   return new HttpError(413, 'The incoming image is too large: The provided image is too large.')
 }
 
-function explain(error: unknown, message: IncomingMessage): unknown {
+export function explain(error: unknown, message: IncomingMessage): unknown {
   if (error instanceof RefusedContent) return new HttpError(error.kind === 'mismatch' ? 415 : 400, error.message)
   if (error instanceof OverQuota) return new HttpError(413, `Image exceeds the storage quota: ${error.message}`)
   if (error instanceof StoreError && error.kind === 'full') {
@@ -205,4 +209,24 @@ function explain(error: unknown, message: IncomingMessage): unknown {
     return error instanceof Disconnected ? error : new Disconnected('the client went away', { cause: error })
   }
   return error
+}
+
+/** Says that an upload is refused, to a client that may still be sending it. */
+export async function refuseUpload(
+  service: Service,
+  request: FastifyRequest,
+  reply: FastifyReply,
+  error: unknown,
+): Promise<FastifyReply> {
+  if (error instanceof Disconnected) {
+    request.log.info({ reason: error.message }, 'upload given up')
+    reply.hijack()
+    reply.raw.destroy()
+    return reply
+  }
+  const isPlain = error instanceof HttpError
+  if (!isPlain) request.log.error({ err: error }, 'upload failed')
+  if (request.raw.complete) throw error
+  await answerAndDrain(request, reply, isPlain ? error : new HttpError(500), service.config.drainBytes)
+  return reply
 }

@@ -5,6 +5,7 @@ import type { Image, NewImage } from './image.ts'
 import type { Logins } from './logins.ts'
 import type { MemberStatus, Members } from './members.ts'
 import type { Metadefs } from './metadefs.ts'
+import type { Resumable, Resumables } from './resumables.ts'
 import type { Usages } from './usage.ts'
 import type { Upload, Work } from './work.ts'
 
@@ -91,6 +92,8 @@ export class CatalogError extends Error {
 export interface Along {
   /** An upload that begins with it. Only when the image changes. */
   opens?: Upload
+  /** An upload that may go on later, which begins with it. */
+  begins?: Resumable
   /** The key of the upload that ends with it. */
   closes?: string
   /** Images of the same owner whose data may be on its way at once, this one among them. @throws CatalogError `too-many`. */
@@ -110,6 +113,8 @@ export interface Catalog {
   readonly metadefs: Metadefs
   /** Processes, uploads and tasks. */
   readonly work: Work
+  /** Uploads that may go on later. */
+  readonly resumables: Resumables
   /** What projects use. */
   readonly usages: Usages
   /** @param imagesAtMost Images that its owner may have, this one among them.

@@ -16,6 +16,8 @@ import type { Members } from './members.ts'
 import { SqlMembers } from './members-sql.ts'
 import type { Metadefs } from './metadefs.ts'
 import { SqlMetadefs } from './metadefs-sql.ts'
+import type { Resumables } from './resumables.ts'
+import { insertResumable, SqlResumables } from './resumables-sql.ts'
 import { type ImageTable, migrations, type Tables } from './tables.ts'
 import type { Usages } from './usage.ts'
 import { countImages, numberOfImages, SqlUsages, uploadingStatuses } from './usage-sql.ts'
@@ -79,6 +81,7 @@ class SqlCatalog implements Catalog {
   readonly logins: Logins
   readonly cached: CachedImages
   readonly usages: Usages
+  readonly resumables: Resumables
   readonly members: Members
   readonly metadefs: Metadefs
   readonly work: Work
@@ -94,6 +97,7 @@ class SqlCatalog implements Catalog {
     this.logins = new SqlLogins(db, now)
     this.cached = new SqlCachedImages(db)
     this.usages = new SqlUsages(db)
+    this.resumables = new SqlResumables(db, now)
     this.members = new SqlMembers(db, now)
     this.metadefs = new SqlMetadefs(db, now)
     this.work = new SqlWork(db, now, (id, change, along) => this.update(id, change, along))
@@ -176,6 +180,7 @@ class SqlCatalog implements Catalog {
         await insertLocations(db, after)?.execute()
       }
       if (along.opens !== undefined) await insertUpload(db, along.opens)
+      if (along.begins !== undefined) await insertResumable(db, along.begins)
       return after
     })
   }

@@ -5,6 +5,7 @@ import { type AccountTables, accountMigration } from './accounts-tables.ts'
 import { type CacheTables, cacheMigration } from './cached-images-sql.ts'
 import { type MemberTable, memberMigration } from './members-sql.ts'
 import { type MetadefTables, metadefMigration } from './metadefs-tables.ts'
+import { resumableMigration } from './resumables-sql.ts'
 import { quotaMigration } from './usage-sql.ts'
 import { type WorkTables, workMigration } from './work-tables.ts'
 
@@ -97,4 +98,5 @@ export const migrations: Readonly<Record<string, Migration>> = {
   '0005_accounts': accountMigration,
   '0006_cache': cacheMigration,
   '0007_quota': quotaMigration,
+  '0008_resumables': resumableMigration,
 }

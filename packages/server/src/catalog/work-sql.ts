@@ -46,6 +46,7 @@ export class SqlWork implements Work {
     const taken: Upload[] = []
     for (const upload of rows.map(uploadOf)) if (await this.#take(upload)) taken.push(upload)
     await this.#db.updateTable('tasks').set({ worker_id: null }).where('worker_id', '=', workerId).execute()
+    await this.#db.updateTable('resumable_uploads').set({ worker_id: null }).where('worker_id', '=', workerId).execute()
     // Last: when this process ends in between, another one goes on.
     await this.#db.deleteFrom('workers').where('id', '=', workerId).execute()
     return taken

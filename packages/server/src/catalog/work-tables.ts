@@ -2,11 +2,13 @@
 import { type Kysely, sql } from 'kysely'
 import type { Migration } from 'kysely/migration'
 import { singleStore } from './image.ts'
+import type { ResumableTable } from './resumables-sql.ts'
 
 export interface WorkTables {
   image_locations: LocationTable
   workers: WorkerTable
   uploads: UploadTable
+  resumable_uploads: ResumableTable
   tasks: TaskTable
 }
 

@@ -52,6 +52,16 @@ class FolderStore implements ImageStore {
     return new FolderUpload(file, temporary, final, [this.#uploads, this.#images])
   }
 
+  async resume(key: string, offset: number): Promise<StoreUpload> {
+    const final = this.#path(key)
+    const temporary = join(this.#uploads, key)
+    // A process may have ended between the first word about the upload and its file.
+    const flags = constants.O_RDWR | (offset === 0 ? constants.O_CREAT : 0)
+    const file = await open(temporary, flags, 0o600).catch(explain)
+    await file.truncate(offset)
+    return new FolderUpload(file, temporary, final, [this.#uploads, this.#images], offset)
+  }
+
   async open(key: string): Promise<ByteSource> {
     return openFile(this.#path(key))
   }
@@ -105,11 +115,13 @@ class FolderUpload implements StoreUpload {
   #flushFailure: { error: unknown } | undefined
   #done = false
 
-  constructor(file: FileHandle, temporary: string, final: string, folders: readonly string[]) {
+  constructor(file: FileHandle, temporary: string, final: string, folders: readonly string[], size = 0) {
     this.#file = file
     this.#temporary = temporary
     this.#final = final
     this.#folders = folders
+    this.#size = size
+    this.#flushedTo = size
   }
 
   async write(bytes: Uint8Array): Promise<void> {
@@ -150,6 +162,23 @@ class FolderUpload implements StoreUpload {
       for (const folder of this.#folders) await syncFolder(folder)
     } catch (error) {
       explain(error)
+    }
+  }
+
+  async suspend(): Promise<number> {
+    if (this.#done) return this.#size
+    this.#done = true
+    try {
+      await this.#file.truncate(this.#size)
+      await this.#flushing
+      if (this.#flushFailure !== undefined) throw this.#flushFailure.error
+      await this.#file.sync()
+      for (const folder of this.#folders) await syncFolder(folder)
+      return this.#size
+    } catch (error) {
+      return explain(error)
+    } finally {
+      await this.#file.close().catch(() => {})
     }
   }
 

@@ -12,6 +12,8 @@ export interface StoreUpload {
   commit(): Promise<void>
   /** Takes everything back; harmless after `commit` and when called twice. */
   abort(): Promise<void>
+  /** Stops here, to go on later: what was written is on stable storage, and resolves to its length. Only where the store can `resume`. */
+  suspend?(): Promise<number>
 }
 
 export interface ImageStore {
@@ -22,6 +24,8 @@ export interface ImageStore {
   /** @param key A name that was never used before. @param expected Bytes that will come, where that is known; a store without room for them says so at once.
    *  @throws StoreError `full`, `read-only`. */
   begin(key: string, expected?: number): Promise<StoreUpload>
+  /** Goes on with data that was suspended, or cut off, at `offset`: what lies behind it is dropped. Absent: the store cannot. */
+  resume?(key: string, offset: number): Promise<StoreUpload>
   /** For reading. The caller closes it; it stays readable when the data is removed meanwhile. @throws MoraineError `missing`, `io`. */
   open(key: string): Promise<ByteSource>
   /** Nothing happens when it is not there. */
