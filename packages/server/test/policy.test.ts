@@ -165,7 +165,7 @@ describe('a request without credentials', () => {
     const { url } = await start({}, (service) => ({ ...service, identity: believing }))
     const refused = await ask(`${url}/v2/images`)
     expect(refused.status).toBe(401)
-    expect(refused.headers['www-authenticate']).toBe(believing.challenge)
+    expect(refused.headers['www-authenticate']).toBe(believing.challenge(''))
     expect((await ask(`${url}/v2/images`, 'GET', undefined, { 'x-auth-token': 'nonsense' })).status).toBe(401)
     expect((await ask(`${url}/`)).status).toBe(300)
     expect((await ask(`${url}/healthcheck`)).status).toBe(200)
