@@ -5,7 +5,11 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import { afterAll } from 'vitest'
 import { projectRoot } from '../../../engine/test/support/process.ts'
 
-const command = join(projectRoot, 'bin', 'moraine')
+/** From the sources or, with `MORAINE_COMMAND=built` (CI), as it was built, which starts faster. */
+const command =
+  process.env.MORAINE_COMMAND === 'built'
+    ? [process.execPath, join(projectRoot, 'packages/cli/dist/main.js')]
+    : [join(projectRoot, 'bin', 'moraine')]
 
 export interface Served {
   url: string
@@ -16,14 +20,21 @@ export interface Served {
   end(): Promise<void>
 }
 
-/** Gives a function that starts `moraine serve` as people start it; what still runs after the tests of the suite is killed. */
-export function servedProcesses(): (data: string, environment?: Record<string, string>) => Promise<Served> {
-  const children: Served[] = []
+/** A process that may not listen yet. */
+export interface Launched extends Omit<Served, 'url'> {
+  /** Resolves when it listens. */
+  url: Promise<string>
+}
+
+/** Gives a function that starts `moraine serve` as people start it, and does not wait; what still runs after the tests of the suite is killed. */
+export function launchedProcesses(): (data: string, environment?: Record<string, string>) => Launched {
+  const children = new Set<Launched>()
   afterAll(async () => {
     for (const child of children) await child.kill()
   })
-  return async (data, environment = {}) => {
-    const child = spawn(command, ['serve', '--port', '0', '--data', data, '--log-level', 'silent'], {
+  return (data, environment = {}) => {
+    const [program = '', ...first] = command
+    const child = spawn(program, [...first, 'serve', '--port', '0', '--data', data, '--log-level', 'silent'], {
       stdio: ['ignore', 'pipe', 'inherit'],
       env: { ...process.env, ...environment },
     })
@@ -31,16 +42,33 @@ export function servedProcesses(): (data: string, environment?: Record<string, s
     const stop = (signal: NodeJS.Signals) => async () => {
       child.kill(signal)
       await gone
+      children.delete(launched)
     }
-    const running = { pid: child.pid ?? 0, kill: stop('SIGKILL'), end: stop('SIGTERM'), url: '' }
-    children.push(running)
-    let said = ''
-    for await (const part of child.stdout.setEncoding('utf8')) {
-      said += part
-      const url = /http:\/\/127\.0\.0\.1:\d+/.exec(said)?.[0]
-      if (url !== undefined) return { ...running, url }
-    }
-    throw new Error(`moraine serve ended before it served: ${said}`)
+    const url = listening(child.stdout.setEncoding('utf8'))
+    // Who kills it before it listens does not want to know.
+    url.catch(() => {})
+    const launched = { pid: child.pid ?? 0, kill: stop('SIGKILL'), end: stop('SIGTERM'), url }
+    children.add(launched)
+    return launched
+  }
+}
+
+async function listening(output: AsyncIterable<string>): Promise<string> {
+  let said = ''
+  for await (const part of output) {
+    said += part
+    const url = /http:\/\/127\.0\.0\.1:\d+/.exec(said)?.[0]
+    if (url !== undefined) return url
+  }
+  throw new Error(`moraine serve ended before it served: ${said}`)
+}
+
+/** Gives a function that starts `moraine serve` and waits until it listens. */
+export function servedProcesses(): (data: string, environment?: Record<string, string>) => Promise<Served> {
+  const launch = launchedProcesses()
+  return async (data, environment = {}) => {
+    const launched = launch(data, environment)
+    return { ...launched, url: await launched.url }
   }
 }
 
