@@ -155,6 +155,25 @@ export const settings = {
     0,
     'bytes of disk for copies of images that lie elsewhere, or that an operator asks for; 0: no such cache',
   ),
+  propertyProtectionFile: text(
+    '',
+    "file that says who may create, read, update and delete which additional properties, as Glance's; empty: everybody all",
+  ),
+  propertyProtectionFormat: {
+    kind: 'choice',
+    initial: 'roles',
+    choices: ['roles', 'policies'],
+    help: 'what propertyProtectionFile names: roles, or rules of the policy',
+  } as Setting<'roles' | 'policies'>,
+  diskFormats: text(
+    'ami, ari, aki, vhd, vhdx, vmdk, raw, qcow2, vdi, iso, ploop',
+    'values that disk_format may have; gpt can be added',
+  ),
+  containerFormats: text('ami, ari, aki, bare, ovf, ova, docker, compressed', 'values that container_format may have'),
+  requireFormatAgreement: flag(
+    true,
+    'ami, ari and aki must be both disk_format and container_format of an image, or neither',
+  ),
   listLimit: number(25, 'images on a page when the client names no limit', 1),
   listLimitMax: number(1000, 'most images on a page', 1),
   requireFormatMatch: flag(true, 'refuse image data that is not what disk_format says'),

@@ -2,6 +2,7 @@
 import { mkdir } from 'node:fs/promises'
 import { join } from 'node:path'
 import type { Logger } from 'pino'
+import { ImageSchemas } from './api/image-schemas.ts'
 import { FileCache } from './cache/file-cache.ts'
 import { ImageCache } from './cache/image-cache.ts'
 import { openCatalog } from './catalog/open.ts'
@@ -14,6 +15,7 @@ import { legacyImportHandler } from './import/legacy.ts'
 import { locationHandler } from './import/location.ts'
 import { wasRestored } from './operate/upkeep.ts'
 import { readPolicy } from './policy/policy.ts'
+import { readProtections } from './policy/protections.ts'
 import { Quotas } from './quota/quotas.ts'
 import { RunningWork } from './running-work.ts'
 import type { Service } from './service.ts'
@@ -29,6 +31,8 @@ import { WebGate } from './web/gate.ts'
 /** Opens what is behind the routes, and clears away what processes left unfinished that are not there any more. */
 export async function openService(config: Config, log: Pick<Logger, 'info' | 'warn' | 'error'>): Promise<Service> {
   const policy = readPolicy(config.policyFile)
+  const protections = readProtections(config.propertyProtectionFile, config.propertyProtectionFormat, policy)
+  const schemas = new ImageSchemas(config)
   await mkdir(config.data, { recursive: true, mode: 0o700 })
   const catalog = await openCatalog(config.data)
   try {
@@ -62,7 +66,7 @@ export async function openService(config: Config, log: Pick<Logger, 'info' | 'wa
       log.error({ err: error, image }, 'no copy of the image could be made'),
     )
     const data = { stores, hashes, quotas, uploads, web, exports, imageCache }
-    const parts = { config, identity, policy, catalog, worker, ...data }
+    const parts = { config, identity, policy, protections, schemas, catalog, worker, ...data }
     const tasks = new TaskRunner({
       tasks: catalog.work.tasks,
       workerId: worker.id,

@@ -1,10 +1,12 @@
 /** What the routes work with: settings, catalog, store and the threads and counters they share. */
+import type { ImageSchemas } from './api/image-schemas.ts'
 import type { FileCache } from './cache/file-cache.ts'
 import type { ImageCache } from './cache/image-cache.ts'
 import type { Catalog } from './catalog/catalog.ts'
 import type { Config } from './config.ts'
 import type { Identity } from './identity/identity.ts'
 import type { Policy } from './policy/policy.ts'
+import type { Protections } from './policy/protections.ts'
 import type { Quotas } from './quota/quotas.ts'
 import type { RunningWork } from './running-work.ts'
 import type { HashThreads } from './store/hashing.ts'
@@ -17,6 +19,8 @@ export interface Service {
   readonly config: Config
   readonly identity: Identity
   readonly policy: Policy
+  readonly protections: Protections
+  readonly schemas: ImageSchemas
   readonly catalog: Catalog
   readonly stores: Stores
   readonly hashes: HashThreads

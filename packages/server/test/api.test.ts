@@ -1,6 +1,5 @@
 /** The table of answers: status, headers and bodies, as Glance gives them on the wire. */
 import { beforeAll, describe, expect, it } from 'vitest'
-import { schemaDocuments } from '../src/api/documents.ts'
 import { ask, createImage, type ImageDocument, type Subject, services, showImage, upload } from './support/service.ts'
 
 const start = services()
@@ -75,7 +74,7 @@ describe('versions and health', () => {
   })
 
   it('serves the schemas', async () => {
-    for (const name of Object.keys(schemaDocuments)) {
+    for (const name of ['image', 'images', 'member', 'members', 'task', 'tasks']) {
       const answer = await subject.app.inject(`/v2/schemas/${name}`)
       expect([name, answer.statusCode]).toEqual([name, 200])
       expect(answer.json().name).toBe(name)

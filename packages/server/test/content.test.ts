@@ -11,7 +11,7 @@ const start = services()
 const folder = temporaryFolder()
 let subject: Subject
 beforeAll(async () => {
-  subject = await start()
+  subject = await start({ requireFormatAgreement: false })
 })
 
 const MiB = 1024 * 1024
@@ -337,7 +337,7 @@ describe('the rest', () => {
   })
 
   it('a mismatch is taken where the operator says so, danger never', async () => {
-    const lenient = await start({ requireFormatMatch: false })
+    const lenient = await start({ requireFormatMatch: false, requireFormatAgreement: false })
     expect(await offer(Buffer.from('anything'), 'qcow2', 'bare', lenient)).toEqual(taken(null))
     const backed = qcow2Header((header) => header.writeBigUInt64BE(512n, 8))
     expect(await offer(backed, 'vmdk', 'bare', lenient)).toEqual(refused(400, 'names a backing file'))

@@ -15,7 +15,7 @@ describeWithGlance('the same requests to Glance and to us', () => {
   beforeAll(async () => {
     glance = await startGlance(folder.file('.'))
     await giveStarterSet(glance.url)
-    subject = await start({ importMethods: '' })
+    subject = await start({ importMethods: '', requireFormatAgreement: false })
   }, 120_000)
   afterAll(() => glance?.stop())
 

@@ -1,10 +1,7 @@
 /** What a request may say about an image: names that are not the client's to set, and values checked against the schema. */
-import { Compile } from 'typebox/compile'
 import type { Image, Visibility } from '../catalog/image.ts'
 import type { Config } from '../config.ts'
-import { imageRequest } from './documents.ts'
 import { HttpError } from './http-error.ts'
-import { checkMatch } from './match.ts'
 
 /** Set by the service alone. */
 const readOnly = new Set([
@@ -27,8 +24,6 @@ const reservedPrefix = 'os_glance_'
 const mostNameLength = 255
 const mostInteger = 2 ** 31 - 1
 
-const validator = Compile(imageRequest)
-
 /** @param place Where the answer says it; Glance has two ways. @throws HttpError 403. */
 export function refuseReserved(name: string, place: 'message' | 'detail' = 'message'): void {
   if (readOnly.has(name)) throw new HttpError(403, `Attribute '${name}' is read-only.`)
@@ -36,11 +31,6 @@ export function refuseReserved(name: string, place: 'message' | 'detail' = 'mess
     const text = `Attribute '${name}' is reserved.`
     throw place === 'message' ? new HttpError(403, text) : new HttpError(403, undefined, { detail: text })
   }
-}
-
-/** Checks a whole image, or a part of one. @throws HttpError 400, with the place and the rule. */
-export function checkAgainstSchema(part: object): void {
-  checkMatch(validator, 'image', part)
 }
 
 /** @throws HttpError 400 for a name past 255 characters. */

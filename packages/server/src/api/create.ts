@@ -1,27 +1,21 @@
 /** Reads the body of `POST /v2/images`. */
 import { randomUUID } from 'node:crypto'
 import type { NewImage } from '../catalog/image.ts'
-import type { Config } from '../config.ts'
-import {
-  attributeChange,
-  checkAgainstSchema,
-  checkPropertyName,
-  checkQuotas,
-  isAttribute,
-  refuseReserved,
-} from './attributes.ts'
+import type { Caller } from '../identity/caller.ts'
+import type { Service } from '../service.ts'
+import { attributeChange, checkPropertyName, checkQuotas, isAttribute, refuseReserved } from './attributes.ts'
 import { HttpError } from './http-error.ts'
 
 /** Shown read-only in documents, so refused before anything else is looked at. */
 const shownOnly = ['direct_url', 'self', 'file', 'schema', 'stores']
 
 /** @throws HttpError 400, 403 or 413. */
-export function readNewImage(body: unknown, config: Config): NewImage {
+export function readNewImage(body: unknown, { config, schemas, protections }: Service, caller: Caller): NewImage {
   if (typeof body !== 'object' || body === null || Array.isArray(body)) {
     throw new HttpError(400, 'The request body must be a JSON object.')
   }
   for (const name of shownOnly) if (Object.hasOwn(body, name)) refuseReserved(name)
-  checkAgainstSchema(body)
+  schemas.check(body)
   const properties = new Map<string, string>()
   let image: NewImage = { id: randomUUID() }
   for (const [name, value] of Object.entries(body)) {
@@ -31,9 +25,11 @@ export function readNewImage(body: unknown, config: Config): NewImage {
       refuseReserved(name, 'detail')
       if (name === 'locations') throw new HttpError(403, "Attribute 'locations' is reserved.")
       checkPropertyName(name)
+      if (!protections.allows('create', name, caller)) throw new HttpError(403, `Attribute '${name}' is reserved.`)
       properties.set(name, value as string)
     }
   }
   checkQuotas({ tags: image.tags ?? [], properties }, config)
+  schemas.checkAgreement(image)
   return { ...image, properties }
 }

@@ -1,11 +1,7 @@
 /** The JSON schemas of the API, declared once: requests are checked against them, and clients fetch them from `/v2/schemas`. */
-import { Type } from '@fastify/type-provider-typebox'
+import { type TSchema, Type } from '@fastify/type-provider-typebox'
 
 const idPattern = '^([0-9a-fA-F]){8}-([0-9a-fA-F]){4}-([0-9a-fA-F]){4}-([0-9a-fA-F]){4}-([0-9a-fA-F]){12}$'
-
-/** Values of `disk_format` and `container_format`, as Glance comes. */
-export const diskFormats = ['ami', 'ari', 'aki', 'vhd', 'vhdx', 'vmdk', 'raw', 'qcow2', 'vdi', 'iso', 'ploop'] as const
-export const containerFormats = ['ami', 'ari', 'aki', 'bare', 'ovf', 'ova', 'docker', 'compressed'] as const
 
 type Facts = { description?: string; readOnly?: true; maxLength?: number; pattern?: string }
 
@@ -16,79 +12,74 @@ const maybeOneOf = <Value extends string>(values: readonly Value[], facts: Facts
 const oneOf = <Value extends string>(values: readonly Value[], facts: Facts) =>
   Type.Unsafe<Value>({ type: 'string', ...facts, enum: values })
 
-/** What every image has. `readOnly` is what only the service sets. Glance lists `stores` too, which there is only with several stores; the `glance` client
- *  makes an option of every name here, and stops working when it meets its own `--stores`. */
-export const imageProperties = {
-  id: Type.String({ description: 'An identifier for the image', pattern: idPattern }),
-  name: maybeText({ description: 'Descriptive name for the image', maxLength: 255 }),
-  status: oneOf(
-    ['queued', 'saving', 'active', 'killed', 'deleted', 'uploading', 'importing', 'pending_delete', 'deactivated'],
-    { readOnly: true, description: 'Status of the image' },
-  ),
-  visibility: oneOf(['community', 'public', 'private', 'shared'], { description: 'Scope of image accessibility' }),
-  protected: Type.Boolean({ description: 'If true, image will not be deletable.' }),
-  os_hidden: Type.Boolean({ description: 'If true, image will not appear in default image list response.' }),
-  checksum: maybeText({ readOnly: true, description: 'md5 hash of image contents.', maxLength: 32 }),
-  os_hash_algo: maybeText({ readOnly: true, description: 'Algorithm to calculate the os_hash_value', maxLength: 64 }),
-  os_hash_value: maybeText({
-    readOnly: true,
-    description: 'Hexdigest of the image contents using the algorithm specified by the os_hash_algo',
-    maxLength: 128,
-  }),
-  owner: maybeText({ description: 'Owner of the image', maxLength: 255 }),
-  size: maybeInteger({ readOnly: true, description: 'Size of image file in bytes' }),
-  virtual_size: maybeInteger({ readOnly: true, description: 'Virtual size of image in bytes' }),
-  container_format: maybeOneOf(containerFormats, { description: 'Format of the container' }),
-  disk_format: maybeOneOf(diskFormats, { description: 'Format of the disk' }),
-  created_at: Type.String({ readOnly: true, description: 'Date and time of image registration' }),
-  updated_at: Type.String({ readOnly: true, description: 'Date and time of the last image modification' }),
-  tags: Type.Array(Type.String({ maxLength: 255 }), { description: 'List of strings related to the image' }),
-  direct_url: Type.String({
-    readOnly: true,
-    description: 'URL to access the image file kept in external store',
-  }),
-  min_ram: Type.Integer({ description: 'Amount of ram (in MB) required to boot image.' }),
-  min_disk: Type.Integer({ description: 'Amount of disk space (in GB) required to boot image.' }),
-  self: Type.String({ readOnly: true, description: 'An image self url' }),
-  file: Type.String({ readOnly: true, description: 'An image file url' }),
-  schema: Type.String({ readOnly: true, description: 'An image schema url' }),
-  locations: Type.Array(
-    Type.Object({
-      url: Type.String({ maxLength: 255 }),
-      metadata: Type.Unsafe<Record<string, unknown>>({ type: 'object' }),
-      validation_data: Type.Optional(
-        Type.Object(
-          {
-            checksum: Type.Optional(Type.String({ minLength: 32, maxLength: 32 })),
-            os_hash_algo: Type.String({ maxLength: 64 }),
-            os_hash_value: Type.String({ maxLength: 128 }),
-          },
-          {
-            description:
-              "Values to be used to populate the corresponding image properties. If the image status is not 'queued', values must exactly match those already contained in the image properties.",
-            writeOnly: true,
-            additionalProperties: false,
-          },
-        ),
-      ),
-    }),
-    { description: 'A set of URLs to access the image file kept in external store' },
-  ),
-}
-
-/** Images in requests: every attribute may be left out, and additional properties are strings. */
-export const imageRequest = Type.Object(
-  Object.fromEntries(Object.entries(imageProperties).map(([name, schema]) => [name, Type.Optional(schema)])),
-  { additionalProperties: Type.String() },
-)
-
 const link = (rel: string, href: string) => ({ rel, href })
 
-const imageDocument = {
-  name: 'image',
-  properties: imageProperties,
-  additionalProperties: { type: 'string' },
-  links: [link('self', '{self}'), link('enclosure', '{file}'), link('describedby', '{schema}')],
+/** Values that `disk_format` and `container_format` may have. */
+export interface Formats {
+  diskFormats: readonly string[]
+  containerFormats: readonly string[]
+}
+
+/** What every image has. `readOnly` is what only the service sets. Glance lists `stores` too, which there is only with several stores; the `glance` client
+ *  makes an option of every name here, and stops working when it meets its own `--stores`. */
+function imageProperties({ diskFormats, containerFormats }: Formats) {
+  return {
+    id: Type.String({ description: 'An identifier for the image', pattern: idPattern }),
+    name: maybeText({ description: 'Descriptive name for the image', maxLength: 255 }),
+    status: oneOf(
+      ['queued', 'saving', 'active', 'killed', 'deleted', 'uploading', 'importing', 'pending_delete', 'deactivated'],
+      { readOnly: true, description: 'Status of the image' },
+    ),
+    visibility: oneOf(['community', 'public', 'private', 'shared'], { description: 'Scope of image accessibility' }),
+    protected: Type.Boolean({ description: 'If true, image will not be deletable.' }),
+    os_hidden: Type.Boolean({ description: 'If true, image will not appear in default image list response.' }),
+    checksum: maybeText({ readOnly: true, description: 'md5 hash of image contents.', maxLength: 32 }),
+    os_hash_algo: maybeText({ readOnly: true, description: 'Algorithm to calculate the os_hash_value', maxLength: 64 }),
+    os_hash_value: maybeText({
+      readOnly: true,
+      description: 'Hexdigest of the image contents using the algorithm specified by the os_hash_algo',
+      maxLength: 128,
+    }),
+    owner: maybeText({ description: 'Owner of the image', maxLength: 255 }),
+    size: maybeInteger({ readOnly: true, description: 'Size of image file in bytes' }),
+    virtual_size: maybeInteger({ readOnly: true, description: 'Virtual size of image in bytes' }),
+    container_format: maybeOneOf(containerFormats, { description: 'Format of the container' }),
+    disk_format: maybeOneOf(diskFormats, { description: 'Format of the disk' }),
+    created_at: Type.String({ readOnly: true, description: 'Date and time of image registration' }),
+    updated_at: Type.String({ readOnly: true, description: 'Date and time of the last image modification' }),
+    tags: Type.Array(Type.String({ maxLength: 255 }), { description: 'List of strings related to the image' }),
+    direct_url: Type.String({
+      readOnly: true,
+      description: 'URL to access the image file kept in external store',
+    }),
+    min_ram: Type.Integer({ description: 'Amount of ram (in MB) required to boot image.' }),
+    min_disk: Type.Integer({ description: 'Amount of disk space (in GB) required to boot image.' }),
+    self: Type.String({ readOnly: true, description: 'An image self url' }),
+    file: Type.String({ readOnly: true, description: 'An image file url' }),
+    schema: Type.String({ readOnly: true, description: 'An image schema url' }),
+    locations: Type.Array(
+      Type.Object({
+        url: Type.String({ maxLength: 255 }),
+        metadata: Type.Unsafe<Record<string, unknown>>({ type: 'object' }),
+        validation_data: Type.Optional(
+          Type.Object(
+            {
+              checksum: Type.Optional(Type.String({ minLength: 32, maxLength: 32 })),
+              os_hash_algo: Type.String({ maxLength: 64 }),
+              os_hash_value: Type.String({ maxLength: 128 }),
+            },
+            {
+              description:
+                "Values to be used to populate the corresponding image properties. If the image status is not 'queued', values must exactly match those already contained in the image properties.",
+              writeOnly: true,
+              additionalProperties: false,
+            },
+          ),
+        ),
+      }),
+      { description: 'A set of URLs to access the image file kept in external store' },
+    ),
+  }
 }
 
 const memberDocument = {
@@ -142,12 +133,25 @@ function collection(name: string, item: object, paged: boolean): object {
   }
 }
 
-/** The documents under `/v2/schemas`, by name. */
-export const schemaDocuments: Readonly<Record<string, object>> = {
-  image: imageDocument,
-  images: collection('images', imageDocument, true),
-  member: memberDocument,
-  members: collection('members', memberDocument, false),
-  task: taskDocument,
-  tasks: collection('tasks', { name: 'task', properties: briefTask }, false),
+/** The documents under `/v2/schemas`, by name, and the rules for images in requests: every attribute may be left out, and additional properties are strings. */
+export function imageSchemas(formats: Formats): { documents: Readonly<Record<string, object>>; request: TSchema } {
+  const properties = imageProperties(formats)
+  const image = {
+    name: 'image',
+    properties,
+    additionalProperties: { type: 'string' },
+    links: [link('self', '{self}'), link('enclosure', '{file}'), link('describedby', '{schema}')],
+  }
+  const optional = Object.entries(properties).map(([name, schema]) => [name, Type.Optional(schema as TSchema)])
+  return {
+    documents: {
+      image,
+      images: collection('images', image, true),
+      member: memberDocument,
+      members: collection('members', memberDocument, false),
+      task: taskDocument,
+      tasks: collection('tasks', { name: 'task', properties: briefTask }, false),
+    },
+    request: Type.Object(Object.fromEntries(optional), { additionalProperties: Type.String() }),
+  }
 }

@@ -46,7 +46,9 @@ export function imageDocument(service: Service, image: Image, caller: Caller): R
     if (config.showDirectUrl && locations[0] !== undefined) document.direct_url = locations[0].url
   }
   if (stores.multiple && copies.length > 0) document.stores = copies.map(({ store }) => store).join(',')
+  const { protections } = service
   for (const [name, value] of image.properties) {
+    if (protections.isOn && !protections.allows('read', name, caller)) continue
     if (name === '__proto__') Object.defineProperty(document, name, { value, enumerable: true })
     else if (!Object.hasOwn(document, name)) document[name] = value
   }

@@ -6,12 +6,12 @@ import { importMethods } from '../import/methods.ts'
 import type { Action } from '../policy/rules.ts'
 import type { Service } from '../service.ts'
 import { enforce, enforceOn, findImage, forbidden, isListed, noImage, ofNewImage, type Sight } from './access.ts'
-import { checkAgainstSchema, checkQuotas } from './attributes.ts'
+import { checkQuotas } from './attributes.ts'
 import { readNewImage } from './create.ts'
 import { HttpError } from './http-error.ts'
 import { imageDocument } from './image-document.ts'
 import { readListQuery } from './list-query.ts'
-import { applyPatch, type Change, patchTypes, readPatch } from './patch.ts'
+import { applyPatch, type Change, type Permits, patchTypes, readPatch } from './patch.ts'
 import { type LocationChange, resolveLocationChange } from './patch-locations.ts'
 import {
   baseUrl,
@@ -33,7 +33,7 @@ export function addImages(routes: Routes, service: Service): void {
 
   routes.post('/v2/images', async (request, reply) => {
     const { caller } = request
-    const given = readNewImage(readBody(request.body), config)
+    const given = readNewImage(readBody(request.body), service, caller)
     const owner = given.owner === undefined ? caller.projectId : given.owner
     checkNew(service, caller, { ...given, owner })
     const { image_count_total: imagesAtMost } = await service.quotas.limitsOf(owner)
@@ -82,14 +82,18 @@ export function addImages(routes: Routes, service: Service): void {
     if (draft === undefined) {
       throw unsupportedType(type, { 'Accept-Patch': Object.keys(patchTypes).join(', ') })
     }
-    const changes = readPatch(readBody(request.body), draft, config.showLocations)
+    const changes = readPatch(readBody(request.body), draft, service)
     const sight = await findImage(service, request.caller, id)
     checkChanges(service, sight, changes)
     const resolved = await resolveLocations(service, sight, changes)
+    const permits: Permits = (operation, name) => service.protections.allows(operation, name, request.caller)
     let gone: readonly Location[] = []
     const image = await catalog.update(id, (before) => {
       if (changes.length === 0) return undefined
-      const after = applyPatch(before, resolved)
+      const after = applyPatch(before, resolved, permits)
+      if (after.diskFormat !== before.diskFormat || after.containerFormat !== before.containerFormat) {
+        service.schemas.checkAgreement(after)
+      }
       checkQuotas(after, config)
       gone = before.locations.filter(({ key }) => !after.locations.some((location) => location.key === key))
       return after
@@ -183,7 +187,7 @@ function addTags(routes: Routes, service: Service): void {
 
   routes.put(url, options, async (request, reply) => {
     const { image_id: id, tag_value: tag } = request.params
-    checkAgainstSchema({ tags: [tag] })
+    service.schemas.check({ tags: [tag] })
     enforceOn(service, 'modify_image', await findImage(service, request.caller, id, notFound))
     const image = await catalog.update(id, (before) => {
       if (before.tags.includes(tag)) return undefined

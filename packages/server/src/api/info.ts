@@ -3,7 +3,6 @@ import { Type } from '@fastify/type-provider-typebox'
 import { importMethods } from '../import/methods.ts'
 import { type Resource, resources } from '../quota/limits.ts'
 import type { Service } from '../service.ts'
-import { schemaDocuments } from './documents.ts'
 import { HttpError } from './http-error.ts'
 import { type Routes, refuseBody, refuseOtherMethods, sendJson } from './routes.ts'
 
@@ -15,8 +14,9 @@ export function addInfo(routes: Routes, service: Service): void {
     { onRequest: refuseBody, schema: { params: Type.Object({ name: Type.String() }) } },
     (request, reply) => {
       const { name } = request.params
-      if (!Object.hasOwn(schemaDocuments, name)) throw new HttpError(404)
-      return sendJson(reply, schemaDocuments[name])
+      const { documents } = service.schemas
+      if (!Object.hasOwn(documents, name)) throw new HttpError(404)
+      return sendJson(reply, documents[name])
     },
   )
   refuseOtherMethods(routes, '/v2/schemas/:name', 'GET')

@@ -3,7 +3,6 @@ import { emptied, type Image, type Location, readableLocations } from '../catalo
 import type { JsonObject } from '../catalog/json.ts'
 import { lookAt } from '../import/location.ts'
 import type { Service } from '../service.ts'
-import { checkAgainstSchema } from './attributes.ts'
 import { HttpError } from './http-error.ts'
 import { findLocation } from './locations.ts'
 
@@ -30,12 +29,13 @@ export function readLocationChange(
   operation: LocationChange['operation'],
   path: readonly string[],
   value: unknown,
+  schemas: Service['schemas'],
 ): LocationChange {
   if (path.length !== (operation === 'replace' ? 1 : 2)) {
     throw new HttpError(400, `Invalid JSON pointer for this resource: '/${path.join('/')}'`)
   }
   const given = operation === 'remove' ? [] : operation === 'add' ? [value] : value
-  checkAgainstSchema({ locations: given })
+  schemas.check({ locations: given })
   return { operation, position: path[1] ?? '', given: given as GivenLocation[] }
 }
 

@@ -1,6 +1,8 @@
 /** JSON patches of images: both media types of the API, read and applied. */
 import type { Image } from '../catalog/image.ts'
-import { attributeChange, checkAgainstSchema, checkPropertyName, isAttribute, refuseReserved } from './attributes.ts'
+import type { PropertyOperation } from '../policy/protections.ts'
+import type { Service } from '../service.ts'
+import { attributeChange, checkPropertyName, isAttribute, refuseReserved } from './attributes.ts'
 import { HttpError } from './http-error.ts'
 import { type ApplyLocations, readLocationChange } from './patch-locations.ts'
 
@@ -13,6 +15,12 @@ export const patchTypes: Readonly<Record<string, 4 | 10>> = {
   'application/openstack-images-v2.1-json-patch': 10,
 }
 
+/** What a patch is checked against. */
+type PatchRules = Pick<Service, 'schemas'> & { config: Pick<Service['config'], 'showLocations'> }
+
+/** Whether the caller may do something with a property. */
+export type Permits = (operation: PropertyOperation, name: string) => boolean
+
 /** One step of a patch; `name` is the attribute or property that it is about. */
 export interface Change {
   operation: Operation
@@ -22,24 +30,24 @@ export interface Change {
 }
 
 /** Reads a patch and checks all that can be checked without the image. @throws HttpError 400 or 403. */
-export function readPatch(body: unknown, draft: 4 | 10, locations = false): Change[] {
+export function readPatch(body: unknown, draft: 4 | 10, rules: PatchRules): Change[] {
   if (!Array.isArray(body)) throw new HttpError(400, 'Request body must be a JSON array of operation objects.')
   return body.map((raw: unknown) => {
     if (typeof raw !== 'object' || raw === null || Array.isArray(raw)) {
       throw new HttpError(400, 'Operations must be JSON objects.')
     }
-    return readChange(raw as Record<string, unknown>, draft, locations)
+    return readChange(raw as Record<string, unknown>, draft, rules)
   })
 }
 
-function readChange(raw: Record<string, unknown>, draft: 4 | 10, locations: boolean): Change {
+function readChange(raw: Record<string, unknown>, draft: 4 | 10, { schemas, config }: PatchRules): Change {
   const operation = draft === 10 ? readOperation(raw) : readMember(raw)
   const pointer = draft === 10 ? raw.path : raw[operation]
   if (pointer === undefined) throw new HttpError(400, "Unable to find 'path' in JSON Schema change")
   const path = readPointer(pointer)
   const [name = ''] = path
-  if (name === 'locations' && locations) {
-    return { operation, name, value: readLocationChange(operation, path, raw.value), draft }
+  if (name === 'locations' && config.showLocations) {
+    return { operation, name, value: readLocationChange(operation, path, raw.value, schemas), draft }
   }
   if (name === 'locations') {
     const verb = { add: 'add', remove: 'remove', replace: 'replace' }[operation]
@@ -53,7 +61,7 @@ function readChange(raw: Record<string, unknown>, draft: 4 | 10, locations: bool
   refuseReserved(name)
   if (operation !== 'remove') {
     checkPropertyName(name)
-    checkAgainstSchema(Object.fromEntries([[name, raw.value]]))
+    schemas.check(Object.fromEntries([[name, raw.value]]))
   }
   return { operation, name, value: raw.value, draft }
 }
@@ -91,14 +99,15 @@ function readPointer(pointer: unknown): string[] {
 }
 
 /** Applies a patch. @throws HttpError 403 or 409; the image is as it was then. */
-export function applyPatch(image: Image, changes: readonly Change[]): Image {
-  return changes.reduce(applyChange, image)
+export function applyPatch(image: Image, changes: readonly Change[], permits: Permits): Image {
+  return changes.reduce((before, change) => applyChange(before, change, permits), image)
 }
 
-function applyChange(image: Image, { operation, name, value, draft }: Change): Image {
+function applyChange(image: Image, { operation, name, value, draft }: Change, permits: Permits): Image {
   // Resolved before, as stores have to be asked.
   if (name === 'locations') return (value as ApplyLocations)(image)
-  const isKnown = isAttribute(name) || image.properties.has(name)
+  // What one may not read is not there.
+  const isKnown = isAttribute(name) || (image.properties.has(name) && permits('read', name))
   const refuse = (status: number, detail: string) => new HttpError(status, undefined, { detail })
   if (operation === 'remove' && isAttribute(name)) throw refuse(403, `Property ${name} may not be removed.`)
   if (operation !== 'add' && !isKnown) throw refuse(409, `Property ${name} does not exist.`)
@@ -109,6 +118,8 @@ function applyChange(image: Image, { operation, name, value, draft }: Change): I
     }
     return { ...image, ...attributeChange(name, value) }
   }
+  const needed = operation === 'remove' ? 'delete' : image.properties.has(name) ? 'update' : 'create'
+  if (!permits(needed, name)) throw new HttpError(403, `Attribute '${name}' is reserved.`)
   const properties = new Map(image.properties)
   if (operation === 'remove') properties.delete(name)
   else properties.set(name, value as string)

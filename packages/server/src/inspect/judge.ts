@@ -43,7 +43,7 @@ export class RefusedContent extends Error {
 }
 
 /** Disk formats with a signature; `raw` is none, and of the rest (ami, ari, aki, ploop) nothing is known. */
-const recognisable = new Set(['qcow2', 'vhd', 'vhdx', 'vmdk', 'vdi', 'iso'])
+const recognisable = new Set(['gpt', 'qcow2', 'vhd', 'vhdx', 'vmdk', 'vdi', 'iso'])
 
 /** What the engine says against formats that nobody here takes, in the service's words. */
 const refusals: Record<string, string> = { qcow: 'qcow2 version 1 is not known', qed: 'QED is not taken' }
@@ -70,7 +70,7 @@ export function judge(inspection: Inspection, claim: Claim, whole: boolean): Fin
   if (claim.containerFormat !== 'bare') return undefined
   const finding = single(inspection, claim)
   if (finding !== undefined) refuseDanger(finding)
-  const found = finding?.format ?? 'raw'
+  const found = finding?.format ?? (hasTable(inspection, claim) ? 'gpt' : 'raw')
   if (!claim.requireMatch || fits(found, claim.diskFormat, whole)) return finding
   throw new RefusedContent('mismatch', `the image data is ${found}, but disk_format says ${claim.diskFormat}`)
 }
@@ -106,6 +106,11 @@ function single({ findings, checks }: Inspection, claim: Claim): Finding | undef
   throw new RefusedContent('unsafe', `the image data is not safe: ${polyglot.sentence}`)
 }
 
+/** Partitions are what a raw disk holds, and nothing else; only who says `gpt` means them. */
+function hasTable({ findings }: Inspection, { diskFormat }: Claim): boolean {
+  return diskFormat === 'gpt' && findings.some(({ kind, format }) => kind === 'partitions' && format === 'gpt')
+}
+
 function fits(found: string, declared: string, whole: boolean): boolean {
   if (found === declared || (found === 'parallels' && declared === 'ploop')) return true
   // A guest may have written anything into its raw disk; nobody will probe it, as it is declared.
@@ -125,7 +130,7 @@ export async function virtualSizeOf(
   size: number,
 ): Promise<number | null> {
   if (claim.containerFormat !== 'bare') return null
-  if (claim.diskFormat === 'raw') return size
+  if (claim.diskFormat === 'raw' || claim.diskFormat === 'gpt') return size
   if (finding?.format !== claim.diskFormat) return null
   if (findFormat(allFormats, finding.format) === undefined) return finding.virtualSize ?? null
   try {

@@ -35,6 +35,15 @@ export class Policy {
     return this.#checks.get(action)?.(caller, target) ?? false
   }
 
+  /** @param rule The name of any rule, of the operator's own too. */
+  allowsRule(rule: string, caller: Caller, target: Target): boolean {
+    return this.#checks.get(rule)?.(caller, target) ?? false
+  }
+
+  hasRule(rule: string): boolean {
+    return this.#checks.has(rule)
+  }
+
   /** A rule that asks itself would never answer. */
   #refuseLoops(rules: Readonly<Record<string, string>>): void {
     const settled = new Set<string>()
