@@ -16,6 +16,7 @@ import { letContinue, markWaiting } from './api/linger.ts'
 import { addLocations } from './api/locations.ts'
 import { addMembers } from './api/members.ts'
 import { addMetadefs } from './api/metadefs/routes.ts'
+import { addOpenApi } from './api/openapi.ts'
 import { type Routes, sendJson } from './api/routes.ts'
 import { addStores } from './api/stores.ts'
 import { addTasks } from './api/tasks.ts'
@@ -105,6 +106,7 @@ export function createApp(service: Service, logger: FastifyBaseLogger, parts: Ap
     return sendJson(reply, versionsDocument(service, request), 300)
   })
 
+  addOpenApi(app, service)
   addHealth(app, service, metrics, parts.readiness ?? { isStopping: false })
   addVersions(app, service)
   addInfo(app, service)

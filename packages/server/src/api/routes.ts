@@ -21,6 +21,13 @@ export type Routes = FastifyInstance<
   TypeBoxTypeProvider
 >
 
+declare module 'fastify' {
+  interface FastifyContextConfig {
+    /** The path has no such method. */
+    refused?: true
+  }
+}
+
 export const imageParams = Type.Object({ image_id: Type.String() })
 export const tagParams = Type.Object({ image_id: Type.String(), tag_value: Type.String() })
 
@@ -37,6 +44,7 @@ export function refuseOtherMethods(
   routes.route({
     method: methods.filter((method) => !known.includes(method)),
     url,
+    config: { refused: true },
     handler: (request) => {
       throw new HttpError(405, `The method ${request.method} is not allowed for this resource.`, {
         headers: { Allow: allowed },
