@@ -17,6 +17,7 @@ import { addLocations } from './api/locations.ts'
 import { addMembers } from './api/members.ts'
 import { addMetadefs } from './api/metadefs/routes.ts'
 import { addOpenApi } from './api/openapi.ts'
+import { notAnswering } from './api/receive.ts'
 import { type Routes, sendJson } from './api/routes.ts'
 import { addStores } from './api/stores.ts'
 import { addTasks } from './api/tasks.ts'
@@ -31,6 +32,7 @@ import { Metrics } from './operate/metrics.ts'
 import { observe } from './operate/observe.ts'
 import type { Certificate } from './operate/tls.ts'
 import type { Service } from './service.ts'
+import { StoreError } from './store/store.ts'
 
 /** Where bodies are read as they come, once everything else is in order. */
 const streams = new Set(['/v2/images/:image_id/file', '/v2/images/:image_id/stage', '/v2/images/:image_id/tus'])
@@ -130,6 +132,7 @@ const catalogStatuses = { taken: 409, 'too-many': 413, 'unknown-marker': 400, mi
 function toHttpError(error: unknown): HttpError {
   if (error instanceof HttpError) return error
   if (error instanceof IdentityUnavailable) return new HttpError(503)
+  if (error instanceof StoreError && error.kind === 'stalled') return notAnswering(error)
   if (error instanceof CatalogError) return new HttpError(catalogStatuses[error.kind], error.message)
   const { statusCode, message } = error as Partial<FastifyError>
   return statusCode !== undefined && statusCode < 500 ? new HttpError(statusCode, message) : new HttpError(500)

@@ -179,6 +179,16 @@ export const settings = {
   requireFormatMatch: flag(true, 'refuse image data that is not what disk_format says'),
   drainBytes: size(64 * MiB, 'bytes of a refused upload that are still read, so that the client sees the answer'),
   resumeHours: number(48, 'hours after which an upload that may go on later and does not is given up', 1, 24 * 365),
+  storeSeconds: number(
+    120,
+    'seconds that a store may take for one step, as a write or a flush; then the request fails',
+    1,
+  ),
+  downloadIdleSeconds: number(
+    600,
+    'seconds in which a client takes no byte of a download, after which it is cut off',
+    1,
+  ),
   uploadIdleSeconds: number(600, 'seconds without a byte after which an upload is given up', 1),
   shutdownSeconds: number(10, 'seconds that running requests get to finish when the service stops'),
 } as const

@@ -38,7 +38,9 @@ export async function openService(config: Config, log: Pick<Logger, 'info' | 'wa
   try {
     const identity = await openIdentity(config, catalog)
     const web = new WebClient(new WebGate(config), config)
-    const stores = await openStores(config.data, config.stores, () => httpStore(web, config.importIdleSeconds))
+    const stores = await openStores(config.data, config.stores, config.storeSeconds, () =>
+      httpStore(web, config.importIdleSeconds),
+    )
     const onUploads = async (uploads: readonly Upload[]) => {
       if (uploads.length === 0) return
       log.warn({ uploads: uploads.map(({ key }) => key) }, 'clearing away uploads that were cut off')

@@ -37,7 +37,9 @@ export async function* doctor(settings: ConfigInput, options: DoctorOptions): As
   const catalog = await openCatalog(config.data)
   const web = new WebClient(new WebGate(config), config)
   try {
-    const stores = await openStores(config.data, config.stores, () => httpStore(web, config.importIdleSeconds))
+    const stores = await openStores(config.data, config.stores, config.storeSeconds, () =>
+      httpStore(web, config.importIdleSeconds),
+    )
     yield* examine(catalog, stores, options)
     if (options.repair) forgetRestored(config)
   } finally {

@@ -1,13 +1,13 @@
 /** Uploads that go on where they were cut: the tus protocol, crashes, several processes, and the checks that every upload passes. */
 import { createHash, randomBytes } from 'node:crypto'
-import { mkdirSync, readdirSync, readFileSync } from 'node:fs'
+import { mkdirSync, readdirSync, readFileSync, renameSync } from 'node:fs'
 import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { describe, expect, it } from 'vitest'
 import { temporaryFolder } from '../../engine/test/support/folder.ts'
 import { describeWith } from '../../engine/test/support/process.ts'
 import { qemuImg } from '../../engine/test/support/qemu.ts'
-import { abandonExpired } from '../src/api/tus-parts.ts'
+import { abandonExpired, abandon as abandonUpload } from '../src/api/tus-parts.ts'
 import { servedProcesses } from './support/served.ts'
 import { type Answer, ask, createImage, type Subject, services, showImage, upload } from './support/service.ts'
 
@@ -240,6 +240,51 @@ describe('an upload that ends otherwise', () => {
       'uploading',
     ])
     expect(stored(subject)).toHaveLength(1)
+  })
+})
+
+describe('a process that ends at the worst moment', () => {
+  const data = randomBytes(MiB)
+  /** All that is left to do for a client is the last part. */
+  async function almost(subject: Subject): Promise<string> {
+    const id = await createImage(subject.url)
+    await begin(subject.url, id, data.length)
+    await send(subject.url, id, 0, data.subarray(0, 1000))
+    return id
+  }
+
+  it('after the data got its name, and before the image counts on it: the upload goes on', async () => {
+    const subject = await start()
+    const id = await almost(subject)
+    const [name = ''] = readdirSync(join(subject.data, 'store', 'uploads'))
+    renameSync(join(subject.data, 'store', 'uploads', name), join(subject.data, 'store', 'images', name))
+    expect((await send(subject.url, id, 1000, data.subarray(1000))).status).toBe(204)
+    expect((await ask(`${subject.url}/v2/images/${id}/file`)).body.equals(data)).toBe(true)
+    expect(stored(subject)).toHaveLength(1)
+  })
+
+  it('never leaves an upload that stands for unfinished beside an image that has its data', async () => {
+    const subject = await start()
+    const id = await almost(subject)
+    const { catalog } = subject.service
+    const before = await catalog.resumables.get(id)
+    expect(before).toMatchObject({ received: 1000, length: data.length })
+    await send(subject.url, id, 1000, data.subarray(1000))
+    expect(await catalog.resumables.get(id)).toMatchObject({ received: data.length, workerId: null })
+    // What another process had read before has no effect on the data.
+    if (before !== undefined) await abandonUpload(subject.service, before)
+    expect((await send(subject.url, id, 1000, randomBytes(data.length - 1000))).status).toBe(409)
+    expect((await ask(`${subject.url}/v2/images/${id}/file`)).body.equals(data)).toBe(true)
+  })
+
+  it('after the image was deleted: nobody claims the data any more', async () => {
+    const subject = await start()
+    const id = await almost(subject)
+    const { catalog } = subject.service
+    const upload = await catalog.resumables.get(id)
+    await catalog.remove(id, () => {})
+    expect(await catalog.resumables.get(id)).toBeUndefined()
+    expect(await catalog.work.knownData(upload?.store ?? '', [upload?.key ?? ''])).toEqual(new Set())
   })
 })
 

@@ -62,14 +62,21 @@ export function addExport(routes: Routes, service: Service): void {
     if (losses.length > 0) reply.header('x-moraine-losses', losses.join(', '))
     if (stream === undefined) {
       await disk.close()
-      return sendMade(request, reply, made as Made)
+      return sendMade(service.config.downloadIdleSeconds, request, reply, made as Made)
     }
-    return sendMaking(request, reply, stream, await service.exports.begin(name), async () => {
-      // The image may have been deleted meanwhile; then nothing of it may stay.
-      const now = await service.catalog.get(image.id)
-      await disk.close()
-      return now !== undefined
-    })
+    return sendMaking(
+      service.config.downloadIdleSeconds,
+      request,
+      reply,
+      stream,
+      await service.exports.begin(name),
+      async () => {
+        // The image may have been deleted meanwhile; then nothing of it may stay.
+        const now = await service.catalog.get(image.id)
+        await disk.close()
+        return now !== undefined
+      },
+    )
   })
   refuseOtherMethods(routes, url, 'GET')
 }
@@ -77,14 +84,19 @@ export function addExport(routes: Routes, service: Service): void {
 type Made = NonNullable<Awaited<ReturnType<FileCache['get']>>>
 
 /** Sends an export that was made before. */
-async function sendMade(request: FastifyRequest, reply: FastifyReply, { source, tag }: Made): Promise<FastifyReply> {
+async function sendMade(
+  idleSeconds: number,
+  request: FastifyRequest,
+  reply: FastifyReply,
+  { source, tag }: Made,
+): Promise<FastifyReply> {
   let isTaken = false
   const open = () => {
     isTaken = true
     return Promise.resolve(source)
   }
   try {
-    return await serveContent(request, reply, { size: source.size, tag, headers: {}, open })
+    return await serveContent(request, reply, { size: source.size, tag, idleSeconds, headers: {}, open })
   } finally {
     if (!isTaken) await source.close()
   }
@@ -92,6 +104,7 @@ async function sendMade(request: FastifyRequest, reply: FastifyReply, { source, 
 
 /** Sends an export while it is made, and keeps it. @param finish Called in the end; resolves to whether the image is still there. */
 function sendMaking(
+  idleSeconds: number,
   request: FastifyRequest,
   reply: FastifyReply,
   stream: StreamPlan,
@@ -107,7 +120,7 @@ function sendMaking(
     }
     isWhole = true
   }
-  return sendBytes(request, reply, send, async () => {
+  return sendBytes(idleSeconds, request, reply, send, async () => {
     if ((await finish()) && isWhole) await copy?.commit()
     else await copy?.abort()
   })

@@ -95,6 +95,7 @@ async function download(
   const { imageCache } = service
   return serveContent(request, reply, {
     size: image.size ?? 0,
+    idleSeconds: service.config.downloadIdleSeconds,
     tag: image.hashValue ?? image.checksum ?? undefined,
     headers: { 'content-type': binary, ...(image.checksum === null ? {} : { 'content-md5': image.checksum }) },
     open: async () => (await imageCache.open(image)) ?? (await openData(service, image, request.log, prefer)),

@@ -26,7 +26,7 @@ import {
   unsupportedType,
 } from './routes.ts'
 import { cancelTasks } from './tasks.ts'
-import { abandonUpload } from './tus-parts.ts'
+import { dropUpload } from './tus-parts.ts'
 
 export function addImages(routes: Routes, service: Service): void {
   const { catalog, config, stores } = service
@@ -109,6 +109,7 @@ export function addImages(routes: Routes, service: Service): void {
     const id = request.params.image_id
     const missing = () => new HttpError(404, `Failed to find image ${id} to delete`)
     enforceOn(service, 'delete_image', await findImage(service, request.caller, id, missing))
+    const upload = await catalog.resumables.get(id)
     const image = await catalog.remove(id, ({ protected: isProtected }) => {
       if (isProtected) throw new HttpError(403, `Image ${id} is protected and cannot be deleted.`)
     })
@@ -118,7 +119,7 @@ export function addImages(routes: Routes, service: Service): void {
     await service.stores.remove(image.locations, ({ store, key }, error) =>
       request.log.error({ err: error, image: id, store, key }, 'image data cannot be removed'),
     )
-    await abandonUpload(service, id)
+    if (upload !== undefined) await dropUpload(service, upload)
     await service.exports.removeAll(id)
     await service.imageCache.remove(id)
     return reply.code(204).send()

@@ -45,7 +45,12 @@ export function addImport(routes: Routes, service: Service): void {
     const isInjected =
       wanted.method !== 'copy-image' && !list(config.importInjectIgnoreRoles).some((role) => caller.roles.has(role))
     const input = taskInput(id, wanted.body, stores, isInjected ? injected(config.importInject) : {})
-    const image = await catalog.update(id, (now) => {
+    const { projectId: owner, userId } = caller
+    const starts = {
+      ...{ id: taskId, type: 'api_image_import' as const, owner: owner ?? sight.image.owner, imageId: id, userId },
+      ...{ requestId: request.id, input },
+    }
+    const lock = (now: Image) => {
       const free = stale !== undefined && now.properties.get(lockProperty) === stale ? unlocked(now) : now
       checkImage(free, wanted)
       if (free.properties.has(lockProperty)) {
@@ -55,15 +60,16 @@ export function addImport(routes: Routes, service: Service): void {
         )
       }
       return locked(free, taskId)
-    })
-    if (image === undefined) throw new HttpError(404, `No image found with ID ${id}`)
+    }
     const token = request.headers['x-auth-token']
     if (wanted.method === 'glance-download' && typeof token === 'string') service.importTokens.set(taskId, token)
-    const { projectId: owner, userId } = caller
-    await catalog.work.tasks.create({
-      ...{ id: taskId, type: 'api_image_import', owner: owner ?? image.owner, imageId: id, userId },
-      ...{ requestId: request.id, input },
-    })
+    try {
+      const image = await catalog.update(id, lock, { starts })
+      if (image === undefined) throw new HttpError(404, `No image found with ID ${id}`)
+    } catch (error) {
+      service.importTokens.delete(taskId)
+      throw error
+    }
     tasks.kick()
     return reply.code(202).send()
   })

@@ -51,20 +51,20 @@ export function addLocations(routes: Routes, service: Service): void {
     checkQueued(sight.image)
     const location = await findLocation(service, address, {})
     const taskId = randomUUID()
-    const image = await catalog.update(id, (before) => {
-      checkQueued(before)
-      return locked({ ...before, status: 'importing', locations: [location] }, taskId)
-    })
-    if (image === undefined) throw noImage(id)
     const { projectId: owner, userId } = request.caller
     const expected = {
       ...(said?.checksum === undefined ? {} : { checksum: said.checksum.toLowerCase() }),
       ...(said === undefined ? {} : { hashValue: said.os_hash_value.toLowerCase() }),
     }
-    await catalog.work.tasks.create({
-      ...{ id: taskId, type: 'location_import', owner: owner ?? image.owner, imageId: id, userId },
+    const starts = {
+      ...{ id: taskId, type: 'location_import' as const, owner: owner ?? sight.image.owner, imageId: id, userId },
       ...{ requestId: request.id, input: locationInput(id, address, expected) },
-    })
+    }
+    const change = (before: Image) => {
+      checkQueued(before)
+      return locked({ ...before, status: 'importing' as const, locations: [location] }, taskId)
+    }
+    if ((await catalog.update(id, change, { starts })) === undefined) throw noImage(id)
     tasks.kick()
     return reply.code(202).send()
   })

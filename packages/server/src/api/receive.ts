@@ -73,8 +73,10 @@ export async function receive(receiving: Receiving): Promise<void> {
     }
     log.info({ image: id, store, size }, kind === 'stage' ? 'image data is staged' : 'image data is stored')
   } catch (error) {
-    await upload?.abort()
-    await giveUp(service, id, store, key, stages[kind])
+    // Data that cannot be removed now is swept away later.
+    const onTrouble = (err: unknown) => log.error({ err, image: id, store, key }, 'what is left of an upload stays')
+    await upload?.abort().catch(onTrouble)
+    await giveUp(service, id, store, key, stages[kind]).catch(onTrouble)
     throw explain(error, message)
   }
 }
@@ -191,6 +193,11 @@ export function tooLarge(): HttpError {
   return new HttpError(413, 'The incoming image is too large: The provided image is too large.')
 }
 
+/** A store that does not answer in time: it may do so again. */
+export function notAnswering(error: StoreError): HttpError {
+  return new HttpError(503, `Image storage media does not answer: ${error.message}`)
+}
+
 export function explain(error: unknown, message: IncomingMessage): unknown {
   if (error instanceof RefusedContent) return new HttpError(error.kind === 'mismatch' ? 415 : 400, error.message)
   if (error instanceof OverQuota) return new HttpError(413, `Image exceeds the storage quota: ${error.message}`)
@@ -200,6 +207,7 @@ export function explain(error: unknown, message: IncomingMessage): unknown {
   if (error instanceof StoreError && error.kind === 'denied') {
     return new HttpError(503, `Insufficient permissions on image storage media: ${error.message}`)
   }
+  if (error instanceof StoreError && error.kind === 'stalled') return notAnswering(error)
   if (error instanceof StoreError && error.kind === 'read-only') {
     return new HttpError(410, 'Error in store configuration. Adding images to store is disabled.')
   }

@@ -12,8 +12,10 @@ const bufferBytes = 1024 * 1024
 class Gone extends Error {}
 
 /** Sends status and headers of `reply`, then what `produce` puts. A failure after that can only be shown by ending the connection early.
+ *  @param idleSeconds How long the client may take no byte.
  *  @param finish Called when all is over, however it ended. */
 export async function sendBytes(
+  idleSeconds: number,
   request: FastifyRequest,
   reply: FastifyReply,
   produce: (put: Put, signal: AbortSignal) => Promise<void>,
@@ -27,7 +29,12 @@ export async function sendBytes(
   try {
     if (response.destroyed) return reply
     response.writeHead(reply.statusCode, reply.getHeaders() as Record<string, string>)
-    await produce((bytes) => write(response, bytes, gone.signal), gone.signal)
+    const put: Put = async (bytes) => {
+      const tooSlow = () => response.destroy()
+      const idle = setTimeout(tooSlow, idleSeconds * 1000)
+      await write(response, bytes, gone.signal).finally(() => clearTimeout(idle))
+    }
+    await produce(put, gone.signal)
     response.off('close', onClose)
     response.end()
   } catch (error) {

@@ -12,6 +12,8 @@ export interface Content {
   readonly tag: string | undefined
   /** What else is said of it; errors do not say it. */
   readonly headers: Readonly<Record<string, string>>
+  /** How long the client may take no byte. */
+  readonly idleSeconds: number
   /** Opens it. The source is closed when all is sent. */
   open(): Promise<ByteSource>
   /** Gets what is sent, when all of it is; `end` is told whether it was all. */
@@ -45,7 +47,7 @@ export async function serveContent(
     await copyRange(source, start, end, copy === undefined ? put : (bytes) => both(put, copy.write, bytes))
     isWhole = true
   }
-  return sendBytes(request, reply, send, async () => {
+  return sendBytes(content.idleSeconds, request, reply, send, async () => {
     await source.close()
     await copy?.end(isWhole)
   })

@@ -1,6 +1,7 @@
 /** The parts of an upload that may stop and go on. All but the last are only stored; the last one comes with a look at the whole, for which what is stored is read once. */
 import type { IncomingMessage } from 'node:http'
 import type { FastifyBaseLogger } from 'fastify'
+import { CatalogError } from '../catalog/catalog.ts'
 import { emptied, type Image } from '../catalog/image.ts'
 import type { Resumable } from '../catalog/resumables.ts'
 import { type Taken, takeData } from '../import/take-data.ts'
@@ -79,6 +80,10 @@ async function takeHeld(part: Part): Promise<number> {
   // It may have got on since it was looked up.
   const upload = (await catalog.resumables.get(part.upload.imageId)) ?? part.upload
   const { imageId: id, key, length } = upload
+  if (upload.received === length) {
+    await catalog.resumables.report(id, worker.id, length, expiryOf(service), true)
+    return checkOffset(part.offset, upload)
+  }
   const report = (received: number, release: boolean) =>
     catalog.resumables.report(id, worker.id, received, expiryOf(service), release)
   let store: StoreUpload | undefined
@@ -235,32 +240,31 @@ async function* nothing(): AsyncGenerator<Uint8Array> {}
 
 /** The image is active, and the upload is over. */
 async function conclude(service: Service, upload: Resumable, store: StoreUpload, taken: Taken): Promise<void> {
-  const { imageId: id, key, length } = upload
+  const { imageId: id, key } = upload
   await store.commit()
   const change = (image: Image) => {
     const ready = image.status === 'uploading' ? { ...image, status: 'saving' as const } : image
     return activated(ready, upload.store, key, taken)
   }
   await finish({ service, id }, key, change)
-  await service.catalog.resumables.report(id, service.worker.id, length, expiryOf(service), true)
 }
 
 /** Ends an upload: nothing of it stays, and its image waits for another one. */
 export async function abandon({ catalog, stores }: Service, { imageId, store, key }: Resumable): Promise<void> {
   const back = (image: Image) => (image.status === 'uploading' ? emptied(image) : undefined)
-  await catalog.update(imageId, back)
-  await catalog.resumables.remove(imageId)
-  await catalog.work.closeUpload(key)
-  await stores.dataOf(store).remove(key)
+  try {
+    await catalog.update(imageId, back, { closes: key })
+  } catch (error) {
+    // Somebody else has ended it.
+    if (!(error instanceof CatalogError) || error.kind !== 'lost') throw error
+  }
+  if (!(await catalog.work.knownData(store, [key])).has(key)) await stores.dataOf(store).remove(key)
 }
 
-/** Ends the upload of an image that is deleted, if it has one. */
-export async function abandonUpload(service: Service, imageId: string): Promise<void> {
-  const upload = await service.catalog.resumables.get(imageId)
-  if (upload === undefined) return
+/** Ends what still runs of an upload whose image was deleted, and removes what it has written. */
+export async function dropUpload(service: Service, { imageId, store, key }: Resumable): Promise<void> {
   partsOf(service).get(imageId)?.message.destroy(new Disconnected('the image was deleted'))
-  if (upload.received === upload.length) await service.catalog.resumables.remove(imageId)
-  else await abandon(service, upload)
+  await service.stores.dataOf(store).remove(key)
 }
 
 /** Ends the uploads whose time has come. */

@@ -7,7 +7,7 @@ import type { MemberStatus, Members } from './members.ts'
 import type { Metadefs } from './metadefs.ts'
 import type { Resumable, Resumables } from './resumables.ts'
 import type { Usages } from './usage.ts'
-import type { Upload, Work } from './work.ts'
+import type { NewTask, Upload, Work } from './work.ts'
 
 /** Keys that images can be sorted by. */
 export const sortKeys = [
@@ -94,6 +94,8 @@ export interface Along {
   opens?: Upload
   /** An upload that may go on later, which begins with it. */
   begins?: Resumable
+  /** A task that begins with it. Only when the image changes. */
+  starts?: NewTask
   /** The key of the upload that ends with it. */
   closes?: string
   /** Images of the same owner whose data may be on its way at once, this one among them. @throws CatalogError `too-many`. */

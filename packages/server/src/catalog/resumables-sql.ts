@@ -1,8 +1,10 @@
 /** Uploads that may go on later, in an SQL database. */
 import type { Kysely, Transaction } from 'kysely'
 import type { Migration } from 'kysely/migration'
+import type { Image } from './image.ts'
 import type { Resumable, Resumables } from './resumables.ts'
 import type { Tables } from './tables.ts'
+import { deleteUpload } from './work-sql.ts'
 
 export interface ResumableTable {
   image_id: string
@@ -93,6 +95,23 @@ export async function insertResumable(db: Transaction<Tables>, resumable: Resuma
   // An upload that is over may still be there, for a client that did not hear of its end.
   await db.deleteFrom('resumable_uploads').where('image_id', '=', imageId).execute()
   await db.insertInto('resumable_uploads').values(row).execute()
+}
+
+/** In the same moment as its image changes, so that no upload stands for unfinished whose data an image counts on.
+ *  @param image As it is then; it has the data, or the upload is forgotten. */
+export async function endResumable(db: Transaction<Tables>, key: string, image: Image | undefined): Promise<void> {
+  const isDone = image?.locations.some((location) => location.key === key) ?? false
+  if (!isDone) await db.deleteFrom('resumable_uploads').where('key', '=', key).execute()
+  else {
+    const over = db.updateTable('resumable_uploads').set(({ ref }) => ({ received: ref('length'), worker_id: null }))
+    await over.where('key', '=', key).execute()
+  }
+}
+
+/** In the same moment as its image is deleted: nobody claims what it has written. */
+export async function removeResumable(db: Transaction<Tables>, imageId: string): Promise<void> {
+  const row = await db.deleteFrom('resumable_uploads').where('image_id', '=', imageId).returningAll().executeTakeFirst()
+  if (row !== undefined) await deleteUpload(db, row.key)
 }
 
 function resumableOf({ image_id, worker_id, expires_at, ...row }: ResumableTable): Resumable {

@@ -17,8 +17,9 @@ import { SqlMembers } from './members-sql.ts'
 import type { Metadefs } from './metadefs.ts'
 import { SqlMetadefs } from './metadefs-sql.ts'
 import type { Resumables } from './resumables.ts'
-import { insertResumable, SqlResumables } from './resumables-sql.ts'
+import { endResumable, insertResumable, removeResumable, SqlResumables } from './resumables-sql.ts'
 import { type ImageTable, migrations, type Tables } from './tables.ts'
+import { insertTask } from './tasks-sql.ts'
 import type { Usages } from './usage.ts'
 import { countImages, numberOfImages, SqlUsages, uploadingStatuses } from './usage-sql.ts'
 import { getWhole, imageOf, rowOf, selectWhole } from './whole-images.ts'
@@ -158,8 +159,9 @@ class SqlCatalog implements Catalog {
         throw new CatalogError('lost', 'the upload was taken for dead, and its data was removed')
       }
       const before = await getWhole(db, id)
+      const changed = before === undefined ? undefined : change(before)
+      if (along.closes !== undefined) await endResumable(db, along.closes, changed ?? before)
       if (before === undefined) return undefined
-      const changed = change(before)
       if (changed !== undefined && along.uploadsAtMost !== undefined) {
         const count = await countImages(db, before.owner, uploadingStatuses)
         if (count >= along.uploadsAtMost) throw overLimit('image_count_uploading', along.uploadsAtMost, count)
@@ -181,6 +183,7 @@ class SqlCatalog implements Catalog {
       }
       if (along.opens !== undefined) await insertUpload(db, along.opens)
       if (along.begins !== undefined) await insertResumable(db, along.begins)
+      if (along.starts !== undefined) await insertTask(db, along.starts, this.#now())
       return after
     })
   }
@@ -195,6 +198,7 @@ class SqlCatalog implements Catalog {
       await db.deleteFrom('image_tags').where('image_id', '=', id).execute()
       await db.deleteFrom('image_members').where('image_id', '=', id).execute()
       await db.deleteFrom('image_locations').where('image_id', '=', id).execute()
+      await removeResumable(db, id)
       return image
     })
   }

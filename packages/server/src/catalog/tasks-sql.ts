@@ -1,5 +1,5 @@
 /** Tasks in an SQL database. */
-import type { Kysely } from 'kysely'
+import type { Kysely, Transaction } from 'kysely'
 import { CatalogError } from './catalog.ts'
 import type { JsonObject } from './json.ts'
 import type { NewTask, Task, TaskPage, TaskQuery, TaskStatus, Tasks, TaskType } from './work.ts'
@@ -16,15 +16,8 @@ export class SqlTasks implements Tasks {
     this.#now = now
   }
 
-  async create({ id, type, owner, imageId, userId, requestId, input }: NewTask): Promise<Task> {
-    const now = this.#now()
-    const row: TaskTable = {
-      ...{ id, type, owner, image_id: imageId, user_id: userId, request_id: requestId },
-      ...{ status: 'pending', input: JSON.stringify(input), result: null, message: '', progress: null },
-      ...{ attempts: 0, worker_id: null, created_at: now, updated_at: now, expires_at: null },
-    }
-    await this.#db.insertInto('tasks').values(row).execute()
-    return taskOf(row)
+  create(task: NewTask): Promise<Task> {
+    return insertTask(this.#db, task, this.#now())
   }
 
   async get(id: string): Promise<Task | undefined> {
@@ -128,6 +121,22 @@ export class SqlTasks implements Tasks {
     const { numDeletedRows } = await this.#db.deleteFrom('tasks').where('id', 'in', old).executeTakeFirstOrThrow()
     return Number(numDeletedRows)
   }
+}
+
+/** @param now Seconds since 1970. */
+export async function insertTask(
+  db: Kysely<WorkTables> | Transaction<WorkTables>,
+  task: NewTask,
+  now: number,
+): Promise<Task> {
+  const { id, type, owner, imageId, userId, requestId, input } = task
+  const row: TaskTable = {
+    ...{ id, type, owner, image_id: imageId, user_id: userId, request_id: requestId },
+    ...{ status: 'pending', input: JSON.stringify(input), result: null, message: '', progress: null },
+    ...{ attempts: 0, worker_id: null, created_at: now, updated_at: now, expires_at: null },
+  }
+  await db.insertInto('tasks').values(row).execute()
+  return taskOf(row)
 }
 
 function taskOf(row: TaskTable): Task {

@@ -39,9 +39,15 @@ export async function putData<Facts>(put: Put<Facts>): Promise<Image> {
     if (after === undefined) throw new ImportLost('the image was deleted')
     return after
   } catch (error) {
-    await upload?.abort()
+    // What cannot be taken back now is swept away later.
+    await upload?.abort().catch(() => {})
     await catalog.work.closeUpload(key)
-    if (!(await catalog.work.knownData(store, [key])).has(key)) await stores.dataOf(store).remove(key)
+    if (!(await catalog.work.knownData(store, [key])).has(key)) {
+      await stores
+        .dataOf(store)
+        .remove(key)
+        .catch(() => {})
+    }
     throw error
   }
 }

@@ -55,7 +55,11 @@ class FolderStore implements ImageStore {
   async resume(key: string, offset: number): Promise<StoreUpload> {
     const final = this.#path(key)
     const temporary = join(this.#uploads, key)
-    // A process may have ended between the first word about the upload and its file.
+    // A process may have ended between `commit` and the last word about the upload: nobody counts on the data yet.
+    await rename(final, temporary).catch((error: NodeJS.ErrnoException) => {
+      if (error.code !== 'ENOENT') throw error
+    })
+    // Or between the first word about the upload and its file.
     const flags = constants.O_RDWR | (offset === 0 ? constants.O_CREAT : 0)
     const file = await open(temporary, flags, 0o600).catch(explain)
     await file.truncate(offset)

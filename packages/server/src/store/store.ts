@@ -41,7 +41,7 @@ export interface ImageStore {
 
 /** Why a store could not do it, where the service can say something better than "internal error". */
 export class StoreError extends Error {
-  readonly kind: 'full' | 'denied' | 'read-only' | 'refused'
+  readonly kind: 'full' | 'denied' | 'read-only' | 'refused' | 'stalled'
 
   constructor(kind: StoreError['kind'], message: string, cause?: unknown) {
     super(message, cause === undefined ? undefined : { cause })

@@ -72,7 +72,8 @@ export class Stores {
       }
       throw trouble
     }
-    return new CopiesSource(await next(new Error(`image ${image.id} has no data`)), next)
+    const hasNext = () => copies.length > 0
+    return new CopiesSource(await next(new Error(`image ${image.id} has no data`)), next, hasNext)
   }
 
   /** Removes the data of locations. What cannot be removed now is swept away later.
@@ -103,10 +104,12 @@ export class Stores {
 class CopiesSource implements ByteSource {
   #current: ByteSource
   readonly #next: (trouble: unknown) => Promise<ByteSource>
+  readonly #hasNext: () => boolean
 
-  constructor(first: ByteSource, next: (trouble: unknown) => Promise<ByteSource>) {
+  constructor(first: ByteSource, next: (trouble: unknown) => Promise<ByteSource>, hasNext: () => boolean) {
     this.#current = first
     this.#next = next
+    this.#hasNext = hasNext
   }
 
   get name(): string {
@@ -121,12 +124,17 @@ class CopiesSource implements ByteSource {
     for (;;) {
       const current = this.#current
       try {
-        return await current.read(offset, into, signal)
+        if (!this.#hasNext()) return await current.read(offset, into, signal)
+        // A read that was given up may still write: not into what the next copy is read to.
+        const own = Buffer.allocUnsafeSlow(into.length)
+        await current.read(offset, own, signal)
+        into.set(own)
+        return
       } catch (error) {
         if (signal?.aborted) throw error
         if (this.#current !== current) continue
         this.#current = await this.#next(error)
-        await current.close().catch(() => {})
+        void current.close().catch(() => {})
       }
     }
   }

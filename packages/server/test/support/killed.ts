@@ -238,7 +238,8 @@ export class Clients {
 
   #remove(url: string): Promise<void> {
     return this.#step('delete', async () => {
-      const known = this.#random.pick(this.images.filter(({ promised }) => promised === 'whole'))
+      const mayGo = ({ promised }: Known) => promised === 'whole' || promised === 'begun'
+      const known = this.#random.pick(this.images.filter(mayGo))
       await sleep(this.#random.int(0, 150))
       known.deletion = 'asked'
       expect((await ask(`${url}/v2/images/${known.id}`, 'DELETE')).status).toBe(204)
