@@ -76,6 +76,7 @@ export class NewImage {
     const store = await openFile(first.writtenPath, {
       mode: 'write',
       sync: this.sync,
+      writes: 'here',
       name,
       lock: first.inPlace ? (format.name === 'raw' ? imageLocks.rawWrite : imageLocks.write) : 'none',
     })
@@ -189,7 +190,7 @@ export class NewImage {
         const full = gate.resolve(request)
         const own = this.files.find((file) => file.path === localPathOrSame(full))
         if (own === undefined || own.inPlace) return gate.open(request)
-        return openFile(own.writtenPath, { mode: request.mode, sync: this.sync, name: full })
+        return openFile(own.writtenPath, { mode: request.mode, sync: this.sync, writes: 'here', name: full })
       },
     }
   }

@@ -24,6 +24,9 @@ for (const native of [true, false]) {
   sourceConformance(`a file ${how}`, (content) => openFile(file(content), { native }))
   storeConformance(`a file ${how}`, (content) => openFile(file(content), { native, mode: 'write' }))
 }
+storeConformance('a file that is written in the calling thread', (content) =>
+  openFile(file(content), { mode: 'write', writes: 'here' }),
+)
 
 // tmpfs knows fewer of the calls than the file systems of disks do.
 const shm = '/dev/shm'

@@ -91,12 +91,50 @@ describe('openFile', () => {
   })
 })
 
+describe('writes in the calling thread', () => {
+  it('are made when the call returns, and leave the event loop its turns', async () => {
+    const name = folder.fresh()
+    const store = await openFile(name, { mode: 'write', create: true, writes: 'here' })
+    await new Promise((resolve) => setImmediate(resolve))
+    const first = store.write(0, new Uint8Array(4096).fill(7))
+    expect(fs.readFileSync(name)[4095]).toBe(7)
+    expect(store.size).toBe(4096)
+    await first
+    let turns = 0
+    const count = (): void => {
+      turns++
+      counting = setImmediate(count)
+    }
+    let counting = setImmediate(count)
+    const chunk = new Uint8Array(1024 * 1024).fill(1)
+    const started = performance.now()
+    for (let i = 0; performance.now() - started < 200; i = (i + 1) % 8) await store.write(i * chunk.length, chunk)
+    clearImmediate(counting)
+    expect(turns).toBeGreaterThan(5)
+    await store.close()
+    await refused(store.write(0, chunk), 'io')
+  })
+
+  it('heed a signal that has fired, and the mode', async () => {
+    const name = file('abc')
+    const store = await openFile(name, { mode: 'write', writes: 'here' })
+    await refused(store.write(0, new Uint8Array(1), AbortSignal.abort()), 'cancelled')
+    await store.close()
+    const reading = await openFile(name, { writes: 'here' })
+    await refused(reading.write(0, new Uint8Array(1)), 'denied')
+    await reading.close()
+    expect(fs.readFileSync(name, 'utf8')).toBe('abc')
+  })
+})
+
 describe('a full disk', () => {
   // /dev/full is no file; a file size limit is a full disk that needs no root.
-  it('gives one io error with path, offset and code, and the size stays true', async () => {
-    const name = folder.fresh()
-    const script = `const { openFile } = await import('@moraine/engine/node')
-      const store = await openFile(process.argv[1], { mode: 'write', create: true })
+  it.each(['aside', 'here'])(
+    'gives one io error with path, offset and code, and the size stays true (%s)',
+    async (writes) => {
+      const name = folder.fresh()
+      const script = `const { openFile } = await import('@moraine/engine/node')
+      const store = await openFile(process.argv[1], { mode: 'write', create: true, writes: '${writes}' })
       process.on('SIGXFSZ', () => {})
       const said = []
       const note = (error) => said.push([error.kind, error.code, error.reason, error.offset, error.path === process.argv[1]])
@@ -113,24 +151,25 @@ describe('a full disk', () => {
       if (copied === 0 && process.env.MORAINE_NATIVE === 'off') note({ kind: 'io', code: 'EFBIG', reason: 'File too large', offset: 1024 * 1024, path: store.name })
       await store.close()
       console.log(JSON.stringify(said))`
-    // ulimit counts in KiB.
-    const command = `ulimit -f 1024; exec "$0" --conditions=source --input-type=module -e "$1" "$2"`
-    const output = execFileSync('bash', ['-c', command, process.execPath, script, name], {
-      encoding: 'utf8',
-      cwd: import.meta.dirname,
-    })
-    const MiB = 1024 * 1024
-    expect(JSON.parse(output)).toEqual([
-      ['io', 'EFBIG', 'File too large', MiB, true],
-      MiB,
-      ['io', 'EFBIG', 'File too large', 8 * MiB, true],
-      ['io', 'EFBIG', 'File too large', 2 * MiB + 4096, true],
-      MiB,
-      ['io', 'EFBIG', 'File too large', MiB, true],
-      MiB,
-      ['io', 'EFBIG', 'File too large', MiB, true],
-    ])
-  })
+      // ulimit counts in KiB.
+      const command = `ulimit -f 1024; exec "$0" --conditions=source --input-type=module -e "$1" "$2"`
+      const output = execFileSync('bash', ['-c', command, process.execPath, script, name], {
+        encoding: 'utf8',
+        cwd: import.meta.dirname,
+      })
+      const MiB = 1024 * 1024
+      expect(JSON.parse(output)).toEqual([
+        ['io', 'EFBIG', 'File too large', MiB, true],
+        MiB,
+        ['io', 'EFBIG', 'File too large', 8 * MiB, true],
+        ['io', 'EFBIG', 'File too large', 2 * MiB + 4096, true],
+        MiB,
+        ['io', 'EFBIG', 'File too large', MiB, true],
+        MiB,
+        ['io', 'EFBIG', 'File too large', MiB, true],
+      ])
+    },
+  )
 
   describeWith(['mount', 'umount'], 'of a small tmpfs', () => {
     const root = process.getuid?.() === 0

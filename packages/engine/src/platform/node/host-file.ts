@@ -5,11 +5,13 @@ import {
   type ByteSource,
   type ByteStore,
   type Extent,
+  isMoraineError,
   MoraineError,
   type Preallocation,
   throwIfCancelled,
   type ZeroMode,
 } from '../../core/index.ts'
+import { mayBlock } from './event-loop.ts'
 import { codeOf, hostError, strerror } from './host-error.ts'
 import type { Native } from './native.ts'
 
@@ -24,11 +26,14 @@ export interface HostFileFacts {
   writable: boolean
   /** flush() does nothing. */
   unsafe: boolean
+  /** Writes are made in the calling thread, as long as the event loop gets its turns. */
+  writesHere: boolean
   /** Finds the system calls when they are first needed; undefined where they cannot be had. */
   native: () => Native | undefined
 }
 
 const zeroChunk = 1024 * 1024
+
 let zeros: Uint8Array | undefined
 
 /** Base of the stores over a descriptor. Sub-classes add what files and devices do differently. */
@@ -42,6 +47,7 @@ export abstract class HostFile implements ByteStore {
   protected readonly writable: boolean
   protected readonly native: () => Native | undefined
   readonly #unsafe: boolean
+  readonly #writesHere: boolean
   /** The furthest end of any write under way, at least `size`. */
   #reach: number
   /** How many of the calls under way may make the file longer. */
@@ -59,6 +65,7 @@ export abstract class HostFile implements ByteStore {
     this.writable = facts.writable
     this.native = facts.native
     this.#unsafe = facts.unsafe
+    this.#writesHere = facts.writesHere
   }
 
   read(offset: number, into: Uint8Array, signal?: AbortSignal): Promise<void> {
@@ -105,6 +112,7 @@ export abstract class HostFile implements ByteStore {
     const end = offset + length
     const growing = end > this.size
     if (growing) this.growthBegins(end)
+    if (this.#writesHere && mayBlock()) return this.#writeHere(offset, from, growing)
     this.#pending++
     return new Promise((resolve, reject) => {
       let written = 0
@@ -127,6 +135,24 @@ export abstract class HostFile implements ByteStore {
       }
       fs.write(this.descriptor, from, 0, length, offset, done)
     })
+  }
+
+  /** Writes in this thread. What was asked of it ends with the call, so that nothing is pending afterwards. */
+  #writeHere(offset: number, from: Uint8Array, growing: boolean): Promise<void> {
+    let written = 0
+    try {
+      while (written < from.length) {
+        const bytes = fs.writeSync(this.descriptor, from, written, from.length - written, offset + written)
+        if (bytes === 0) throw hostError('EIO', { path: this.name, offset: offset + written })
+        written += bytes
+      }
+      return Promise.resolve()
+    } catch (error) {
+      const place = { path: this.name, offset: offset + written, cause: error }
+      return Promise.reject(isMoraineError(error) ? error : hostError(codeOf(error), place))
+    } finally {
+      if (growing) this.growthEnds(offset + written)
+    }
   }
 
   async *extents(offset: number, length: number, signal?: AbortSignal): AsyncIterable<Extent[]> {

@@ -21,6 +21,9 @@ export interface OpenFileOptions {
   lock?: 'qemu' | 'none' | ImageLock | undefined
   /** `unsafe`: flush() does nothing. Default `always`. */
   sync?: 'always' | 'unsafe' | undefined
+  /** `here`: writes into a regular file are made in the calling thread, for 5 ms between two turns of the event loop. It is the faster way for a process with nothing
+   *  else to do, as reads go on beside in other threads; a slow disk holds the process up. Default `aside`. */
+  writes?: 'here' | 'aside' | undefined
   /** False: do without system calls that Node lacks (no holes, no in-kernel copy, no locks). */
   native?: boolean | undefined
   /** The name in messages and for the gate; default the path. */
@@ -79,6 +82,7 @@ function wrap(descriptor: number, path: string, options: OpenFileOptions): HostF
     identity: `${stats.dev}:${stats.ino}`,
     writable: options.mode === 'write',
     unsafe: options.sync === 'unsafe',
+    writesHere: options.writes === 'here' && stats.isFile(),
     native: calls,
   }
   if (stats.isFile()) return new FileStore(facts)
