@@ -1,20 +1,24 @@
-/** `npm run tour`: runs the commands of the README's tour, in one shell and a folder of its own, beside a fresh image service, and compares
- *  what they print with what the README says. `--write` puts what they printed into the README instead. */
+/** `npm run tour`: runs the commands of the README's tour and of the operator's guide, each page in one shell and a folder of its own, and compares what they print
+ *  with what the page says. `--write` puts what they printed into the pages instead; `--page=NAME` runs that one alone. */
 import { readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { root } from './build/workspace.ts'
 import { differences, readTour, writeTour } from './tour/page.ts'
-import { runTour } from './tour/run.ts'
+import { pages, runTour } from './tour/run.ts'
 
-const path = join(root, 'README.md')
-const readme = readFileSync(path, 'utf8')
-const steps = readTour(readme)
-const outputs = await runTour(root, steps)
-if (process.argv.includes('--write')) {
-  writeFileSync(path, writeTour(readme, outputs))
-  console.log(`tour: ${steps.length} commands, written`)
-} else {
+const only = process.argv.find((argument) => argument.startsWith('--page='))?.slice('--page='.length)
+for (const page of pages.filter(({ file }) => only === undefined || file === only)) {
+  const path = join(root, page.file)
+  const text = readFileSync(path, 'utf8')
+  const steps = readTour(text)
+  const outputs = await runTour(root, steps, page)
+  if (process.argv.includes('--write')) {
+    writeFileSync(path, writeTour(text, outputs))
+    console.log(`${page.file}: ${steps.length} commands, written`)
+    continue
+  }
   const found = differences(steps, outputs)
-  console.log(found.length === 0 ? `tour: ${steps.length} commands, all as the README says` : found.join('\n\n'))
-  process.exitCode = found.length === 0 ? 0 : 1
+  console.log(`${page.file}: ${steps.length} commands, ${found.length} print something else than it says`)
+  for (const difference of found) console.log(`\n${difference}`)
+  if (found.length > 0) process.exitCode = 1
 }

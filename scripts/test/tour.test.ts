@@ -1,13 +1,11 @@
-/** The README's tour prints what the README says. */
+/** The README's tour and the operator's guide print what they say. */
 import { readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { expect, test } from 'vitest'
 import { describeWith } from '../../packages/engine/test/support/process.ts'
 import { root } from '../build/workspace.ts'
 import { differences, plain, readTour, writeTour } from '../tour/page.ts'
-import { runTour } from '../tour/run.ts'
-
-const readme = readFileSync(join(root, 'README.md'), 'utf8')
+import { pages, runTour } from '../tour/run.ts'
 
 const text = '# x\n```console\n$ a \\\n  b\nout 1\n$ c\n```\ntext\n```\n$ d\n```\n```console\n$ e\nout 2\n```\n'
 
@@ -35,13 +33,27 @@ test('a step that fails is an error with its output', async () => {
     { command: 'echo one', output: '' },
     { command: 'echo two; false', output: '' },
   ]
-  await expect(runTour(root, steps)).rejects.toThrow(/`echo two; false` ended with 1:\ntwo/)
+  await expect(runTour(root, steps, { ports: [9292], served: false })).rejects.toThrow(
+    /`echo two; false` ended with 1:\ntwo/,
+  )
 })
 
-describeWith(['openstack', 'curl'], "the README's tour", () => {
-  test('prints what the README says', async () => {
-    const steps = readTour(readme)
-    expect(steps.length).toBeGreaterThan(10)
-    expect(differences(steps, await runTour(root, steps))).toEqual([])
-  })
+test('a here-document belongs to its command', () => {
+  const steps = readTour("```console\n$ cat > f <<'END'\n$ not a command\nEND\n$ cat f\nx\n```\n")
+  expect(steps).toEqual([
+    { command: "cat > f <<'END'\n$ not a command\nEND", output: '' },
+    { command: 'cat f', output: 'x\n' },
+  ])
+})
+
+describeWith(['openstack', 'curl', 'openssl', 'python3'], 'the commands of', () => {
+  test.each(pages)(
+    '$file print what it says',
+    async (page) => {
+      const steps = readTour(readFileSync(join(root, page.file), 'utf8'))
+      expect(steps.length).toBeGreaterThan(10)
+      expect(differences(steps, await runTour(root, steps, page))).toEqual([])
+    },
+    180_000,
+  )
 })

@@ -1,39 +1,69 @@
-/** Runs the steps of the tour as a person would: one shell, one folder, the service on its side. */
-import { mkdir, mkdtemp, rm } from 'node:fs/promises'
+/** Runs the steps of a page as a person would: one shell and one folder. */
+import { mkdir, mkdtemp, rm, symlink } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { run } from '../support/run.ts'
-import { type Service, startService } from '../support/service.ts'
-import { readmePort, type Step } from './page.ts'
+import { freePort, startService } from '../support/service.ts'
+import type { Step } from './page.ts'
 
-/** What each step printed, standard error too. A step that fails is an error.
- *  The service takes a free port, which stands for the README's. */
-export async function runTour(root: string, steps: readonly Step[]): Promise<string[]> {
+/** A page with commands to run. */
+export interface Page {
+  /** From the root of the project. */
+  file: string
+  /** Ports that it names; free ones stand for them. */
+  ports: readonly number[]
+  /** Whether a service listens on its first port already. */
+  served: boolean
+}
+
+export const pages: readonly Page[] = [
+  { file: 'README.md', ports: [9292], served: true },
+  { file: 'docs/operators-guide.md', ports: [9292, 8808], served: false },
+]
+
+/** What each step printed, standard error too. A step that fails is an error, and what still runs then is ended. */
+export async function runTour(
+  root: string,
+  steps: readonly Step[],
+  { ports, served }: Pick<Page, 'ports' | 'served'>,
+): Promise<string[]> {
   const folder = await mkdtemp(join(tmpdir(), 'moraine-tour-'))
-  let service: Service | undefined
+  const moraine = join(root, 'bin', 'moraine')
+  const service = served ? await startService(moraine, join(folder, 'service')) : undefined
   try {
-    service = await startService(join(root, 'bin', 'moraine'), join(folder, 'service'))
-    await mkdir(join(folder, 'tour'))
-    return await runSteps(root, join(folder, 'tour'), steps, service.port)
+    for (const name of ['bin', 'tour', 'home']) await mkdir(join(folder, name))
+    await symlink(moraine, join(folder, 'bin', 'moraine'))
+    const free = new Map<number, number>()
+    for (const [at, port] of ports.entries()) {
+      free.set(port, at === 0 && service !== undefined ? service.port : await freePort())
+    }
+    return await runSteps(folder, steps, free)
   } finally {
     await service?.stop()
     await rm(folder, { recursive: true, force: true })
   }
 }
 
-async function runSteps(root: string, folder: string, steps: readonly Step[], port: number): Promise<string[]> {
+async function runSteps(folder: string, steps: readonly Step[], ports: ReadonlyMap<number, number>): Promise<string[]> {
   const mark = '--next-step--'
+  const commands = steps.flatMap(({ command }) => [exchanged(command, ports), `echo '${mark}'`])
   const script = [
     'set -eu',
+    'trap \'running=$(jobs -p); [ -z "$running" ] || kill $running; wait\' EXIT',
     'export LC_ALL=C.UTF-8',
-    `moraine() { '${join(root, 'bin', 'moraine')}' "$@"; }`,
-    ...steps.flatMap(({ command }) => [command.replaceAll(String(readmePort), String(port)), `echo '${mark}'`]),
+    `export PATH='${join(folder, 'bin')}':$PATH HOME='${join(folder, 'home')}'`,
+    ...commands,
   ].join('\n')
-  const { code, stdout } = await run('bash', ['-c', `exec 2>&1\n${script}`], folder)
-  const outputs = stdout.replaceAll(String(port), String(readmePort)).split(`${mark}\n`)
+  const { code, stdout } = await run('bash', ['-c', `exec 2>&1\n${script}`], join(folder, 'tour'))
+  const back = new Map([...ports].map(([named, free]) => [free, named]))
+  const outputs = exchanged(stdout, back).replaceAll(join(folder, 'tour'), '~/tour').split(`${mark}\n`)
   if (code !== 0) {
     const at = outputs.length - 1
-    throw new Error(`the tour's \`${steps[at]?.command ?? '?'}\` ended with ${code}:\n${outputs[at] ?? ''}`)
+    throw new Error(`\`${steps[at]?.command ?? '?'}\` ended with ${code}:\n${outputs[at] ?? ''}`)
   }
   return outputs.slice(0, steps.length)
+}
+
+function exchanged(text: string, ports: ReadonlyMap<number, number>): string {
+  return [...ports].reduce((so, [from, to]) => so.replaceAll(String(from), String(to)), text)
 }

@@ -59,7 +59,8 @@ function readMapping(path: string, text: string): Mapping {
   let value: unknown
   try {
     // Neither warnings nor the source lines of an error: a secret may stand there.
-    value = parse(text, { logLevel: 'error', prettyErrors: false })
+    // As the stock client reads it: with YAML 1.1's `<<`.
+    value = parse(text, { merge: true, logLevel: 'error', prettyErrors: false })
   } catch (error) {
     const at = error instanceof Error && 'pos' in error && Array.isArray(error.pos) ? Number(error.pos[0]) : undefined
     const line = at === undefined ? '' : ` at line ${text.slice(0, at).split('\n').length}`
