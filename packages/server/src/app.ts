@@ -86,7 +86,11 @@ export function createApp(service: Service, logger: FastifyBaseLogger, parts: Ap
     if (Object.values(request.params ?? {}).includes('')) throw new HttpError(404)
   })
   app.addHook('preParsing', async (request, reply) => {
-    if (!streams.has(request.routeOptions.url ?? '')) letContinue(request, reply)
+    if (streams.has(request.routeOptions.url ?? '')) return
+    letContinue(request, reply)
+    // Image data has a clock of its own; what is short must come soon.
+    const late = setTimeout(() => request.raw.destroy(), service.config.requestSeconds * 1000)
+    request.raw.once('end', () => clearTimeout(late)).once('close', () => clearTimeout(late))
   })
   const metrics = new Metrics(service.uploads)
   observe(app, metrics, parts.audit)

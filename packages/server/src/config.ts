@@ -190,6 +190,7 @@ export const settings = {
     1,
   ),
   uploadIdleSeconds: number(600, 'seconds without a byte after which an upload is given up', 1),
+  requestSeconds: number(60, 'seconds that a request may take to arrive, image data aside', 1),
   shutdownSeconds: number(10, 'seconds that running requests get to finish when the service stops'),
 } as const
 
