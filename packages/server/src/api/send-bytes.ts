@@ -7,6 +7,10 @@ import type { FastifyReply, FastifyRequest } from 'fastify'
 export type Put = (bytes: Uint8Array) => Promise<void>
 
 const bufferBytes = 1024 * 1024
+/** With more bodies than this at once, each gets smaller buffers. */
+const fewBodies = 8
+const smallBufferBytes = 256 * 1024
+let bodies = 0
 
 /** The client went away: the rest of the body has nobody to go to. */
 class Gone extends Error {}
@@ -61,7 +65,15 @@ function write(response: ServerResponse, bytes: Uint8Array, signal: AbortSignal)
 
 /** Puts the bytes from `start` up to `end`: one buffer is read while the other is sent. */
 export async function copyRange(source: ByteSource, start: number, end: number, put: Put): Promise<void> {
-  const size = Math.min(bufferBytes, end - start)
+  bodies++
+  try {
+    await copyBy(Math.min(bodies > fewBodies ? smallBufferBytes : bufferBytes, end - start), source, start, end, put)
+  } finally {
+    bodies--
+  }
+}
+
+async function copyBy(size: number, source: ByteSource, start: number, end: number, put: Put): Promise<void> {
   const buffers = [Buffer.allocUnsafeSlow(size), Buffer.allocUnsafeSlow(size)] as const
   let sending: Promise<void> = Promise.resolve()
   for (let at = start, turn = 0; at < end; at += size, turn ^= 1) {

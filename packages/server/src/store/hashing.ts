@@ -54,7 +54,10 @@ interface Waiting {
 }
 
 class HashThread {
-  readonly #worker = new Worker(workerUrl('store/hash-worker'))
+  readonly #worker = new Worker(workerUrl('store/hash-worker'), {
+    // It makes hardly anything: memory that it does not need is for transfers.
+    resourceLimits: { maxYoungGenerationSizeMb: 1, maxOldGenerationSizeMb: 64 },
+  })
   readonly #waiting = new Map<number, Waiting[]>()
   #next = 0
 

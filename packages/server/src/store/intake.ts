@@ -1,10 +1,9 @@
 /** One pass over an upload: the bytes go into the store and through the hashes while they arrive, in a fixed amount of memory. */
+import { bufferBytes, UploadBuffers } from './buffers.ts'
 import type { HashAlgorithm } from './hash-protocol.ts'
 import type { HashThreads, StreamHash } from './hashing.ts'
 import type { StoreUpload } from './store.ts'
 
-/** Bytes of one buffer; it is what the disk and the hashes are given at a time. */
-const bufferBytes = 1024 * 1024
 /** Buffers of one upload: one that fills, and some on their way through hashes and disk. */
 const bufferCount = 4
 
@@ -48,8 +47,7 @@ class Pipeline {
   readonly #target: StoreUpload
   readonly #options: IntakeOptions
   readonly #hashes: Map<HashAlgorithm, StreamHash>
-  readonly #free: SharedArrayBuffer[] = []
-  #made = 0
+  readonly #buffers = new UploadBuffers(bufferCount)
   #filling: Uint8Array | undefined
   #filled = 0
   #size = 0
@@ -82,6 +80,7 @@ class Pipeline {
     if (!this.#headSeen) await this.#showHead()
     if (this.#filled > 0) this.#send()
     await Promise.all(this.#inFlight)
+    this.#buffers.release()
     if (this.#failure !== undefined) throw this.#failure.error
     const digests: Partial<Record<HashAlgorithm, string>> = {}
     for (const [name, hash] of this.#hashes) digests[name] = await hash.digest()
@@ -91,6 +90,7 @@ class Pipeline {
   /** Waits until nothing touches the target any more. */
   async stop(): Promise<void> {
     await Promise.allSettled(this.#inFlight)
+    this.#buffers.release()
     for (const hash of this.#hashes.values()) hash.drop()
   }
 
@@ -102,14 +102,12 @@ class Pipeline {
   }
 
   async #buffer(): Promise<SharedArrayBuffer> {
-    while (this.#failure === undefined && this.#free.length === 0 && this.#made >= bufferCount) {
+    for (;;) {
+      if (this.#failure !== undefined) throw this.#failure.error
+      const buffer = this.#buffers.take()
+      if (buffer !== undefined) return buffer
       await Promise.race(this.#inFlight)
     }
-    if (this.#failure !== undefined) throw this.#failure.error
-    const free = this.#free.pop()
-    if (free !== undefined) return free
-    this.#made++
-    return new SharedArrayBuffer(bufferBytes)
   }
 
   #send(): void {
@@ -127,7 +125,7 @@ class Pipeline {
     const ways = [this.#written, ...[...this.#hashes.values()].map((hash) => hash.update(memory, length))]
     const whole = Promise.all(ways)
       .then(() => {
-        this.#free.push(memory)
+        this.#buffers.give(memory)
       })
       .catch((error: unknown) => {
         this.#failure ??= { error }

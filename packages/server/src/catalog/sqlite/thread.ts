@@ -25,7 +25,10 @@ export class DatabaseThread {
 
   /** @param reads Whether it only reads. */
   static async start(path: string, reads: boolean): Promise<DatabaseThread> {
-    const worker = new Worker(workerUrl('catalog/sqlite/worker'), { workerData: { path, reads } })
+    const worker = new Worker(workerUrl('catalog/sqlite/worker'), {
+      workerData: { path, reads },
+      resourceLimits: { maxYoungGenerationSizeMb: 4 },
+    })
     await once(worker, 'message')
     return new DatabaseThread(worker)
   }
