@@ -3,16 +3,22 @@ import { randomBytes } from 'node:crypto'
 import { mkdir } from 'node:fs/promises'
 import { MoraineError } from '@moraine/engine'
 import { openCatalog } from './catalog/open.ts'
+import type { Upload } from './catalog/work.ts'
 import { type ConfigInput, readConfig } from './config.ts'
 import { restoreFirstAccount } from './identity/first-account.ts'
 import { hashPassword, longestPassword } from './identity/passwords.ts'
+import { readGlanceConfig } from './migrate/glance-config.ts'
+import { isDatabaseFile, openGlance } from './migrate/glance-database.ts'
+import { type MigrateOptions, migrate as migrateAll, type Step } from './migrate/migrate.ts'
 import { type DoctorOptions, examine, type Finding } from './operate/doctor.ts'
 import { backUpCatalog, forgetRestored, restoreCatalog } from './operate/upkeep.ts'
 import { httpStore } from './store/http.ts'
 import { openStores } from './store/open-stores.ts'
+import { Worker } from './task/worker.ts'
 import { WebClient } from './web/client.ts'
 import { WebGate } from './web/gate.ts'
 
+export { type DataMode, dataModes, type Step } from './migrate/migrate.ts'
 export type { DoctorOptions, Finding } from './operate/doctor.ts'
 
 /** Writes a copy of the catalog as it is at one moment, with permissions for its owner alone. The service may run. Settings are read as by `serve`.
@@ -67,5 +73,43 @@ export async function setPassword(settings: ConfigInput, user: string, password:
     return chosen
   } finally {
     await catalog.close()
+  }
+}
+
+export interface MigrateSettings extends Pick<MigrateOptions, 'data' | 'dryRun' | 'signal'> {
+  /** A glance-api.conf, a database of SQLite, or the address of a database. */
+  from: string
+  /** More folders in which files of image data are looked for. */
+  files: readonly string[]
+}
+
+/** Takes over what a Glance keeps, which is only read. The service may run; Glance should not.
+ *  @throws MoraineError `missing`, `unsupported`, `invalid`. */
+export async function* migrate(
+  settings: ConfigInput,
+  { from, files, ...options }: MigrateSettings,
+): AsyncGenerator<Step> {
+  const config = readConfig(settings, process.env)
+  const isAddress = /^[a-z][\w+.-]*:\/\//i.test(from)
+  const glance = isAddress || isDatabaseFile(from) ? { connection: from, folders: new Map() } : readGlanceConfig(from)
+  const folders = new Map([...glance.folders, ...(files.length === 0 ? [] : [['files given', files] as const])])
+  const db = await openGlance(glance.connection)
+  await mkdir(config.data, { recursive: true, mode: 0o700 })
+  const catalog = await openCatalog(config.data)
+  const web = new WebClient(new WebGate(config), config)
+  try {
+    const stores = await openStores(config.data, config.stores, () => httpStore(web, config.importIdleSeconds))
+    const clear = (uploads: readonly Upload[]) => stores.remove(uploads, () => {})
+    const worker = new Worker(catalog.work, clear, () => {})
+    if (!options.dryRun) await worker.start()
+    try {
+      yield* migrateAll(db, catalog, stores, { ...options, folders, workerId: worker.id })
+    } finally {
+      if (!options.dryRun) await worker.stop()
+    }
+  } finally {
+    await web.close()
+    await catalog.close()
+    await db.destroy()
   }
 }

@@ -10,6 +10,7 @@ const loaders: Record<string, () => Promise<{ verb: Verb }>> = {
   restore: () => import('./serve/restore.ts'),
   doctor: () => import('./serve/doctor.ts'),
   password: () => import('./serve/password.ts'),
+  migrate: () => import('./serve/migrate.ts'),
 }
 
 const below: SubVerbs = {

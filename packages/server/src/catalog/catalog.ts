@@ -3,7 +3,7 @@ import type { Accounts } from './accounts.ts'
 import type { CachedImages } from './cached-images.ts'
 import type { Image, NewImage } from './image.ts'
 import type { Logins } from './logins.ts'
-import type { MemberStatus, Members } from './members.ts'
+import type { Member, MemberStatus, Members } from './members.ts'
 import type { Metadefs } from './metadefs.ts'
 import type { Resumable, Resumables } from './resumables.ts'
 import type { Usages } from './usage.ts'
@@ -122,6 +122,11 @@ export interface Catalog {
   /** @param imagesAtMost Images that its owner may have, this one among them.
    *  @throws CatalogError `taken`, also for the id of a deleted image; `too-many`. */
   create(image: NewImage, imagesAtMost?: number): Promise<Image>
+  /** Takes an image over as another service had it, with times, data and members. @param deletedAt For one that is deleted: only its id is kept.
+   *  @throws CatalogError `taken`. */
+  adopt(image: Image, members: readonly Member[], deletedAt?: number): Promise<void>
+  /** Whether there is, or was, an image with this id. */
+  isTaken(id: string): Promise<boolean>
   get(id: string): Promise<Image | undefined>
   /** @throws CatalogError `unknown-marker`. */
   list(query: ListQuery): Promise<Page>

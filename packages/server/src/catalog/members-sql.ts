@@ -117,6 +117,10 @@ export class SqlMembers implements Members {
   }
 }
 
+export function memberRow({ imageId, memberId, status, createdAt, updatedAt }: Member): MemberTable {
+  return { image_id: imageId, member: memberId, status, created_at: createdAt, updated_at: updatedAt }
+}
+
 function memberOf(row: MemberTable): Member {
   return {
     imageId: row.image_id,

@@ -12,8 +12,8 @@ import { type Image, type NewImage, queuedImage } from './image.ts'
 import { inOrder, selectPage, totalOrder, visibleKinds } from './list.ts'
 import type { Logins } from './logins.ts'
 import { SqlLogins } from './logins-sql.ts'
-import type { Members } from './members.ts'
-import { SqlMembers } from './members-sql.ts'
+import type { Member, Members } from './members.ts'
+import { memberRow, SqlMembers } from './members-sql.ts'
 import type { Metadefs } from './metadefs.ts'
 import { SqlMetadefs } from './metadefs-sql.ts'
 import type { Resumables } from './resumables.ts'
@@ -106,17 +106,7 @@ class SqlCatalog implements Catalog {
 
   async create(given: NewImage, imagesAtMost?: number): Promise<Image> {
     const image = queuedImage(given, this.#now())
-    const insert = this.#db
-      .insertInto('images')
-      .values(rowOf(image))
-      .onConflict((conflict) => conflict.column('id').doNothing())
-    const others = [insertProperties(this.#db, image), insertTags(this.#db, image)].filter(
-      (other) => other !== undefined,
-    )
-    const steps: BatchStep[] = [
-      { query: insert.compile(), mustGive: true },
-      ...others.map((other) => ({ query: other.compile() })),
-    ]
+    const steps = insertWhole(this.#db, image)
     if (imagesAtMost !== undefined) {
       const within = numberOfImages(this.#db, image.owner).having(({ fn }) => fn.countAll(), '<=', imagesAtMost)
       steps.push({ query: within.compile(), mustGive: true })
@@ -129,6 +119,21 @@ class SqlCatalog implements Catalog {
       throw overLimit('image_count_total', imagesAtMost ?? 0, await countImages(this.#db, image.owner))
     }
     return image
+  }
+
+  async adopt(image: Image, members: readonly Member[], deletedAt?: number): Promise<void> {
+    const steps = insertWhole(this.#db, image, members, deletedAt)
+    try {
+      await this.#batch(steps)
+    } catch (error) {
+      if (!(error instanceof EmptyStep)) throw error
+      throw new CatalogError('taken', `Image ID ${image.id} already exists!`)
+    }
+  }
+
+  async isTaken(id: string): Promise<boolean> {
+    const row = await this.#db.selectFrom('images').select('id').where('id', '=', id).executeTakeFirst()
+    return row !== undefined
   }
 
   get(id: string): Promise<Image | undefined> {
@@ -215,6 +220,27 @@ class SqlCatalog implements Catalog {
   async close(): Promise<void> {
     await this.#db.destroy()
   }
+}
+
+/** A new image with all that belongs to it. The first step gives nothing when its id is taken. @param deletedAt Only the id of a deleted one is kept. */
+function insertWhole(
+  db: Queries,
+  image: Image,
+  members: readonly Member[] = [],
+  deletedAt: number | null = null,
+): BatchStep[] {
+  const insert = db
+    .insertInto('images')
+    .values({ ...rowOf(image), deleted_at: deletedAt })
+    .onConflict((conflict) => conflict.column('id').doNothing())
+  const belongings = [
+    insertProperties(db, image),
+    insertTags(db, image),
+    insertLocations(db, image),
+    members.length === 0 ? undefined : db.insertInto('image_members').values(members.map(memberRow)),
+  ]
+  const steps = belongings.flatMap((other) => (other === undefined ? [] : [{ query: other.compile() }]))
+  return [{ query: insert.compile(), mustGive: true }, ...(deletedAt === null ? steps : [])]
 }
 
 function insertProperties(db: Queries, image: Image) {

@@ -1,6 +1,6 @@
 /** Image data in a folder: `images/ID` is whole and known to the catalog, `uploads/` holds what is not finished. */
 import { constants } from 'node:fs'
-import { type FileHandle, mkdir, open, readdir, rename, rm, statfs } from 'node:fs/promises'
+import { type FileHandle, link, mkdir, open, readdir, rename, rm, statfs } from 'node:fs/promises'
 import { join } from 'node:path'
 import { pathToFileURL } from 'node:url'
 import type { ByteSource } from '@moraine/engine'
@@ -64,6 +64,18 @@ class FolderStore implements ImageStore {
     const file = await open(temporary, flags, 0o600).catch(explain)
     await file.truncate(offset)
     return new FolderUpload(file, temporary, final, [this.#uploads, this.#images], offset)
+  }
+
+  async link(key: string, path: string): Promise<boolean> {
+    try {
+      await link(path, this.#path(key))
+    } catch (error) {
+      const { code = '' } = error as NodeJS.ErrnoException
+      if (['EXDEV', 'EPERM', 'EMLINK', 'ENOTSUP', 'EOPNOTSUPP', 'ENOSYS'].includes(code)) return false
+      throw error
+    }
+    await syncFolder(this.#images)
+    return true
   }
 
   async open(key: string): Promise<ByteSource> {

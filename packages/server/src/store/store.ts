@@ -26,6 +26,9 @@ export interface ImageStore {
   begin(key: string, expected?: number): Promise<StoreUpload>
   /** Goes on with data that was suspended, or cut off, at `offset`: what lies behind it is dropped. Absent: the store cannot. */
   resume?(key: string, offset: number): Promise<StoreUpload>
+  /** Gives a file of this machine a second name as data of the store, where that can be: no byte is copied, and neither name's owner may write to it any more.
+   *  Resolves to false where it cannot. */
+  link?(key: string, path: string): Promise<boolean>
   /** For reading. The caller closes it; it stays readable when the data is removed meanwhile. @throws MoraineError `missing`, `io`. */
   open(key: string): Promise<ByteSource>
   /** Nothing happens when it is not there. */

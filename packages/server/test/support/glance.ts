@@ -126,7 +126,7 @@ allowed_ports = []`
   return [general, stores]
 }
 
-function settings(folder: string, port: number, callers: boolean, several: boolean): string {
+function settings(folder: string, port: number, callers: boolean, several: boolean, database?: string): string {
   const [general, stores] = storeSettings(folder, several)
   return `[DEFAULT]
 bind_host = 127.0.0.1
@@ -137,7 +137,7 @@ use_stderr = false
 ${general}
 enforce_secure_rbac = ${callers}
 [database]
-connection = sqlite:///${folder}/glance.sqlite
+connection = ${database ?? `sqlite:///${folder}/glance.sqlite`}
 ${stores}
 [oslo_policy]
 policy_file = ${folder}/policy.yaml
@@ -153,13 +153,19 @@ work_dir = ${folder}/tasks
 }
 
 /** Starts Glance with all that it keeps in `folder`, and waits until it answers. @param callers Whether requests say who sends them, as in `asCaller`, and Glance's own
- *  rules of 2023.1 decide. @param several Whether there are stores `one` (the default), `two` and `web`, and imports, from 127.0.0.1 too. */
-export async function startGlance(folder: string, callers = false, several = false): Promise<Glance> {
+ *  rules of 2023.1 decide. @param several Whether there are stores `one` (the default), `two` and `web`, and imports, from 127.0.0.1 too. @param database The address of
+ *  an empty database; undefined: SQLite. */
+export async function startGlance(
+  folder: string,
+  callers = false,
+  several = false,
+  database?: string,
+): Promise<Glance> {
   for (const name of ['images', 'staging', 'tasks', 'one', 'two']) mkdirSync(join(folder, name), { recursive: true })
   const port = await freePort()
   writeFileSync(join(folder, 'paste.ini'), pipeline(callers ? 'context' : 'unauthenticated-context'))
   writeFileSync(join(folder, 'policy.yaml'), callers ? '{}\n' : policy)
-  writeFileSync(join(folder, 'api.conf'), settings(folder, port, callers, several))
+  writeFileSync(join(folder, 'api.conf'), settings(folder, port, callers, several, database))
   return await runGlance(folder, port)
 }
 
