@@ -98,7 +98,9 @@ export async function* migrate(
   const catalog = await openCatalog(config.data)
   const web = new WebClient(new WebGate(config), config)
   try {
-    const stores = await openStores(config.data, config.stores, () => httpStore(web, config.importIdleSeconds))
+    const stores = await openStores(config.data, config.stores, config.storeSeconds, () =>
+      httpStore(web, config.importIdleSeconds),
+    )
     const clear = (uploads: readonly Upload[]) => stores.remove(uploads, () => {})
     const worker = new Worker(catalog.work, clear, () => {})
     if (!options.dryRun) await worker.start()

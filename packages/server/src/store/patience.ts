@@ -8,7 +8,7 @@ export function withPatience(store: ImageStore, seconds: number): ImageStore {
   const within = <Result>(step: Promise<Result>, what: string, undo?: (late: Result) => Promise<void>) =>
     waited(step, seconds, `${what} has taken more than ${seconds} s`, undo)
   const upload = (real: StoreUpload) => patientUpload(real, within)
-  const { resume } = store
+  const { resume, link } = store
   return {
     description: store.description,
     properties: store.properties,
@@ -23,6 +23,9 @@ export function withPatience(store: ImageStore, seconds: number): ImageStore {
             async (late) => void (await late.suspend?.()),
           ),
         ),
+    }),
+    ...(link !== undefined && {
+      link: (key: string, path: string) => within(link.call(store, key, path), 'naming a file'),
     }),
     open: async (key) => patientSource(await within(store.open(key), 'opening data', (late) => late.close()), within),
     remove: (key) => within(store.remove(key), 'removing data'),
