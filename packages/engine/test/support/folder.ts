@@ -17,7 +17,7 @@ export function temporaryFolder(): Folder {
   let path: string | undefined
   let count = 0
   afterAll(() => {
-    if (path !== undefined) rmSync(path, { recursive: true, force: true })
+    if (path !== undefined) rmSync(path, { recursive: true, force: true, maxRetries: 5, retryDelay: 100 })
   })
   const file = (name: string): string => {
     path ??= mkdtempSync(join(tmpdir(), 'moraine-test-'))

@@ -4,6 +4,10 @@ import { Agent, type Dispatcher, request } from 'undici'
 import type { Config } from '../config.ts'
 import { type WebGate, WebRefused } from './gate.ts'
 
+/** Whether connections are made to the addresses that were judged. The standalone executable has a stand-in for undici that resolves names itself: there nothing is
+ *  fetched from the web, as a name could mean another address by then. */
+export const canPinAddresses = typeof Agent.prototype.destroy === 'function'
+
 type Limits = Pick<Config, 'importConnectSeconds' | 'importIdleSeconds' | 'importRedirects'>
 
 /** The answer to a request. The caller reads or destroys its body. */
@@ -55,6 +59,7 @@ export class WebClient {
     signal: AbortSignal,
     method: 'GET' | 'HEAD' = 'GET',
   ): Promise<WebAnswer> {
+    if (!canPinAddresses) throw new WebRefused('this build of the service fetches nothing from the web')
     let url = this.#gate.check(written)
     let sent = headers
     for (let redirects = 0; ; redirects++) {
@@ -80,7 +85,7 @@ export class WebClient {
   }
 
   async close(): Promise<void> {
-    await this.#agent.destroy()
+    if (canPinAddresses) await this.#agent.destroy()
   }
 
   #follow(from: URL, to: string): URL {
