@@ -1,6 +1,6 @@
 /** Sends a body whose bytes come from a disk: never more in memory than the socket has taken, and nothing goes on when the client has gone. */
 import type { ServerResponse } from 'node:http'
-import type { ByteSource } from '@moraine/engine'
+import type { ByteSource, Extent } from '@moraine/engine'
 import type { FastifyReply, FastifyRequest } from 'fastify'
 
 /** Hands bytes to the connection; they may be overwritten once this resolves. */
@@ -76,15 +76,35 @@ export async function copyRange(source: ByteSource, start: number, end: number, 
 async function copyBy(size: number, source: ByteSource, start: number, end: number, put: Put): Promise<void> {
   const buffers = [Buffer.allocUnsafeSlow(size), Buffer.allocUnsafeSlow(size)] as const
   let sending: Promise<void> = Promise.resolve()
-  for (let at = start, turn = 0; at < end; at += size, turn ^= 1) {
-    const piece = buffers[turn as 0 | 1].subarray(0, Math.min(size, end - at))
-    try {
-      await source.read(at, piece)
-    } finally {
-      await sending
+  let turn: 0 | 1 = 0
+  for await (const { offset, length, zero } of runs(source, start, end)) {
+    for (let at = offset; at < offset + length; at += size) {
+      const count = Math.min(size, offset + length - at)
+      const piece = zero ? zeros.subarray(0, count) : buffers[turn].subarray(0, count)
+      try {
+        if (!zero) await source.read(at, piece)
+      } finally {
+        await sending
+      }
+      if (!zero) turn = turn === 0 ? 1 : 0
+      sending = put(piece)
+      sending.catch(() => {}) // Looked at in its turn.
     }
-    sending = put(piece)
-    sending.catch(() => {}) // Looked at in its turn.
   }
   await sending
+}
+
+const zeros = Buffer.alloc(bufferBytes)
+
+/** What lies in a range: data, and holes, which need not be read. What a kernel makes up for a hole costs as much as data, and fills its memory with zeros. */
+async function* runs(
+  source: ByteSource,
+  start: number,
+  end: number,
+): AsyncGenerator<Pick<Extent, 'offset' | 'length' | 'zero'>> {
+  if (end - start <= bufferBytes) {
+    yield { offset: start, length: end - start, zero: false }
+    return
+  }
+  for await (const batch of source.extents(start, end - start)) yield* batch
 }
