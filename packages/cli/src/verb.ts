@@ -91,3 +91,15 @@ export function defineVerb<const Options extends Record<string, OptionSpec>>(ver
   // The table and the values that are read by it always belong together.
   return verb as unknown as Verb
 }
+
+/** The verbs below a verb, by name, each loaded when it is asked for. */
+export function subVerbs(loaders: Readonly<Record<string, () => Promise<{ verb: Verb }>>>): SubVerbs {
+  return {
+    async find(name) {
+      return Object.hasOwn(loaders, name) ? (await loaders[name]?.())?.verb : undefined
+    },
+    async all() {
+      return await Promise.all(Object.values(loaders).map(async (load) => (await load()).verb))
+    },
+  }
+}

@@ -128,7 +128,7 @@ describe('changes of the tables', () => {
     const data = await older(1)
     const both = await Promise.all([openCatalog(data), openCatalog(data)])
     for (const catalog of both) {
-      expect(await catalog.totalSize()).toBe(0)
+      expect((await catalog.usages.of(null)).bytes).toBe(0)
       await catalog.close()
     }
   })

@@ -1,8 +1,8 @@
 /** `image`: a client of image services. The verbs below it load what they need when they run. */
 import { accessOptions } from '../image/access-options.ts'
-import { defineVerb, type SubVerbs, type Verb } from '../verb.ts'
+import { defineVerb, subVerbs } from '../verb.ts'
 
-const loaders: Record<string, () => Promise<{ verb: Verb }>> = {
+const below = subVerbs({
   list: () => import('./image/list.ts'),
   show: () => import('./image/show.ts'),
   push: () => import('./image/push.ts'),
@@ -21,16 +21,7 @@ const loaders: Record<string, () => Promise<{ verb: Verb }>> = {
   import: () => import('./image/import.ts'),
   tasks: () => import('./image/tasks.ts'),
   stores: () => import('./image/stores.ts'),
-}
-
-const below: SubVerbs = {
-  async find(name) {
-    return Object.hasOwn(loaders, name) ? (await loaders[name]?.())?.verb : undefined
-  },
-  async all() {
-    return await Promise.all(Object.values(loaders).map(async (load) => (await load()).verb))
-  },
-}
+})
 
 export const verb = defineVerb({
   name: 'image',

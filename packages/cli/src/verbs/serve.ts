@@ -3,24 +3,15 @@ import type { RunningService } from '@moraine/server'
 import { variableOf } from '@moraine/server/config'
 import { givenSettings, settingOptions } from '../service-settings.ts'
 import { onReloadRequest } from '../signals.ts'
-import { defineVerb, type SubVerbs, type Verb } from '../verb.ts'
+import { defineVerb, subVerbs } from '../verb.ts'
 
-const loaders: Record<string, () => Promise<{ verb: Verb }>> = {
+const below = subVerbs({
   backup: () => import('./serve/backup.ts'),
   restore: () => import('./serve/restore.ts'),
   doctor: () => import('./serve/doctor.ts'),
   password: () => import('./serve/password.ts'),
   migrate: () => import('./serve/migrate.ts'),
-}
-
-const below: SubVerbs = {
-  async find(name) {
-    return Object.hasOwn(loaders, name) ? (await loaders[name]?.())?.verb : undefined
-  },
-  async all() {
-    return await Promise.all(Object.values(loaders).map(async (load) => (await load()).verb))
-  },
-}
+})
 
 export const verb = defineVerb({
   name: 'serve',

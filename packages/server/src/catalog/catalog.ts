@@ -136,7 +136,5 @@ export interface Catalog {
   update(id: string, change: (image: Image) => Image | undefined, along?: Along): Promise<Image | undefined>
   /** Takes an image out of every list; its id stays taken. `allowed` may throw to forbid it. Resolves to the image as it was. */
   remove(id: string, allowed: (image: Image) => void): Promise<Image | undefined>
-  /** Bytes of all image data. */
-  totalSize(): Promise<number>
   close(): Promise<void>
 }

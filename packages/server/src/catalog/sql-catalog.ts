@@ -1,5 +1,4 @@
 /** The catalog in an SQL database, through Kysely. */
-import { MoraineError } from '@moraine/engine'
 import { Kysely, sql, type Transaction } from 'kysely'
 import { Migrator } from 'kysely/migration'
 import type { Accounts } from './accounts.ts'
@@ -18,7 +17,7 @@ import type { Metadefs } from './metadefs.ts'
 import { SqlMetadefs } from './metadefs-sql.ts'
 import type { Resumables } from './resumables.ts'
 import { endResumable, insertResumable, removeResumable, SqlResumables } from './resumables-sql.ts'
-import { type ImageTable, migrations, type Tables } from './tables.ts'
+import { type ImageTable, migrations, refuseNewer, type Tables } from './tables.ts'
 import { insertTask } from './tasks-sql.ts'
 import type { Usages } from './usage.ts'
 import { countImages, numberOfImages, SqlUsages, uploadingStatuses } from './usage-sql.ts'
@@ -44,7 +43,7 @@ export async function openSqlCatalog(
   const db = new Kysely<Tables>({ dialect })
   try {
     const migrator = new Migrator({ db, provider: { getMigrations: () => Promise.resolve({ ...migrations }) } })
-    await refuseNewer(db, path)
+    refuseNewer(path, await migrationsSeen(db))
     const known = await migrator.getMigrations()
     const next = known.find(({ executedAt }) => executedAt === undefined)
     if (next !== undefined && next !== known[0]) beforeMigration?.(next.name)
@@ -57,14 +56,12 @@ export async function openSqlCatalog(
   }
 }
 
-/** What a newer version has written may not mean what this one takes it for. */
-async function refuseNewer(db: Kysely<Tables>, path: string): Promise<void> {
+/** The names of the migrations that a database has seen. */
+async function migrationsSeen(db: Kysely<Tables>): Promise<string[]> {
   const tables = await db.introspection.getTables({ withInternalKyselyTables: true })
-  if (!tables.some(({ name }) => name === 'kysely_migration')) return
+  if (!tables.some(({ name }) => name === 'kysely_migration')) return []
   const { rows } = await sql<{ name: string }>`select name from kysely_migration`.execute(db)
-  const unknown = rows.find(({ name }) => !Object.hasOwn(migrations, name))
-  if (unknown === undefined) return
-  throw new MoraineError('unsupported', `${path} was changed by a newer version of moraine (${unknown.name})`, { path })
+  return rows.map(({ name }) => name)
 }
 
 /** In the words of Keystone's limits, which Glance has too. */
@@ -206,15 +203,6 @@ class SqlCatalog implements Catalog {
       await removeResumable(db, id)
       return image
     })
-  }
-
-  async totalSize(): Promise<number> {
-    const row = await this.#db
-      .selectFrom('images')
-      .select(({ fn }) => fn.sum<number | null>('size').as('total'))
-      .where('deleted_at', 'is', null)
-      .executeTakeFirst()
-    return Number(row?.total ?? 0)
   }
 
   async close(): Promise<void> {

@@ -1,4 +1,5 @@
 /** The tables of the catalog and how they came to be. Plain SQL types, so that another database can take them too. */
+import { MoraineError } from '@moraine/engine'
 import { type Kysely, sql } from 'kysely'
 import type { Migration } from 'kysely/migration'
 import { type AccountTables, accountMigration } from './accounts-tables.ts'
@@ -99,4 +100,12 @@ export const migrations: Readonly<Record<string, Migration>> = {
   '0006_cache': cacheMigration,
   '0007_quota': quotaMigration,
   '0008_resumables': resumableMigration,
+}
+
+/** What a newer version has written may not mean what this one takes it for. @param seen The migrations that a catalog has seen.
+ *  @throws MoraineError `unsupported` for one that is not known here. */
+export function refuseNewer(path: string, seen: readonly string[]): void {
+  const unknown = seen.find((name) => !Object.hasOwn(migrations, name))
+  if (unknown === undefined) return
+  throw new MoraineError('unsupported', `${path} was changed by a newer version of moraine (${unknown})`, { path })
 }

@@ -1,10 +1,9 @@
 /** What an operator does with a catalog besides serving it: back it up, restore it, and look whether it and the stores tell the same story. */
 import { existsSync, rmSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
-import { MoraineError } from '@moraine/engine'
 import { catalogPath } from '../catalog/open.ts'
 import { checkDatabase, copyDatabase, replaceDatabase } from '../catalog/sqlite/upkeep.ts'
-import { migrations } from '../catalog/tables.ts'
+import { refuseNewer } from '../catalog/tables.ts'
 import type { Config } from '../config.ts'
 
 /** While this file is in the data folder, data that no image owns is kept: the catalog may be older than the data. */
@@ -18,7 +17,7 @@ export function backUpCatalog({ data }: Pick<Config, 'data'>, to: string): void 
 /** Puts a backup in the place of the catalog. The service must not run. @returns Where the catalog is now that was there; undefined when there was none.
  *  @throws MoraineError `missing`, `corrupt`, `unsupported` for a backup of a newer version, `locked`. */
 export function restoreCatalog({ data }: Pick<Config, 'data'>, from: string): string | undefined {
-  checkMigrations(from, checkDatabase(from))
+  refuseNewer(from, checkDatabase(from))
   const aside = replaceDatabase(catalogPath(data), from)
   writeFileSync(join(data, restoredMark), `${new Date().toISOString()}\n`, { mode: 0o600 })
   return aside
@@ -31,11 +30,4 @@ export function wasRestored({ data }: Pick<Config, 'data'>): boolean {
 
 export function forgetRestored({ data }: Pick<Config, 'data'>): void {
   rmSync(join(data, restoredMark), { force: true })
-}
-
-/** @throws MoraineError `unsupported` for a catalog that a newer version has changed. */
-function checkMigrations(path: string, seen: readonly string[]): void {
-  const unknown = seen.find((name) => !Object.hasOwn(migrations, name))
-  if (unknown === undefined) return
-  throw new MoraineError('unsupported', `${path} was changed by a newer version of moraine (${unknown})`, { path })
 }
