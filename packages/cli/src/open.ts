@@ -8,6 +8,7 @@ import {
   isMoraineError,
   isWritable,
   MoraineError,
+  memberGate,
   openDisk,
   type WritableDisk,
 } from '@moraine/engine'
@@ -16,8 +17,9 @@ import type { CacheMode } from './cache.ts'
 import { Failure, failureFrom } from './failure.ts'
 import { formatNamed, probeFormat } from './formats.ts'
 import type { Persona } from './persona.ts'
+import { reach } from './reach.ts'
 import type { Context } from './verb.ts'
-import { splitMember, unwrap } from './wrappers.ts'
+import { memberBehind, splitMember, unwrap } from './wrappers.ts'
 
 /** What an image is opened for; QEMU's locks follow from it. */
 type Use = 'info' | 'read' | 'source' | 'check' | 'repair' | 'write' | 'resize'
@@ -95,7 +97,11 @@ async function open(context: Context, name: string, request: OpenRequest): Promi
   const opened = await openFile(file, { mode: writes ? 'write' : 'read', sync })
   // What is said to be raw is taken as it stands, whatever a guest wrote at its beginning.
   const unwraps = context.persona.wrappers && (given?.name !== 'raw' || member !== undefined)
-  const source = unwraps ? await unwrap(context, opened, { member, writes }) : opened
+  const files = fileGate({ lock: request.forceShare === true ? 'none' : 'qemu', sync })
+  const unwrapped = unwraps ? await unwrap(context, opened, { member, writes }) : opened
+  const source = unwraps
+    ? await reach(context, unwrapped, { member: memberBehind(unwrapped, member), writes, gate: files })
+    : opened
   let format: DiskFormat
   try {
     format = given ?? (await probeFormat(source, context.persona))
@@ -112,7 +118,8 @@ async function open(context: Context, name: string, request: OpenRequest): Promi
     purpose: purposes[request.use],
     // A check of an image whose chain does not open fails, as QEMU's does.
     parents: purposes[request.use] !== 'info',
-    gate: fileGate({ lock: request.forceShare === true ? 'none' : 'qemu', sync }),
+    // What an image in a container names is in that container, or nowhere.
+    gate: memberGate(source) ?? files,
     codecs: nodeCodecs,
     warn: (message) => context.warn(message),
   })

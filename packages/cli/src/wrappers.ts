@@ -8,6 +8,7 @@ import {
   type RunOptions,
   type StreamCodecs,
   type StreamPlan,
+  type UnwrapOptions,
   unwrapSource,
   wrappingOf,
   xzStream,
@@ -40,46 +41,55 @@ export function splitMember(path: string, persona: Persona): { path: string; mem
   return { path }
 }
 
-/** What is inside a file, or the file itself; `source` belongs to the result.
+/** What is left of a path into a file once it was unwrapped: a zip takes the name of its member off. */
+export function memberBehind(unwrapped: ByteSource, path: string | undefined): string | undefined {
+  const taken = wrappingOf(unwrapped)?.member
+  if (path === undefined || taken === undefined) return path
+  return path.startsWith(`${taken}#`) ? path.slice(taken.length + 1) : undefined
+}
+
+/** How a packed file called so is unwrapped. */
+export function unwrapOptions(context: Context, name: string): UnwrapOptions {
+  return {
+    formats: allFormats,
+    containers: [
+      { probe: ({ head }) => (beginsAsContainer(head) ? { score: 50, evidence: 'its beginning' } : undefined) },
+    ],
+    codecs: streamCodecs,
+    signal: context.signal,
+    spool: () => {
+      note(context, `'${name}' is kept unpacked in a temporary file, as it is not read from front to back.`)
+      return openSpool()
+    },
+    onLongRead: (wrapper) => {
+      note(context, `${wrapper} does not say for certain how much it holds: all of '${name}' is read to find out.`)
+    },
+  }
+}
+
+/** What is inside a file, or the file itself; `source` belongs to the result. `member` is one of a zip, or what is in that.
  *  @throws MoraineError as `unwrapSource`; `unsupported` when it is to be written. */
 export async function unwrap(
   context: Context,
   source: ByteSource,
   { member, writes }: { member?: string | undefined; writes: boolean },
 ): Promise<ByteSource> {
-  const inner = await unwrapSource(source, {
-    formats: allFormats,
-    codecs: streamCodecs,
-    member,
-    signal: context.signal,
-    spool: () => {
-      note(context, `'${source.name}' is kept unpacked in a temporary file, as it is not read from front to back.`)
-      return openSpool()
-    },
-    onLongRead: (wrapper) => {
-      note(
-        context,
-        `${wrapper} does not say for certain how much it holds: all of '${source.name}' is read to find out.`,
-      )
-    },
-  })
+  const inner = await unwrapSource(source, { ...unwrapOptions(context, source.name), member })
   const wrapping = wrappingOf(inner)
-  const refuse = async (error: MoraineError): Promise<never> => {
-    await inner.close()
-    throw error
-  }
-  if (wrapping === undefined && member !== undefined) {
-    return refuse(new MoraineError('invalid', `it is no zip and has no member '${member}'`, { path: source.name }))
-  }
-  if (wrapping !== undefined && writes) {
-    return refuse(
-      new MoraineError('unsupported', `it is packed with ${wrapping.wrapper} and cannot be written in place`, {
-        path: source.name,
-        hint: 'Unpack it first. With -f raw it is taken as it stands.',
-      }),
-    )
-  }
-  return inner
+  if (wrapping === undefined || !writes) return inner
+  await inner.close()
+  throw new MoraineError('unsupported', `it is packed with ${wrapping.wrapper} and cannot be written in place`, {
+    path: source.name,
+    hint: 'Unpack it first. With -f raw it is taken as it stands.',
+  })
+}
+
+const headBytes = 512
+
+/** Whether a file may be a container, by its first bytes: a tar, or XML. What it really is, is found out by what is loaded then. */
+export function beginsAsContainer(head: Uint8Array): boolean {
+  const text = String.fromCharCode(...head.subarray(0, headBytes))
+  return text.startsWith('ustar', 257) || /^(?:\xef\xbb\xbf)?\s*<[?!a-zA-Z]/.test(text)
 }
 
 function note({ err, persona }: Context, text: string): void {

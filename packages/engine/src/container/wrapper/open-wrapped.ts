@@ -20,10 +20,12 @@ import { chooseMember, memberOffset, readZipMembers } from './zip.ts'
 export interface UnwrapOptions {
   /** The formats that may be inside. Those that are recognised by their beginning are read here and there, so what is inside is kept unpacked. */
   formats?: readonly DiskFormat[] | undefined
+  /** The containers that may be inside, which are read here and there too. */
+  containers?: readonly Pick<DiskFormat, 'probe'>[] | undefined
   /** Default: those of the platform. xz is not among them (see `xzStream`). */
   codecs?: StreamCodecs | undefined
   limits?: Partial<Limits> | undefined
-  /** The member of a zip. Default: the only one. */
+  /** The member of a zip; what follows a `#` behind its name is left to the caller. Default: the only one. */
   member?: string | undefined
   /** Makes an empty store for what must be kept unpacked. Default in Node: a temporary file without a name. */
   spool?: (() => Promise<ByteStore>) | undefined
@@ -109,7 +111,7 @@ function openPacked(
   options: UnwrapOptions,
   plan: Pick<WrappedPlan, 'packed' | 'facts' | 'limits' | 'owned'>,
 ): Promise<ByteSource> {
-  const { onLongRead, signal, formats = [], spool = openSpool } = options
+  const { onLongRead, signal, formats = [], containers = [], spool = openSpool } = options
   const { wrapper } = plan.packed
   return WrappedSource.open(
     {
@@ -117,14 +119,16 @@ function openPacked(
       spool,
       signal,
       onLongRead: onLongRead === undefined ? undefined : () => onLongRead(wrapper),
-      keep: (head) => formats.some((format) => isKnownByHead(format, head, plan.owned.name)) || isZip(head),
+      keep: (head) =>
+        formats.some((format) => format.sequential !== true && isKnownByHead(format, head, plan.owned.name)) ||
+        containers.some((container) => isKnownByHead(container, head, plan.owned.name)) ||
+        isZip(head),
     },
     headBytes,
   )
 }
 
-function isKnownByHead(format: DiskFormat, head: Uint8Array, name: string): boolean {
-  if (format.sequential === true) return false
+function isKnownByHead(format: Pick<DiskFormat, 'probe'>, head: Uint8Array, name: string): boolean {
   const window = { name, size: Number.MAX_SAFE_INTEGER, head, tail: new Uint8Array(0) }
   return (format.probe(window)?.score ?? 0) > 1
 }

@@ -14,6 +14,11 @@ export class StoredMember implements ByteSource {
     this.wrapping = wrapping
   }
 
+  /** The zip. */
+  get around(): ByteSource {
+    return this.#zip
+  }
+
   get name(): string {
     return this.#zip.name
   }

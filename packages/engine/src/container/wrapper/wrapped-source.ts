@@ -89,6 +89,11 @@ export class WrappedSource implements ByteSource {
     }
   }
 
+  /** What is packed. */
+  get around(): ByteSource {
+    return this.#plan.owned
+  }
+
   /** Bytes. */
   get size(): number {
     return this.#size

@@ -141,14 +141,15 @@ async function readWideEnd(
   return found
 }
 
-/** The member of that name, or the only one.
+/** The member of that name, or the only one. A name may go on behind a `#`, for what is in that member.
  *  @throws MoraineError `missing`; `invalid` where there are several and none is named, with their names. */
 export function chooseMember(source: ByteSource, members: readonly ZipMember[], name: string | undefined): ZipMember {
   const names = members.slice(0, 20).map((member) => `'${member.name}'`)
   const list = `${names.join(', ')}${members.length > names.length ? ', …' : ''}`
   const place = { path: source.name, field: 'member' }
   if (name !== undefined) {
-    const found = members.find((member) => member.name === name)
+    const found =
+      members.find((member) => member.name === name) ?? members.find((member) => name.startsWith(`${member.name}#`))
     if (found !== undefined) return found
     throw new MoraineError('missing', `the zip has no member '${name}'`, {
       ...place,
