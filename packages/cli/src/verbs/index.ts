@@ -14,6 +14,7 @@ const loaders: Record<string, { extension?: true; load(): Promise<{ verb: Verb }
   snapshot: { load: () => import('./snapshot.ts') },
   resize: { load: () => import('./resize.ts') },
   inspect: { extension: true, load: () => import('./inspect.ts') },
+  iso: { extension: true, load: () => import('./iso.ts') },
   image: { extension: true, load: () => import('./image.ts') },
   serve: { extension: true, load: () => import('./serve.ts') },
   config: { extension: true, load: () => import('./config.ts') },
