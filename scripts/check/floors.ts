@@ -23,9 +23,10 @@ export const engineRooms = [
 export const packageFloors: Readonly<Record<string, readonly string[]>> = {
   engine: [],
   nbd: ['engine'],
-  server: ['engine', 'nbd'],
+  'cloud-images': ['engine'],
+  server: ['engine', 'nbd', 'cloud-images'],
   console: ['engine'],
-  cli: ['engine', 'nbd', 'server', 'console'],
+  cli: ['engine', 'nbd', 'cloud-images', 'server', 'console'],
 }
 
 /** What the checks read of a package's `package.json`. */
