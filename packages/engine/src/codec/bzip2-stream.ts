@@ -51,6 +51,17 @@ class Window {
     }
   }
 
+  /** Whether a stream begins where the bits stand, on a whole byte. */
+  isAtHeader(): boolean {
+    const at = this.bits.position >> 3
+    return this.bytes[at] === 66 && this.bytes[at + 1] === 90 && this.bytes[at + 2] === 104
+  }
+
+  /** Packed bytes up to where the bits stand. */
+  get consumed(): number {
+    return this.#feed.consumed - this.bytes.length + Math.min(this.bytes.length, (this.bits.position + 7) >> 3)
+  }
+
   /** Goes on at the next whole byte. False at the end of the file. */
   async align(): Promise<boolean> {
     const rest = this.bits.position & 7
@@ -63,16 +74,18 @@ class Window {
 /** Unpacks bzip2.
  *  @throws MoraineError from `unpack`: `corrupt`; randomised blocks (before version 0.9.5) count as damage. */
 export const bzip2Stream: StreamCodec = {
-  async *unpack(packed) {
+  async *unpack(packed, ends) {
     const feed = new ByteFeed(packed)
     try {
       const window = new Window(feed)
       await window.fill()
       let first = true
       do {
+        if (ends !== undefined && !first && !window.isAtHeader()) break
         yield* unpackStream(window, first)
         first = false
       } while (await window.align())
+      ends?.(window.consumed)
     } finally {
       await feed.close()
     }

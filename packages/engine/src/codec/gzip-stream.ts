@@ -16,15 +16,17 @@ function damaged(what: string): MoraineError {
 export type InflateMember = (feed: ByteFeed) => AsyncIterable<Uint8Array>
 
 /** Unpacks all members of a gzip file. Zeros after the last, as tapes have them, are passed over, as gzip does.
+ *  With `ends`, what follows is left alone (see `StreamCodec`).
  *  @throws MoraineError `corrupt`. */
 export async function* unpackGzip(
   packed: AsyncIterable<Uint8Array>,
   inflate: InflateMember,
   crc32: (bytes: Uint8Array, before: number) => number = portableCrc32,
+  ends?: (consumed: number) => void,
 ): AsyncGenerator<Uint8Array> {
   const feed = new ByteFeed(packed)
   try {
-    for (let first = true; await readHeader(feed, first); first = false) {
+    for (let first = true; await readHeader(feed, first, ends !== undefined); first = false) {
       let checksum = 0
       let size = 0
       for await (const piece of inflate(feed)) {
@@ -38,15 +40,20 @@ export async function* unpackGzip(
       if (view.getUint32(0, true) !== checksum) throw damaged('its checksum is wrong')
       if (view.getUint32(4, true) !== size % 2 ** 32) throw damaged('its size is wrong')
     }
+    ends?.(feed.consumed)
   } finally {
     await feed.close()
   }
 }
 
 /** Reads a member's header; false where there is none any more. */
-async function readHeader(feed: ByteFeed, first: boolean): Promise<boolean> {
+async function readHeader(feed: ByteFeed, first: boolean, lenient: boolean): Promise<boolean> {
   let head = await feed.take(10)
   if (head.length === 0 && !first) return false
+  if (lenient && !first && (head[0] !== 0x1f || head[1] !== 0x8b)) {
+    feed.back(head)
+    return false
+  }
   if (!first && head[0] === 0) {
     for (let zeros: Uint8Array | undefined = head; zeros !== undefined; zeros = await feed.next()) {
       if (zeros.some((byte) => byte !== 0)) throw damaged('something else follows its end')

@@ -29,17 +29,24 @@ async function word(feed: ByteFeed): Promise<number> {
 /** Unpacks LZ4 frames.
  *  @throws MoraineError from `unpack`: `corrupt`; `unsupported` for frames that need a dictionary. */
 export const lz4Stream: StreamCodec = {
-  async *unpack(packed) {
+  async *unpack(packed, ends) {
     const feed = new ByteFeed(packed)
     try {
-      for (;;) {
+      for (let first = true; ; first = false) {
         const start = await feed.take(4)
-        if (start.length === 0) return
+        if (start.length === 0) {
+          ends?.(feed.consumed)
+          return
+        }
         const magic = start.length < 4 ? 0 : viewOf(start).getUint32(0, true)
         if (magic === frameMagic) yield* unpackFrame(feed)
-        else if (magic === legacyMagic) yield* unpackLegacy(feed)
+        else if (magic === legacyMagic) yield* unpackLegacy(feed, ends !== undefined)
         else if ((magic & ~15) === skippableMagic) {
           if (!(await feed.skip(await word(feed)))) throw damaged('it ends early')
+        } else if (ends !== undefined && !first) {
+          feed.back(start)
+          ends(feed.consumed)
+          return
         } else throw damaged('something else follows its end')
       }
     } finally {
@@ -80,14 +87,15 @@ async function* unpackFrame(feed: ByteFeed): AsyncGenerator<Uint8Array> {
 }
 
 /** Blocks alone, up to the end of the file or another frame. */
-async function* unpackLegacy(feed: ByteFeed): AsyncGenerator<Uint8Array> {
+async function* unpackLegacy(feed: ByteFeed, lenient: boolean): AsyncGenerator<Uint8Array> {
   const decoder = new BlockDecoder(legacyBlockBytes, false)
   for (;;) {
     const start = await feed.take(4)
     if (start.length === 0) return
     if (start.length < 4) throw damaged('it ends early')
     const size = viewOf(start).getUint32(0, true)
-    if (size > legacyBlockBytes + legacyBlockBytes / 255 + 16) {
+    // Zeros behind the end, as archives are filled up with, are no block; who wants all of the file takes them for empty ones.
+    if ((lenient && size === 0) || size > legacyBlockBytes + legacyBlockBytes / 255 + 16) {
       feed.back(start)
       return
     }

@@ -23,8 +23,10 @@ export type Wrapping = 'gzip' | 'xz' | 'bzip2' | 'zstd' | 'lz4' | 'deflate'
 export interface StreamCodec {
   /** What a file decodes to, all members, frames and streams of it; ends when the file is at its end and every checksum was right. Pieces are of at most a
    *  few MiB, whatever they are packed in.
+   *  With `ends`, what follows the end is left alone, and `ends` is told how many of the packed bytes belong to the stream; a codec that cannot know that never calls it, and calls what
+   *  follows damage.
    *  @throws MoraineError `corrupt` when it is damaged, cut, or followed by something else; `unsupported`; `limit` when it would take too much memory. */
-  unpack(packed: AsyncIterable<Uint8Array>): AsyncIterable<Uint8Array>
+  unpack(packed: AsyncIterable<Uint8Array>, ends?: (consumed: number) => void): AsyncIterable<Uint8Array>
   /** Packs; `size` is how many bytes will come, where that is known. */
   pack?(plain: AsyncIterable<Uint8Array>, size: number | undefined): AsyncIterable<Uint8Array>
 }

@@ -1,5 +1,6 @@
 /** The contract of an inspector: how one format is recognised and judged. It sees the bytes in the order in which a stream brings them, and asks for
  *  what it needs: so it says the same whether the bytes pass by once or lie in a file. */
+import type { Reading } from '../guest/reading.ts'
 import type { FindingKind, Inspection, Report } from './finding.ts'
 
 /** Bytes from the beginning that every inspector sees at once. */
@@ -59,6 +60,16 @@ export interface Inspector {
 export function* region(offset: number, length: number): Generator<Wish, Region, Answer> {
   const answer = yield { offset, length }
   return 'region' in answer ? answer.region : { bytes: new Uint8Array(0), whole: false, missing: 'behind' }
+}
+
+/** Reads guest structures with what an inspector may see: what it may not see is not there. */
+export function* seeing<Result>(reading: Reading<Result>): Generator<Wish, Result, Answer> {
+  let step = reading.next()
+  while (step.done !== true) {
+    const { offset, length } = step.value
+    step = reading.next((yield* region(offset, length)).bytes)
+  }
+  return step.value
 }
 
 /** Waits for the end. After it only what lies in the head, in regions had before or in the tail can be asked for. */

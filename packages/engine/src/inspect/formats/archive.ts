@@ -1,5 +1,5 @@
 /** tar archives, and what they are for: OVA appliances, Azure's and Google's wrapped disks. Facts: POSIX.1-2001 (ustar, pax), DSP0243 (OVA). */
-import { fields, latin1, name, stands } from '../bytes.ts'
+import { fields, latin1, name, stands } from '../../bytes/header.ts'
 import { atEnd, type Inspector, type Look, region, type View } from '../contract.ts'
 import type { Report } from '../finding.ts'
 import { judgeEnvelope } from './ovf.ts'

@@ -1,6 +1,7 @@
 /** ASIF, Apple's sparse image format of macOS 26. Facts: public reverse engineering (dissect.hypervisor). */
+
+import { fields, isPower, stands } from '../../bytes/header.ts'
 import { u64be } from '../../bytes/integers.ts'
-import { fields, isPower, stands } from '../bytes.ts'
 import type { Inspector, Look, View } from '../contract.ts'
 
 const headerBytes = 80

@@ -1,6 +1,7 @@
 /** Bochs redologs. Facts: QEMU 7.2 `block/bochs.c` (behaviour and bounds). */
+
+import { fields, isPower, latin1, name, stands } from '../../bytes/header.ts'
 import { u64le } from '../../bytes/integers.ts'
-import { fields, isPower, latin1, name, stands } from '../bytes.ts'
 import { atEnd, type Inspector, type Look, type View } from '../contract.ts'
 
 const headerBytes = 512

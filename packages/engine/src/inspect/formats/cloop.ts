@@ -1,6 +1,7 @@
 /** cloop version 2: a compressed loop device. Facts: QEMU 7.2 `block/cloop.c` (behaviour and bounds). */
+
+import { fields, stands } from '../../bytes/header.ts'
 import { u64be } from '../../bytes/integers.ts'
-import { fields, stands } from '../bytes.ts'
 import { atEnd, type Inspector, type Look, type View } from '../contract.ts'
 
 const headerBytes = 136

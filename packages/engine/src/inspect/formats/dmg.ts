@@ -1,6 +1,7 @@
 /** Apple disk images: UDIF by its trailer, encrypted and sparse ones by their header. Facts: QEMU 7.2 `block/dmg.c`, public descriptions of the `koly` block. */
+
+import { fields, stands } from '../../bytes/header.ts'
 import { u64be } from '../../bytes/integers.ts'
-import { fields, stands } from '../bytes.ts'
 import { atEnd, type Inspector, type Look, type View } from '../contract.ts'
 
 const trailerBytes = 512

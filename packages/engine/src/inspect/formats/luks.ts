@@ -1,6 +1,7 @@
 /** LUKS containers, versions 1 and 2. Facts: the LUKS1 On-Disk Format Specification 1.2.3, the LUKS2 On-Disk Format Specification 1.1. */
+
+import { fields, latin1, nameAt, stands } from '../../bytes/header.ts'
 import { u64be } from '../../bytes/integers.ts'
-import { fields, latin1, nameAt, stands } from '../bytes.ts'
 import { atEnd, type Inspector, type Look, type View } from '../contract.ts'
 import type { Report } from '../finding.ts'
 

@@ -1,5 +1,5 @@
 /** OVF descriptors: XML that describes an appliance and names its files. Facts: DMTF DSP0243. The text is searched, not parsed: nothing in it is expanded. */
-import { latin1, name } from '../bytes.ts'
+import { latin1, name } from '../../bytes/header.ts'
 import type { Inspector, Look, View } from '../contract.ts'
 import type { Report } from '../finding.ts'
 

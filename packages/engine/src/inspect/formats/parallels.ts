@@ -1,6 +1,7 @@
 /** Parallels HDD images, both magics. Facts: QEMU's docs/interop/parallels.txt. */
+
+import { fields, stands } from '../../bytes/header.ts'
 import { u64le } from '../../bytes/integers.ts'
-import { fields, stands } from '../bytes.ts'
 import { atEnd, type Inspector, type Look, region, type View } from '../contract.ts'
 import type { Report } from '../finding.ts'
 

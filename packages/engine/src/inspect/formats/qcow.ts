@@ -1,6 +1,7 @@
 /** qcow version 1, the predecessor of qcow2. Facts: QEMU 7.2 `block/qcow.c` (behaviour). */
+
+import { fields, nameAt, stands } from '../../bytes/header.ts'
 import { u64be } from '../../bytes/integers.ts'
-import { fields, nameAt, stands } from '../bytes.ts'
 import type { Inspector, Look, View } from '../contract.ts'
 
 const headerBytes = 48

@@ -1,6 +1,7 @@
 /** qcow2, versions 2 and 3. Facts: QEMU's docs/interop/qcow2.txt; bounds as QEMU 7.2 has them. */
+
+import { fields, isPower, nameAt, stands } from '../../bytes/header.ts'
 import { roundUp, u64be, viewOf } from '../../bytes/integers.ts'
-import { fields, isPower, nameAt, stands } from '../bytes.ts'
 import { atEnd, type Inspector, type Look, type View } from '../contract.ts'
 import type { Report } from '../finding.ts'
 

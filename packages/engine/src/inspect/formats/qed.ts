@@ -1,6 +1,7 @@
 /** QED, QEMU's short-lived format. Facts: QEMU's docs/interop/qed_spec.txt. */
+
+import { fields, isPower, nameAt, stands } from '../../bytes/header.ts'
 import { u64le } from '../../bytes/integers.ts'
-import { fields, isPower, nameAt, stands } from '../bytes.ts'
 import type { Inspector, Look, View } from '../contract.ts'
 
 const headerBytes = 64

@@ -1,6 +1,7 @@
 /** VDI, VirtualBox's format. Facts: VirtualBox's public headers (VDI core), QEMU 7.2 `block/vdi.c` (bounds). */
+
+import { fields, isPower, stands } from '../../bytes/header.ts'
 import { divideUp, u64le } from '../../bytes/integers.ts'
-import { fields, isPower, stands } from '../bytes.ts'
 import { atEnd, type Inspector, type Look, type View } from '../contract.ts'
 
 const headerBytes = 0x178

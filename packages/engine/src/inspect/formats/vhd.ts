@@ -1,7 +1,8 @@
 /** VHD: fixed (a footer at the end alone), dynamic and differencing (a copy of it in front). Facts: Microsoft's Virtual Hard Disk Image Format
  *  Specification 1.0; whose sizes are believed as QEMU 7.2 reads them. */
+
+import { cut, fields, isPower, latin1, name, stands } from '../../bytes/header.ts'
 import { u64be } from '../../bytes/integers.ts'
-import { cut, fields, isPower, latin1, name, stands } from '../bytes.ts'
 import { atEnd, type Inspector, type Look, region, type View } from '../contract.ts'
 import type { Report } from '../finding.ts'
 

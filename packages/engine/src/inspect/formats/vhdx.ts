@@ -1,8 +1,8 @@
 /** VHDX. Facts: Microsoft's MS-VHDX; bounds as QEMU 7.2 `block/vhdx.c` has them. */
 import { crc32cWithout } from '../../bytes/crc32c.ts'
 import { readGuid, zeroGuid } from '../../bytes/guid.ts'
+import { isPower, name, nameAt, stands } from '../../bytes/header.ts'
 import { u64le, viewOf } from '../../bytes/integers.ts'
-import { isPower, name, nameAt, stands } from '../bytes.ts'
 import { atEnd, type Inspector, type Look, region, type View } from '../contract.ts'
 import type { Report } from '../finding.ts'
 

@@ -1,6 +1,6 @@
 /** The text of a VMDK descriptor, and what may stand in it (CVE-2022-47951: it can name any file of the host). Facts: VMware's Virtual Disk Format 5.0;
  *  rules as OpenStack's format inspector has them, and those that it lacks. */
-import { latin1, name } from '../bytes.ts'
+import { latin1, name } from '../../bytes/header.ts'
 import type { Report } from '../finding.ts'
 
 const single = new Set(['monolithicsparse', 'streamoptimized'])

@@ -1,7 +1,8 @@
 /** VMDK: hosted sparse files, stream-optimized ones with their footer, ESX's COWD and seSparse extents, and descriptors on their own. Facts: VMware's Virtual
  *  Disk Format 5.0; bounds as QEMU 7.2 `block/vmdk.c` has them. */
+
+import { fields, isPower, nameAt, stands } from '../../bytes/header.ts'
 import { u64le } from '../../bytes/integers.ts'
-import { fields, isPower, nameAt, stands } from '../bytes.ts'
 import { atEnd, type End, type Inspector, type Look, region, type View } from '../contract.ts'
 import type { Report } from '../finding.ts'
 import { judgeEmbedded, judgeText, textEvidence } from './vmdk-descriptor.ts'

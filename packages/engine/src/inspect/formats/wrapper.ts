@@ -1,14 +1,13 @@
 /** Compressed files: what wraps, how much it unpacks to, and what is inside, as far as the first bytes tell. Facts: RFC 1952 (gzip), RFC 8878 (zstd), the .xz file
  *  format 1.2.1, the LZ4 frame format 1.6.4, bzip2 1.0.8, PKWARE's APPNOTE 6.3 (zip). */
-import { bzip2DecodePart } from '../../codec/bzip2-decode.ts'
-import { inflatePart } from '../../codec/inflate.ts'
-import { lz4ContentSize, lz4DecodePart } from '../../codec/lz4-frame.ts'
-import { xzContentSize, xzDecodePart } from '../../codec/xz-decode.ts'
-import { zstdDecodePart } from '../../codec/zstd-decode.ts'
+
+import { fields, nameAt, stands } from '../../bytes/header.ts'
+import { type Beginning, type BeginningPacking, inflateBeginning, unpackBeginning } from '../../codec/beginning.ts'
+import { lz4ContentSize } from '../../codec/lz4-frame.ts'
+import { xzContentSize } from '../../codec/xz-decode.ts'
 import { readZstdFrameHeader } from '../../codec/zstd-frame.ts'
 import { isMoraineError } from '../../core/index.ts'
-import { fields, nameAt, stands } from '../bytes.ts'
-import { atEnd, type End, headBytes, type Inspector, type Look, region, type View } from '../contract.ts'
+import { atEnd, type End, type Inspector, type Look, region, type View } from '../contract.ts'
 import type { Report } from '../finding.ts'
 
 const KiB = 1024
@@ -16,13 +15,6 @@ const KiB = 1024
 const mostUnpacked = 1024 * KiB
 /** What unpacking may cost: bytes out for a byte in. Deflate cannot pass 1032 to 1, LZ4 not 255 to 1. */
 const mostRatio = 1100
-
-/** What a beginning unpacks to. */
-interface Unpacked {
-  bytes: Uint8Array
-  /** The stream ended with them. */
-  ended: boolean
-}
 
 /** One kind of wrapper. */
 interface Wrapper {
@@ -33,7 +25,7 @@ interface Wrapper {
   fits?(head: Uint8Array): boolean
   /** Packed bytes that are looked at. */
   packedBytes: number
-  unpack?(packed: Uint8Array): Unpacked | undefined
+  unpack?(packed: Uint8Array): Beginning | undefined
   /** Bytes out for a byte in that the coding cannot pass. */
   naturalRatio?: number
   /** Bytes of all that is inside, where the wrapper says so. */
@@ -46,14 +38,14 @@ const wrappers: readonly Wrapper[] = [
     magic: ['\x1f\x8b\x08'],
     packedBytes: 256 * KiB,
     naturalRatio: 1032,
-    unpack: unpackGzip,
+    unpack: beginning('gzip'),
     contentSize: gzipSize,
   },
   {
     format: 'xz',
     magic: ['\xfd7zXZ\0'],
     packedBytes: 256 * KiB,
-    unpack: partly(xzDecodePart),
+    unpack: beginning('xz'),
     contentSize: (_, { tail }) => xzContentSize(tail),
   },
   {
@@ -63,7 +55,7 @@ const wrappers: readonly Wrapper[] = [
       /[1-9]/.test(String.fromCharCode(head[3] ?? 0)) &&
       (stands(head, '1AY&SY', 4) || stands(head, '\x17\x72\x45\x38\x50\x90', 4)),
     packedBytes: 1024 * KiB,
-    unpack: partly(bzip2DecodePart),
+    unpack: beginning('bzip2'),
   },
   {
     format: 'zstd',
@@ -72,7 +64,7 @@ const wrappers: readonly Wrapper[] = [
       ...Array.from({ length: 16 }, (_, index) => `${String.fromCharCode(0x50 + index)}\x2a\x4d\x18`),
     ],
     packedBytes: 256 * KiB,
-    unpack: unpackZstd,
+    unpack: beginning('zstd'),
     contentSize: zstdSize,
   },
   {
@@ -80,7 +72,7 @@ const wrappers: readonly Wrapper[] = [
     magic: ['\x04\x22\x4d\x18', '\x02\x21\x4c\x18'],
     packedBytes: 256 * KiB,
     naturalRatio: 255,
-    unpack: partly(lz4DecodePart),
+    unpack: beginning('lz4'),
     contentSize: (head) => lz4ContentSize(head),
   },
   {
@@ -121,7 +113,7 @@ function evidenceOf({ format, magic }: Wrapper, head: Uint8Array): string {
 }
 
 /** Says how much of the content was looked at. */
-function noteInner(report: Report, kind: Wrapper, part: Unpacked | undefined, whole: boolean): void {
+function noteInner(report: Report, kind: Wrapper, part: Beginning | undefined, whole: boolean): void {
   const place = { field: 'bytes unpacked', value: part?.bytes.length ?? 0, rule: 'all of them' }
   if (kind.unpack === undefined)
     report.unknown('content', `what is inside cannot be seen: ${kind.format} is not unpacked`, place)
@@ -134,7 +126,7 @@ function noteInner(report: Report, kind: Wrapper, part: Unpacked | undefined, wh
   }
 }
 
-function judgeRatio(report: Report, kind: Wrapper, head: Uint8Array, end: End, all: Unpacked | undefined): void {
+function judgeRatio(report: Report, kind: Wrapper, head: Uint8Array, end: End, all: Beginning | undefined): void {
   const said = kind.contentSize?.(head, end, report)
   const total = all?.bytes.length ?? said
   if (total !== undefined) report.fact('unpackedSize', total)
@@ -151,59 +143,14 @@ function judgeRatio(report: Report, kind: Wrapper, head: Uint8Array, end: End, a
   } else report.passed('decompression-ratio', 'it unpacks to a sane size', { ...place, value: ratio })
 }
 
-function partly(decode: (input: Uint8Array, output: Uint8Array) => { filled: number; ended: boolean }) {
-  return (packed: Uint8Array): Unpacked => {
-    const output = new Uint8Array(mostUnpacked)
-    const { filled, ended } = decode(packed, output)
-    return { bytes: output.subarray(0, filled), ended }
-  }
-}
-
-/** Decoders that need a size: the largest that the packed bytes suffice for. */
-function bySizes(decode: (output: Uint8Array) => { filled: number; ended: boolean } | undefined): Unpacked | undefined {
-  for (let size = mostUnpacked; size >= headBytes; size /= 2) {
-    const output = new Uint8Array(size)
-    const part = decode(output)
-    if (part !== undefined) return { bytes: output.subarray(0, part.filled), ended: part.ended }
-  }
-  return undefined
-}
-
-function unpackGzip(packed: Uint8Array): Unpacked | undefined {
-  const flags = packed[3] ?? 0
-  let at = 10
-  if ((flags & 4) !== 0) at += 2 + fields(packed, at, 2).getUint16(0, true)
-  for (const bit of [8, 16]) {
-    if ((flags & bit) === 0) continue
-    const nul = packed.indexOf(0, at)
-    if (nul < 0) return undefined
-    at = nul + 1
-  }
-  if ((flags & 2) !== 0) at += 2
-  const input = packed.subarray(at)
-  return bySizes((output) => {
-    const part = inflatePart(input, output)
-    // A second member would go on.
-    return part === undefined ? undefined : { ...part, ended: part.ended && at + part.consumed + 8 >= packed.length }
-  })
+function beginning(packing: BeginningPacking) {
+  return (packed: Uint8Array): Beginning | undefined => unpackBeginning(packing, packed, mostUnpacked)
 }
 
 /** The last member's size, modulo 2^32: told, not relied on. */
 function gzipSize(_head: Uint8Array, { tail, size }: End): number | undefined {
   if (size < 18 || size >= 2 ** 22) return undefined
   return fields(tail, tail.length - 4, 4).getUint32(0, true)
-}
-
-function unpackZstd(packed: Uint8Array): Unpacked | undefined {
-  return bySizes((output) => {
-    try {
-      const { filled, consumed } = zstdDecodePart(packed, output)
-      return { filled, ended: consumed >= packed.length }
-    } catch (error) {
-      if (isMoraineError(error)) return undefined
-      throw error
-    }
-  })
 }
 
 function zstdSize(head: Uint8Array): number | undefined {
@@ -219,7 +166,7 @@ const stored = 0
 const deflated = 8
 
 /** The first member; it is all there is when the directory at the end of `packed` has no other. */
-function unpackZip(packed: Uint8Array): Unpacked | undefined {
+function unpackZip(packed: Uint8Array): Beginning | undefined {
   if (!stands(packed, 'PK\x03\x04')) return undefined
   const header = fields(packed, 0, 30)
   const method = header.getUint16(8, true)
@@ -238,10 +185,8 @@ function unpackZip(packed: Uint8Array): Unpacked | undefined {
     }
   }
   if (method !== deflated) return undefined
-  return bySizes((output) => {
-    const part = inflatePart(input, output)
-    return part === undefined ? undefined : { ...part, ended: part.ended && alone }
-  })
+  const part = inflateBeginning(input, mostUnpacked)
+  return part === undefined ? undefined : { ...part, ended: part.ended && alone }
 }
 
 /** Where the end record of a zip stands in its last bytes. */

@@ -113,13 +113,19 @@ async function* unpackDeflate(packed: AsyncIterable<Uint8Array>): AsyncGenerator
 const zstdMagic = 0xfd2fb528
 const skippableMagic = 0x184d2a50
 
-async function* unpackZstd(packed: AsyncIterable<Uint8Array>): AsyncGenerator<Uint8Array> {
+async function* unpackZstd(
+  packed: AsyncIterable<Uint8Array>,
+  ends?: (consumed: number) => void,
+): AsyncGenerator<Uint8Array> {
   const feed = new ByteFeed(packed)
   const damaged = (what: string) => new MoraineError('corrupt', `the zstd stream is damaged: ${what}`)
   try {
     for (let first = true; ; first = false) {
       const start = await feed.take(4)
-      if (start.length === 0 && !first) return
+      if (start.length === 0 && !first) {
+        ends?.(feed.consumed)
+        return
+      }
       const magic = start.length < 4 ? 0 : viewOf(start).getUint32(0, true)
       if (magic === zstdMagic) {
         feed.back(start)
@@ -127,6 +133,10 @@ async function* unpackZstd(packed: AsyncIterable<Uint8Array>): AsyncGenerator<Ui
       } else if ((magic & ~15) === skippableMagic) {
         const length = await feed.take(4)
         if (length.length < 4 || !(await feed.skip(viewOf(length).getUint32(0, true)))) throw damaged('it ends early')
+      } else if (ends !== undefined && !first) {
+        feed.back(start)
+        ends(feed.consumed)
+        return
       } else throw damaged(first ? 'it has no header' : 'something else follows its end')
     }
   } finally {
@@ -158,7 +168,7 @@ async function* packWith(plain: AsyncIterable<Uint8Array>, packer: Transform): A
  *  @throws MoraineError from `unpack`: `corrupt`, `unsupported`, `limit`. */
 export const nodeStreamCodecs: StreamCodecs = {
   gzip: {
-    unpack: (packed) => unpackGzip(packed, inflate, (bytes, before) => zlib().crc32(bytes, before)),
+    unpack: (packed, ends) => unpackGzip(packed, inflate, (bytes, before) => zlib().crc32(bytes, before), ends),
     pack: (plain) => packWith(plain, zlib().createGzip({ chunkSize: pieceBytes })),
   },
   deflate: { unpack: unpackDeflate },

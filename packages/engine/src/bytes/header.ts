@@ -1,5 +1,5 @@
 /** Reading headers that may be cut anywhere: what is not there reads as zeros, and the caller looks at lengths. */
-import { viewOf } from '../bytes/integers.ts'
+import { viewOf } from './integers.ts'
 
 /** `length` bytes from `offset`, zeros for what is not there. */
 export function cut(bytes: Uint8Array, offset: number, length: number): Uint8Array {

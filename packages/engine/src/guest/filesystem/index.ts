@@ -1,0 +1,37 @@
+/** File systems and volumes of every kind that is known. */
+import type { GuestContent } from '../content.ts'
+import type { Reading } from '../reading.ts'
+import { readBtrfs, readErofs, readExt, readF2fs, readMinix, readSmall, readSquashfs, readXfs } from './linux.ts'
+import { type Regions, readRegions } from './regions.ts'
+import { readLuks, readLvm, readOptical, readRaid, readSwap } from './volume.ts'
+import { readExfat, readFat, readNtfs } from './windows.ts'
+
+/** Those that the three regions are enough for, surest first. */
+const simple: readonly ((regions: Regions) => GuestContent | undefined)[] = [
+  readLuks,
+  readXfs,
+  readSquashfs,
+  readErofs,
+  readF2fs,
+  readExt,
+  readBtrfs,
+  readLvm,
+  readRaid,
+  readSwap,
+  readSmall,
+  readMinix,
+  readOptical,
+]
+
+const further: readonly ((regions: Regions) => Reading<GuestContent | undefined>)[] = [readNtfs, readExfat, readFat]
+
+/** All that the bytes show: usually one. A file system may leave the signature of an older one standing. */
+export function* readFileSystems(): Reading<GuestContent[]> {
+  const regions = yield* readRegions()
+  const found = simple.flatMap((read) => read(regions) ?? [])
+  for (const read of further) {
+    const content = yield* read(regions)
+    if (content !== undefined) found.push(content)
+  }
+  return found
+}

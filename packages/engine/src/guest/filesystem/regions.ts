@@ -1,0 +1,33 @@
+/** Where file systems and volumes have their signatures: three small regions show all that are known. */
+import { type Reading, regionAt } from '../reading.ts'
+
+/** Bytes, and where they begin. */
+interface Part {
+  offset: number
+  bytes: Uint8Array
+}
+
+/** What the readers of file systems look at. */
+export interface Regions {
+  /** The first 8 KiB. */
+  start: Uint8Array
+  /** Around 32 KiB. */
+  at32: Part
+  /** Around 64 KiB, with the last sector before it. */
+  at64: Part
+}
+
+const startBytes = 8192
+const offset32 = 32 * 1024
+const bytes32 = 4 * 2048
+const offset64 = 64 * 1024 - 512
+const bytes64 = 512 + 4096
+
+/** Reads them. */
+export function* readRegions(): Reading<Regions> {
+  return {
+    start: yield* regionAt(0, startBytes),
+    at32: { offset: offset32, bytes: yield* regionAt(offset32, bytes32) },
+    at64: { offset: offset64, bytes: yield* regionAt(offset64, bytes64) },
+  }
+}
