@@ -1,6 +1,7 @@
 /** Reaches into containers: `FILE#MEMBER`, also one within another. Loaded when something may be one. */
 import {
   allContainers,
+  allFormats,
   type ByteSource,
   type Container,
   findMember,
@@ -8,6 +9,7 @@ import {
   MoraineError,
   openContainer,
   openMember,
+  partitionedDisk,
   plainMemberName,
   xmlParser,
 } from '@moraine/engine'
@@ -19,6 +21,9 @@ export const readsXml = xmlParser(() => import('saxes'))
 
 const mostLevels = 8
 
+/** Those that the command knows: partitions are reached in a disk of any format. */
+const containers = [...allContainers, partitionedDisk(allFormats)]
+
 /** The container in a source, which belongs to it then; undefined, with the source left open, where it is none.
  *  @throws MoraineError as `openContainer`. */
 export function openContainerIn(
@@ -26,7 +31,7 @@ export function openContainerIn(
   source: ByteSource,
   { gate, named }: { gate: Gate; named: boolean },
 ): Promise<Container | undefined> {
-  const formats = named ? allContainers : allContainers.filter(({ holdsDisks }) => holdsDisks)
+  const formats = named ? containers : containers.filter(({ holdsDisks }) => holdsDisks)
   return openContainer(source, formats, {
     ...unwrapOptions(context, source.name),
     gate,
@@ -50,7 +55,7 @@ export async function reachInto(
       await inner.close()
       throw new MoraineError('invalid', `it is no container and has no member '${path}'`, {
         path: inner.name,
-        hint: `Containers are zip, ${allContainers.map(({ name }) => name).join(', ')}.`,
+        hint: `Containers are zip, ${allContainers.map(({ name }) => name).join(', ')}, and disks with partitions.`,
       })
     }
     try {

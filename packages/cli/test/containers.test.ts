@@ -100,7 +100,7 @@ describeWith(['qemu-img', 'tar', 'gzip', 'zip'], 'containers', () => {
       "the ova holds 3 disks, of which one must be named (field member)\nIt has 'a.vmdk' (disk1), 'b.vmdk.gz' (disk2), 'c.vmdk' (disk3). Name one as FILE#MEMBER.",
     ],
     ['one.ova#disk9', "the ova has no member 'disk9'"],
-    ['one.ova#disk1#x', "it is no container and has no member 'x'"],
+    ['one.ova#disk1#x', "has no member 'x'"],
     ['disk.raw#x', "it is no container and has no member 'x'"],
     ['short.ovf', "the file 'a.vmdk' is not as large as the descriptor says"],
     ['away.ovf', 'the descriptor names a file outside the package (field href is ../../etc/passwd'],

@@ -3,10 +3,10 @@ import { type Disk, type DiskInfo, isMoraineError, type WrappingFacts, wrappingO
 import { fileGate } from '@moraine/engine/node'
 import { Failure } from '../failure.ts'
 import { openImage } from '../open.ts'
+import type { GuestFacts } from '../output/guest.ts'
 import { type JsonValue, toPrettyJson } from '../output/json.ts'
 import { sizeText } from '../output/size.ts'
 import { detailLines, snapshotHead, snapshotLine } from '../output/table.ts'
-import type { Persona } from '../persona.ts'
 import { type Context, defineVerb } from '../verb.ts'
 import { wrappingText } from '../wrappers.ts'
 import { forceShare, format, imageOpts, object, oneImage, outputFormat, wantsJson } from './common.ts'
@@ -19,6 +19,8 @@ interface ImageFacts {
   /** Where the backing file is, as the image names it. */
   fullBackingName: string | undefined
   info: DiskInfo
+  /** What the guest finds on it, as far as it was looked at. */
+  guest: GuestFacts | undefined
   /** What stands around it. */
   wrapping: { facts: WrappingFacts; text: string } | undefined
 }
@@ -29,7 +31,7 @@ export const verb = defineVerb({
   operands: 'FILE',
   syntax: '[--object objectdef] [--image-opts] [-f fmt] [--output=ofmt] [--backing-chain] [-U] filename',
   about:
-    'Prints the facts of an image. Only its metadata is read, and no other file is opened: a backing file is named, not followed, ' +
+    'Prints the facts of an image, and what a guest finds on it: partitions, file systems, or that it is a kernel or a ramdisk. No other file is opened: a backing file is named, not followed, ' +
     'unless --backing-chain is given.',
   examples: [
     ['moraine info disk.qcow2', 'one image, for people'],
@@ -73,7 +75,7 @@ async function readChain(
     const disk = await openImage(context, name, { use: 'info', format: next.format, forceShare: share })
     let facts: ImageFacts
     try {
-      facts = await readFacts(disk, context.persona)
+      facts = await readFacts(disk, context)
     } finally {
       await disk.close()
     }
@@ -84,7 +86,7 @@ async function readChain(
   return chain
 }
 
-async function readFacts(disk: Disk, persona: Persona): Promise<ImageFacts> {
+async function readFacts(disk: Disk, { persona, signal }: Context): Promise<ImageFacts> {
   const info = disk.info()
   if (info.dirty === true && persona.taciturn.includes(info.format)) info.dirty = false
   info.format = persona.nameOf(info.format)
@@ -96,7 +98,20 @@ async function readFacts(disk: Disk, persona: Persona): Promise<ImageFacts> {
     actualSize: await actualSize(disk),
     fullBackingName: named === undefined ? undefined : fileGate().resolve({ from: filename, name: named }),
     info,
+    guest: persona.details ? await guestOf(disk, info, signal) : undefined,
     wrapping: wrappingFacts(disk),
+  }
+}
+
+/** What the guest finds on the disk, where the image alone can tell: what another file or a key decides is not looked at. A disk that cannot be read has facts all the same. */
+async function guestOf(disk: Disk, info: DiskInfo, signal: AbortSignal): Promise<GuestFacts | undefined> {
+  if (info.backing !== undefined || info.encrypted === true) return undefined
+  try {
+    const { readGuestFacts } = await import('../output/guest.ts')
+    return await readGuestFacts(disk, signal)
+  } catch (error) {
+    if (isMoraineError(error) && error.kind !== 'cancelled') return undefined
+    throw error
   }
 }
 
@@ -119,7 +134,7 @@ async function actualSize(disk: Disk): Promise<number | undefined> {
 const silent = new Set(['parallels', 'bochs', 'cloop', 'dmg'])
 
 /** The members in the order of QEMU's `ImageInfo`. */
-function jsonOf({ filename, actualSize: actual, fullBackingName, info, wrapping }: ImageFacts): JsonValue {
+function jsonOf({ filename, actualSize: actual, fullBackingName, info, guest, wrapping }: ImageFacts): JsonValue {
   return {
     filename,
     format: info.format,
@@ -147,6 +162,7 @@ function jsonOf({ filename, actualSize: actual, fullBackingName, info, wrapping 
             icount: snapshot.icount,
           })),
     'format-specific': info.details,
+    guest: guest?.data,
   }
 }
 
@@ -154,7 +170,7 @@ function wrappingJson({ wrapper, member, packedSize, sizeFrom }: WrappingFacts):
   return { wrapper, member, 'packed-size': packedSize, 'size-from': sizeFrom }
 }
 
-function humanText({ filename, actualSize: actual, fullBackingName, info, wrapping }: ImageFacts): string {
+function humanText({ filename, actualSize: actual, fullBackingName, info, guest, wrapping }: ImageFacts): string {
   const lines = [
     `image: ${filename}`,
     `file format: ${info.format}`,
@@ -171,7 +187,6 @@ function humanText({ filename, actualSize: actual, fullBackingName, info, wrappi
     if (backingFormat !== undefined) lines.push(`backing file format: ${backingFormat}`)
   }
   if (info.snapshots.length > 0) lines.push('Snapshot list:', snapshotHead, ...info.snapshots.map(snapshotLine))
-  if (info.details !== undefined) lines.push('Format specific information:')
-  const text = `${lines.join('\n')}\n`
-  return info.details === undefined ? text : text + detailLines(info.details.data, 1)
+  const details = info.details === undefined ? '' : `Format specific information:\n${detailLines(info.details.data, 1)}`
+  return `${lines.join('\n')}\n${details}${(guest?.lines ?? []).map((line) => `${line}\n`).join('')}`
 }

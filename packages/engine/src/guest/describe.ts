@@ -1,5 +1,5 @@
 /** What the bytes of a disk are to a guest: a partitioned disk, a bare file system, a kernel, a ramdisk. */
-import { type ByteSource, type DetailValue, type StreamCodecs } from '../core/index.ts'
+import type { ByteSource, DetailValue, StreamCodecs } from '../core/index.ts'
 import { factsOf, type GuestContent } from './content.ts'
 import { readFileSystems } from './filesystem/index.ts'
 import { readKernel } from './kernel/index.ts'

@@ -78,7 +78,11 @@ describe('written by hand', () => {
   it('partition tables and boot code are facts about a raw disk', async () => {
     const found = await look(images.withMbr(undefined, (data) => data.write('GRUB ', 100)))
     expect(found.findings.map(({ format, kind, facts }) => [format, kind, facts])).toEqual([
-      ['mbr', 'partitions', { bootCode: 'GRUB', partitions: [{ number: 1, type: 0x83, typeName: 'Linux', first: 1, sectors: 7 }] }],
+      [
+        'mbr',
+        'partitions',
+        { bootCode: 'GRUB', partitions: [{ number: 1, type: 0x83, typeName: 'Linux', first: 1, sectors: 7 }] },
+      ],
       ['raw', 'disk', {}],
     ])
     expect(sentenceFor(found, 'boot-code')).toContain('which is no fault')

@@ -1,0 +1,235 @@
+/** File systems, volumes and partition tables as the tools of Debian make them, beside what blkid and sfdisk say of them. */
+import { truncateSync, writeFileSync } from 'node:fs'
+import { allFormats, describeGuest, guestData, openContainer, openMember, partitionedDisk } from '@moraine/engine'
+import { openFile } from '@moraine/engine/node'
+import { describe, expect, it } from 'vitest'
+import { temporaryFolder } from '../support/folder.ts'
+import { describeWith, runOk, tool } from '../support/process.ts'
+import { qemuImg } from '../support/qemu.ts'
+
+const MiB = 1024 * 1024
+const folder = temporaryFolder()
+const path = (name: string): string => tool(name).path ?? name
+
+async function described(file: string) {
+  const source = await openFile(file)
+  try {
+    return await describeGuest(source)
+  } finally {
+    await source.close()
+  }
+}
+
+/** A file of that size, on which a tool has worked. */
+async function made(size: number, command: string, ...args: string[]): Promise<string> {
+  const file = folder.fresh('.img')
+  writeFileSync(file, '')
+  truncateSync(file, size)
+  await runOk(path(command), [...args, file], { input: 'secret' })
+  return file
+}
+
+/** What blkid says, by its own names; empty where it says nothing. */
+async function blkid(file: string): Promise<Record<string, string>> {
+  const text = await runOk(path('blkid'), ['-p', '-o', 'export', file])
+  return Object.fromEntries(text.split('\n').map((line) => line.split(/=(.*)/s).slice(0, 2) as [string, string]))
+}
+
+/** Our names in blkid's words. */
+function inBlkidWords({ format, subformat = '' }: { format: string; subformat?: string }): string {
+  const words: Record<string, string> = { fat: 'vfat', lvm2: 'LVM2_member', luks: 'crypto_LUKS' }
+  return format === 'ext' ? subformat : (words[format] ?? format)
+}
+
+const luks = (type: string, ...more: string[]) =>
+  ['luksFormat', '-q', '--type', type, '--pbkdf-force-iterations', '1000', ...more, '--key-file', '-'] as const
+
+describeWith(
+  [
+    'blkid',
+    'mke2fs',
+    'mkfs.vfat',
+    'mkfs.xfs',
+    'mkfs.btrfs',
+    'mkfs.ntfs',
+    'mkfs.exfat',
+    'mkfs.f2fs',
+    'mkfs.minix',
+    'mkswap',
+    'cryptsetup',
+    'mksquashfs',
+    'mkfs.cramfs',
+  ],
+  'beside blkid',
+  () => {
+    it.each([
+      ['ext2', 8, 'mke2fs', ['-q', '-t', 'ext2', '-L', 'Wurzel']],
+      ['ext3', 16, 'mke2fs', ['-q', '-t', 'ext3', '-L', 'root']],
+      ['ext4', 16, 'mke2fs', ['-q', '-t', 'ext4', '-L', 'root', '-U', '01234567-89ab-cdef-0123-456789abcdef']],
+      ['ext4 without a label', 16, 'mke2fs', ['-q', '-t', 'ext4', '-b', '4096']],
+      ['FAT12', 1, 'mkfs.vfat', ['-n', 'ESP', '-i', '1234abcd']],
+      ['FAT16', 40, 'mkfs.vfat', ['-F', '16', '-n', 'CIDATA']],
+      ['FAT32', 64, 'mkfs.vfat', ['-F', '32', '-n', 'EFI SYSTEM']],
+      ['FAT without a label', 40, 'mkfs.vfat', []],
+      ['XFS', 320, 'mkfs.xfs', ['-q', '-L', 'data']],
+      ['Btrfs', 128, 'mkfs.btrfs', ['-q', '-L', 'a longer label than others take']],
+      ['NTFS', 32, 'mkfs.ntfs', ['-q', '-F', '-f', '-L', 'Systempartition']],
+      ['exFAT', 32, 'mkfs.exfat', ['-L', 'Karte']],
+      ['F2FS', 64, 'mkfs.f2fs', ['-q', '-l', 'flash']],
+      ['minix', 8, 'mkfs.minix', ['-1']],
+      ['swap', 8, 'mkswap', ['-q', '-L', 'swap0']],
+      ['swap with pages of 64 KiB', 8, 'mkswap', ['-q', '-p', '65536', '-L', 'swap64']],
+      ['LUKS1', 20, 'cryptsetup', luks('luks1')],
+      ['LUKS2', 20, 'cryptsetup', luks('luks2', '--pbkdf', 'pbkdf2', '--label', 'hidden')],
+    ] as const)('%s', async (_what, size, command, args) => {
+      const file = await made(size * MiB, command, ...args)
+      const { content, table } = await described(file)
+      expect([content.length, table], JSON.stringify(content)).toEqual([1, undefined])
+      const [only] = content
+      if (only === undefined) return
+      const said = await blkid(file)
+      expect({
+        TYPE: inBlkidWords(only),
+        LABEL: only.facts.label ?? only.facts.name,
+        UUID: only.facts.uuid,
+      }).toEqual({ TYPE: said.TYPE, LABEL: said.LABEL?.replaceAll('\\ ', ' '), UUID: said.UUID })
+    })
+
+    it('SquashFS and cramfs of a folder', async () => {
+      for (const [command, args] of [
+        ['mksquashfs', ['-noappend', '-quiet', '-no-progress']],
+        ['mkfs.cramfs', ['-n', 'small']],
+      ] as const) {
+        const file = folder.fresh('.img')
+        const from = import.meta.dirname
+        await runOk(path(command), command === 'mksquashfs' ? [from, file, ...args] : [...args, from, file])
+        const said = await blkid(file)
+        const [only] = (await described(file)).content
+        expect([only?.format, only?.facts.label]).toEqual([said.TYPE, said.LABEL])
+      }
+    })
+  },
+)
+
+describe('written by hand', () => {
+  it('a physical volume of LVM2', async () => {
+    const file = folder.fresh('.img')
+    const data = Buffer.alloc(MiB)
+    data.write('LABELONE', 512)
+    data.writeUInt32LE(32, 512 + 20)
+    data.write('LVM2 001', 512 + 24)
+    data.write('abcdefGHIJklMNopQRstUVwxYZ012345', 544)
+    data.writeBigUInt64LE(BigInt(MiB), 576)
+    writeFileSync(file, data)
+    const [only] = (await described(file)).content
+    expect([only?.format, only?.facts]).toEqual(['lvm2', { uuid: 'abcdef-GHIJ-klMN-opQR-stUV-wxYZ-012345', size: MiB }])
+  })
+
+  it('nothing is recognised in nothing', async () => {
+    for (const size of [0, 1, 511, 512, 70_000]) {
+      const file = folder.fresh('.img')
+      writeFileSync(file, Buffer.alloc(size))
+      const description = await described(file)
+      expect([description, guestData(description)]).toEqual([{ content: [] }, undefined])
+    }
+  })
+})
+
+interface SfdiskTable {
+  partitiontable: {
+    label: string
+    id: string
+    partitions: {
+      node: string
+      start: number
+      size: number
+      type: string
+      uuid?: string
+      name?: string
+      bootable?: boolean
+    }[]
+  }
+}
+
+const scripts = {
+  gpt: 'label: gpt\nsize=4M, type=U, name="EFI system"\nsize=20M, type=L, name="Wurzel \u00fc", attrs=LegacyBIOSBootable\nsize=8M, type=S\ntype=4F68BCE3-E8CD-4DB1-96E7-FBCAF984B709',
+  mbr: 'label: dos\nsize=4M, type=c\nsize=20M, type=83, bootable\nsize=30M, type=5\nsize=5M, type=82\nsize=6M, type=83\nsize=7M, type=8e\nsize=2M, type=fd',
+}
+
+describeWith(['sfdisk', 'mke2fs', 'mkfs.vfat', 'qemu-img'], 'beside sfdisk', () => {
+  const disk = async (script: string): Promise<string> => {
+    const file = folder.fresh('.img')
+    writeFileSync(file, '')
+    truncateSync(file, 64 * MiB)
+    await runOk(path('sfdisk'), ['-q', file], { input: script })
+    return file
+  }
+
+  it.each(Object.entries(scripts))('%s', async (scheme, script) => {
+    const file = await disk(script)
+    const { partitiontable: said } = JSON.parse(await runOk(path('sfdisk'), ['-J', file])) as SfdiskTable
+    const { table } = await described(file)
+    expect([table?.scheme, table?.id.toLowerCase()]).toEqual([scheme, said.id.replace('0x', '').toLowerCase()])
+    expect(
+      table?.partitions.map(({ number, offset, size, type, uuid, name }) => ({
+        number,
+        start: offset / 512,
+        size: size / 512,
+        type,
+        uuid,
+        name,
+      })),
+    ).toEqual(
+      said.partitions.map(({ node, start, size, type, uuid, name }) => ({
+        number: Number(/\d+$/.exec(node)?.[0]),
+        start,
+        size,
+        type: scheme === 'gpt' ? type.toLowerCase() : `0x${type.padStart(2, '0')}`,
+        uuid: uuid?.toLowerCase() ?? `${said.id.slice(2)}-${/\d+$/.exec(node)?.[0]?.padStart(2, '0')}`,
+        name,
+      })),
+    )
+    expect(table?.partitions.filter(({ bootable }) => bootable).map(({ number }) => number)).toEqual([2])
+  })
+
+  it('what partitions hold, and partitions as members of disks of any format', async () => {
+    const file = await disk(scripts.gpt)
+    await runOk(path('mke2fs'), ['-q', '-t', 'ext4', '-L', 'inner', '-E', `offset=${5 * MiB}`, file, '20M'])
+    await runOk(path('mkfs.vfat'), ['-n', 'FIRMWARE', '--offset', '2048', file, '4096'])
+    const { table } = await described(file)
+    expect(
+      table?.partitions.map(({ content }) => content.map(({ subformat, facts }) => [subformat, facts.label])),
+    ).toEqual([[['FAT12', 'FIRMWARE']], [['ext4', 'inner']], [], []])
+    const packed = folder.fresh('.qcow2')
+    await qemuImg('convert', '-c', '-O', 'qcow2', file, packed)
+    const plain = await openFile(file)
+    const expected = new Uint8Array(20 * MiB)
+    await plain.read(5 * MiB, expected)
+    await plain.close()
+    for (const image of [file, packed]) {
+      for (const name of ['p2', 'partition2', 'Wurzel \u00fc']) {
+        const container = await openContainer(await openFile(image), [partitionedDisk(allFormats)])
+        if (container === undefined) throw new Error('not recognised')
+        const member = await openMember(container, name)
+        const bytes = new Uint8Array(member.size)
+        await member.read(0, bytes)
+        await member.close()
+        expect(Buffer.compare(bytes, expected), `${image} ${name}`).toBe(0)
+      }
+    }
+  })
+
+  it('a table that passes the end of the disk is told, and cannot be reached', async () => {
+    const file = await disk(scripts.mbr)
+    truncateSync(file, 30 * MiB)
+    expect((await described(file)).table?.partitions).toHaveLength(5)
+    const container = await openContainer(await openFile(file), [partitionedDisk(allFormats)])
+    if (container === undefined) throw new Error('not recognised')
+    await expect(openMember(container, 'p3')).rejects.toThrow(/no partition with content/)
+    const again = await openContainer(await openFile(file), [partitionedDisk(allFormats)])
+    if (again === undefined) throw new Error('not recognised')
+    await expect(openMember(again, 'p5')).rejects.toThrow(
+      /partition 5 passes the end of the disk.*rule: at most 31457280/,
+    )
+  })
+})
