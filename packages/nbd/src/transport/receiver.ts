@@ -45,7 +45,9 @@ export class Receiver {
   attach(socket: Socket, name: string): void {
     this.#socket = socket
     socket.on('data', this.#onData)
-    socket.on('error', (error: unknown) => this.fail(error))
+    socket.on('error', (cause: unknown) =>
+      this.fail(new MoraineError('io', 'the connection broke', { path: name, code: 'ECONNRESET', cause })),
+    )
     const ended = () =>
       this.fail(new MoraineError('io', 'the connection was closed', { path: name, code: 'ECONNRESET' }))
     socket.on('end', ended)

@@ -2,7 +2,7 @@
 import { readFileSync } from 'node:fs'
 import { isIP } from 'node:net'
 import { join } from 'node:path'
-import { type ConnectionOptions, connect, type TLSSocket } from 'node:tls'
+import { type ConnectionOptions, connect } from 'node:tls'
 import { MoraineError } from '@moraine/engine'
 import { codeOf, strerror } from '@moraine/engine/node'
 import type { Link } from './connect.ts'
@@ -112,9 +112,4 @@ function tlsError(cause: Error, name: string): MoraineError {
     code: refused ? undefined : 'EPROTO',
     cause,
   })
-}
-
-/** Whether a connection is protected. */
-export function isSecure(socket: object): socket is TLSSocket {
-  return 'encrypted' in socket && socket.encrypted === true
 }
