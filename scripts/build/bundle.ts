@@ -1,26 +1,37 @@
 /** Joins the emitted modules of a package into few files: a command that starts in tens of milliseconds cannot look up a hundred modules.
  *  Entries, and what several of them share, stay files of their own, so that a class is one class however it is reached. */
 import fs from 'node:fs'
-import { readdir, rm } from 'node:fs/promises'
+import { readdir, rm, writeFile } from 'node:fs/promises'
+import { isBuiltin } from 'node:module'
 import { join } from 'node:path'
 import { type Plugin, rolldown } from 'rolldown'
+import { librariesOf, licencesOf } from './licences.ts'
 import type { WorkspacePackage } from './workspace.ts'
 
-/** What a package takes in, besides its own modules. The command has the engine in it: finding the engine's files took a
+const engine = ['@moraine/engine', '@moraine/engine/node', '#platform', '#libc']
+
+/** What of the workspace a package takes in, besides its own modules. The command has the engine in it: finding the engine's files took a
  *  fifth of its start. What is imported when it is first needed (verbs, what a format does) stays in files of its own. */
 const takenIn: Record<string, readonly string[]> = {
-  moraine: ['@moraine/engine', '@moraine/engine/node', '#platform', '#libc'],
+  moraine: engine,
+  '@moraine/server': engine,
 }
 
-/** Replaces the modules in `dist` by bundles of the package's entries: what its `exports`, `imports` and `bin` name there. Types stay as
- *  they are. Packages and `#…` imports are left to be resolved where the package is used. */
+/** Modules that are found by their place in the package, because they run in threads of their own. */
+const threads: Record<string, readonly string[]> = {
+  '@moraine/server': ['catalog/sqlite/worker.js', 'store/hash-worker.js'],
+}
+
+/** Replaces the modules in `dist` by bundles of the package's entries: what its `exports`, `imports` and `bin` name there, and its threads. Types stay as
+ *  they are. Libraries that the manifest names among its `devDependencies` are taken in; other packages and `#…` imports are left to be resolved where the package is used. */
 export async function bundlePackage({ folder, manifest }: WorkspacePackage): Promise<void> {
   const dist = join(folder, 'dist')
-  const entries = entriesOf(manifest)
+  const entries = [...entriesOf(manifest), ...(threads[manifest.name] ?? [])]
   if (entries.length === 0) return
+  const external = isExternal(manifest)
   const bundle = await rolldown({
     input: Object.fromEntries(entries.map((entry) => [entry.replace(/\.js$/, ''), join(dist, entry)])),
-    external: (id) => !/^[./\0]/.test(id) && id !== plainFsName && !takenIn[manifest.name]?.includes(id),
+    external,
     platform: 'node',
     logLevel: 'warn',
     // What is loaded late by one module and at once by another that is itself loaded late is no fault.
@@ -44,8 +55,26 @@ export async function bundlePackage({ folder, manifest }: WorkspacePackage): Pro
     comments: { legal: true, annotation: false, jsdoc: false },
   })
   await bundle.close()
+  const libraries = librariesOf(output.flatMap((item) => (item.type === 'chunk' ? item.moduleIds : [])))
+  if (libraries.length > 0) await writeFile(join(dist, 'LICENCES.txt'), await licencesOf(libraries))
   const written = new Set(output.map(({ fileName }) => fileName))
   for (const path of before) if (!written.has(path)) await rm(join(dist, path))
+}
+
+/** What is left to be resolved where the package is used. A package that takes in libraries leaves only what it depends on when it is installed, as native code is. */
+function isExternal({
+  name,
+  dependencies,
+  optionalDependencies,
+}: WorkspacePackage['manifest']): (id: string) => boolean {
+  const workspace = takenIn[name] ?? []
+  const left = Object.keys({ ...dependencies, ...optionalDependencies })
+  const isLeft = (id: string) => isBuiltin(id) || left.some((one) => id === one || id.startsWith(`${one}/`))
+  const takesLibraries = name in threads
+  return (id) => {
+    if (/^[./\0]/.test(id) || id === plainFsName || workspace.includes(id)) return false
+    return !takesLibraries || id.startsWith('#') || isLeft(id)
+  }
 }
 
 const plainFsName = 'node:fs'

@@ -17,8 +17,7 @@ export async function emitPackage(pkg: WorkspacePackage): Promise<void> {
   )
   if (code !== 0) throw new Error(`${pkg.manifest.name}: tsc ended with ${code}\n${stdout}${stderr}`.trimEnd())
   await rewriteDeclarations(dist)
-  // The service finds its workers beside its modules, and starts once a day.
-  if (pkg.manifest.name !== '@moraine/server') await bundlePackage(pkg)
+  await bundlePackage(pkg)
   for (const program of Object.values(pkg.manifest.bin ?? {})) await makeExecutable(join(pkg.folder, program))
   for (const name of ['LICENSE', 'README.md']) await copyFile(join(root, name), join(pkg.folder, name))
 }

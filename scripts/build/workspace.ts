@@ -10,6 +10,7 @@ export interface PackageManifest {
   exports?: Record<string, unknown>
   imports?: Record<string, unknown>
   dependencies?: Record<string, string>
+  optionalDependencies?: Record<string, string>
 }
 
 /** A package of the workspace; `folder` is absolute. */

@@ -4,8 +4,9 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { rewriteSpecifiers } from '../build/emit.ts'
+import { librariesOf, licencesOf } from '../build/licences.ts'
 import { lintPackage, lintTypes } from '../build/lint.ts'
-import { inOrder, type PackageManifest, workspacePackages } from '../build/workspace.ts'
+import { inOrder, type PackageManifest, root, workspacePackages } from '../build/workspace.ts'
 
 test('declarations name .js, other texts stay', () => {
   expect(rewriteSpecifiers('import { type A } from \'./a.ts\';\nexport * from "../b/c.ts";')).toBe(
@@ -30,6 +31,17 @@ test('a package is built after those it stands on', () => {
   )
   expect(() => inOrder([pkg('a', 'b'), pkg('b', 'a')])).toThrow(/depend on each other: a, b/)
   expect(names(workspacePackages()).split(' ')[0]).toBe('@moraine/engine')
+})
+
+test('a bundle names the libraries in it, with their licences', async () => {
+  const folder = join(root, 'node_modules', 'fastify')
+  const modules = [join(folder, 'fastify.js'), `\0${join(folder, 'lib', 'reply.js')}?commonjs`, '/src/index.js']
+  expect(librariesOf([...modules, '/p/node_modules/@scope/one/index.js'])).toEqual(
+    ['/p/node_modules/@scope/one', folder].sort(),
+  )
+  expect(await licencesOf([folder])).toMatch(
+    /^This package has code .*\n\nfastify [\d.]+ \(MIT\)\n\n.*Permission is hereby granted/s,
+  )
 })
 
 describe('what is wrong with a package', () => {

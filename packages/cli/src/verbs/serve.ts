@@ -35,6 +35,8 @@ export const verb = defineVerb({
   below,
   alone: true,
   async run(values, _operands, context) {
+    const { keepMemorySmall } = await import('./serve/memory.ts')
+    keepMemorySmall()
     const { serve } = await import('@moraine/server')
     const service = await serve(givenSettings(values))
     context.out.write(greeting(service))

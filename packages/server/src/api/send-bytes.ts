@@ -2,14 +2,11 @@
 import type { ServerResponse } from 'node:http'
 import type { ByteSource, Extent } from '@moraine/engine'
 import type { FastifyReply, FastifyRequest } from 'fastify'
+import { borrowBuffer, bufferBytes, bufferSizeAmong, giveBackBuffer } from '../store/buffers.ts'
 
 /** Hands bytes to the connection; they may be overwritten once this resolves. */
 export type Put = (bytes: Uint8Array) => Promise<void>
 
-const bufferBytes = 1024 * 1024
-/** With more bodies than this at once, each gets smaller buffers. */
-const fewBodies = 8
-const smallBufferBytes = 256 * 1024
 let bodies = 0
 
 /** The client went away: the rest of the body has nobody to go to. */
@@ -67,26 +64,39 @@ function write(response: ServerResponse, bytes: Uint8Array, signal: AbortSignal)
 export async function copyRange(source: ByteSource, start: number, end: number, put: Put): Promise<void> {
   bodies++
   try {
-    await copyBy(Math.min(bodies > fewBodies ? smallBufferBytes : bufferBytes, end - start), source, start, end, put)
+    const size = bufferSizeAmong(bodies)
+    if (end - start <= size / 8) return await copyBy([new SharedArrayBuffer(end - start)], source, start, end, put)
+    const memory = end - start <= size ? [borrowBuffer(size)] : [borrowBuffer(size), borrowBuffer(size)]
+    await copyBy(memory, source, start, end, put)
+    // After a failure somebody may still read from them.
+    for (const buffer of memory) giveBackBuffer(buffer)
   } finally {
     bodies--
   }
 }
 
-async function copyBy(size: number, source: ByteSource, start: number, end: number, put: Put): Promise<void> {
-  const buffers = [Buffer.allocUnsafeSlow(size), Buffer.allocUnsafeSlow(size)] as const
+async function copyBy(
+  memory: readonly SharedArrayBuffer[],
+  source: ByteSource,
+  start: number,
+  end: number,
+  put: Put,
+): Promise<void> {
+  const buffers = memory.map((buffer) => new Uint8Array(buffer))
+  const size = buffers[0]?.length ?? 0
   let sending: Promise<void> = Promise.resolve()
-  let turn: 0 | 1 = 0
   for await (const { offset, length, zero } of runs(source, start, end)) {
     for (let at = offset; at < offset + length; at += size) {
       const count = Math.min(size, offset + length - at)
-      const piece = zero ? zeros.subarray(0, count) : buffers[turn].subarray(0, count)
+      // The one that was not sent last.
+      const buffer = zero ? undefined : buffers.shift()
+      const piece = (buffer ?? zeros).subarray(0, count)
       try {
         if (!zero) await source.read(at, piece)
       } finally {
         await sending
       }
-      if (!zero) turn = turn === 0 ? 1 : 0
+      if (buffer !== undefined) buffers.push(buffer)
       sending = put(piece)
       sending.catch(() => {}) // Looked at in its turn.
     }

@@ -8,11 +8,16 @@ export interface BatchStep {
   mustGive?: boolean
 }
 
-/** A dialect that takes batches. */
-export interface BatchingDialect extends Dialect {
+/** Ways to a database that Kysely does not have. */
+export interface ShortWays {
   /** Resolves when all of it is on stable storage. @throws EmptyStep */
   batch(steps: readonly BatchStep[]): Promise<QueryResult<unknown>[]>
+  /** Asks for what is committed and found by its key: few rows, at once. */
+  look<Row>(query: CompiledQuery<Row>): Promise<QueryResult<Row>>
 }
+
+/** A dialect that has them. */
+export type ShortDialect = Dialect & ShortWays
 
 /** A step of a batch changed and found nothing that must not; nothing has happened. */
 export class EmptyStep extends Error {

@@ -1,8 +1,9 @@
 /** Tokens, application credentials and wrong passwords in an SQL database. */
-import { type InferResult, type Kysely, sql } from 'kysely'
+import { type InferResult, type Kysely, sql, type Transaction } from 'kysely'
 import type { Role } from './accounts.ts'
 import { projectOf, userOf } from './accounts-sql.ts'
 import type { AccountTables, CredentialTable, TokenTable } from './accounts-tables.ts'
+import type { ShortWays } from './batch.ts'
 import { CatalogError } from './catalog.ts'
 import type { ApplicationCredential, Attempt, Logins, Session, Token } from './logins.ts'
 
@@ -15,25 +16,18 @@ export class SqlLogins implements Logins {
   readonly #db: Kysely<AccountTables>
   readonly #now: () => number
   readonly #session: ReturnType<typeof compileSession>
+  readonly #look: ShortWays['look']
 
-  constructor(db: Kysely<AccountTables>, now: () => number) {
+  constructor(db: Kysely<AccountTables>, now: () => number, { look }: Pick<ShortWays, 'look'>) {
     this.#db = db
     this.#now = now
     this.#session = compileSession(db)
+    this.#look = look
   }
 
   addToken(token: Token): Promise<void> {
     return this.#db.transaction().execute(async (db) => {
-      await db
-        .deleteFrom('account_tokens')
-        .where('hash', 'in', (builder) =>
-          builder
-            .selectFrom('account_tokens')
-            .select('hash')
-            .where('expires_at', '<=', this.#now())
-            .limit(clearedAtOnce),
-        )
-        .execute()
+      await clearAway(db, 'account_tokens', 'hash', 'expires_at', this.#now())
       await db.insertInto('account_tokens').values(tokenRow(token)).execute()
     })
   }
@@ -42,7 +36,7 @@ export class SqlLogins implements Logins {
     const parameters = this.#session.parameters.map((value) =>
       value === asked.hash ? hash : value === asked.now ? this.#now() : value,
     )
-    const { rows } = await this.#db.executeQuery<SessionRow>({ ...this.#session, parameters })
+    const { rows } = await this.#look<SessionRow>({ ...this.#session, parameters })
     const [row] = rows
     if (row === undefined) return undefined
     if (row.project_id !== null && row.project_enabled !== 1) return undefined
@@ -139,16 +133,7 @@ export class SqlLogins implements Logins {
   countAttempts(attempts: readonly Attempt[], seconds: number): Promise<string | undefined> {
     return this.#db.transaction().execute(async (db) => {
       const now = this.#now()
-      await db
-        .deleteFrom('account_attempts')
-        .where('key', 'in', (builder) =>
-          builder
-            .selectFrom('account_attempts')
-            .select('key')
-            .where('last_at', '<=', now - seconds)
-            .limit(clearedAtOnce),
-        )
-        .execute()
+      await clearAway(db, 'account_attempts', 'key', 'last_at', now - seconds)
       const rows = await db
         .selectFrom('account_attempts')
         .selectAll()
@@ -190,6 +175,20 @@ export class SqlLogins implements Logins {
         .execute()
     })
   }
+}
+
+/** Clears away some rows whose time is not after `until`. */
+async function clearAway<Name extends 'account_tokens' | 'account_attempts'>(
+  db: Transaction<AccountTables>,
+  table: Name,
+  key: keyof AccountTables[Name] & string,
+  time: keyof AccountTables[Name] & string,
+  until: number,
+): Promise<void> {
+  const [all, name, when] = [sql.table(table), sql.ref(key), sql.ref(time)]
+  await sql`delete from ${all} where ${name} in (select ${name} from ${all} where ${when} <= ${until} limit ${clearedAtOnce})`.execute(
+    db,
+  )
 }
 
 /** What stands in the place of values in a query that is put together once. */

@@ -3,7 +3,7 @@ import { Kysely, sql, type Transaction } from 'kysely'
 import { Migrator } from 'kysely/migration'
 import type { Accounts } from './accounts.ts'
 import { SqlAccounts } from './accounts-sql.ts'
-import { type BatchingDialect, type BatchStep, EmptyStep } from './batch.ts'
+import { type BatchStep, EmptyStep, type ShortDialect, type ShortWays } from './batch.ts'
 import type { CachedImages } from './cached-images.ts'
 import { SqlCachedImages } from './cached-images-sql.ts'
 import { type Along, type Catalog, CatalogError, type ListQuery, type Page } from './catalog.ts'
@@ -21,7 +21,7 @@ import { type ImageTable, migrations, refuseNewer, type Tables } from './tables.
 import { insertTask } from './tasks-sql.ts'
 import type { Usages } from './usage.ts'
 import { countImages, numberOfImages, SqlUsages, uploadingStatuses } from './usage-sql.ts'
-import { getWhole, imageOf, rowOf, selectWhole } from './whole-images.ts'
+import { getWhole, imageOf, lookUpWhole, rowOf, selectWhole } from './whole-images.ts'
 import type { Work } from './work.ts'
 import { deleteUpload, insertUpload, SqlWork } from './work-sql.ts'
 
@@ -37,7 +37,7 @@ export interface CatalogOptions {
 
 /** Opens the catalog and brings its tables up to date. @throws MoraineError `unsupported` when a newer version has changed it. */
 export async function openSqlCatalog(
-  dialect: BatchingDialect,
+  dialect: ShortDialect,
   { now = () => Math.floor(Date.now() / 1000), path = 'the catalog', beforeMigration }: CatalogOptions = {},
 ): Promise<Catalog> {
   const db = new Kysely<Tables>({ dialect })
@@ -49,7 +49,7 @@ export async function openSqlCatalog(
     if (next !== undefined && next !== known[0]) beforeMigration?.(next.name)
     const { error } = await migrator.migrateToLatest()
     if (error !== undefined) throw error
-    return new SqlCatalog(db, dialect.batch, now)
+    return new SqlCatalog(db, dialect, now)
   } catch (error) {
     await db.destroy()
     throw error
@@ -84,15 +84,17 @@ class SqlCatalog implements Catalog {
   readonly metadefs: Metadefs
   readonly work: Work
   readonly #db: Kysely<Tables>
-  readonly #batch: BatchingDialect['batch']
+  readonly #batch: ShortWays['batch']
+  readonly #look: (id: string) => Promise<Image | undefined>
   readonly #now: () => number
 
-  constructor(db: Kysely<Tables>, batch: BatchingDialect['batch'], now: () => number) {
+  constructor(db: Kysely<Tables>, ways: ShortWays, now: () => number) {
     this.#db = db
-    this.#batch = batch
+    this.#batch = ways.batch
+    this.#look = lookUpWhole(db, ways)
     this.#now = now
     this.accounts = new SqlAccounts(db)
-    this.logins = new SqlLogins(db, now)
+    this.logins = new SqlLogins(db, now, ways)
     this.cached = new SqlCachedImages(db)
     this.usages = new SqlUsages(db)
     this.resumables = new SqlResumables(db, now)
@@ -134,7 +136,7 @@ class SqlCatalog implements Catalog {
   }
 
   get(id: string): Promise<Image | undefined> {
-    return getWhole(this.#db, id)
+    return this.#look(id)
   }
 
   async list(query: ListQuery): Promise<Page> {

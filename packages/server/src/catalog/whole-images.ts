@@ -1,5 +1,14 @@
 /** Images with all that belongs to them, in one query: what stands in other tables comes as JSON beside each row. */
-import { type Expression, type ExpressionBuilder, type Kysely, type SqlBool, sql, type Transaction } from 'kysely'
+import {
+  type CompiledQuery,
+  type Expression,
+  type ExpressionBuilder,
+  type Kysely,
+  type SqlBool,
+  sql,
+  type Transaction,
+} from 'kysely'
+import type { ShortWays } from './batch.ts'
 import type { Image, ImageStatus, Location, Visibility } from './image.ts'
 import type { JsonObject } from './json.ts'
 import type { ImageTable, Tables } from './tables.ts'
@@ -33,6 +42,17 @@ export function selectWhole(db: Queries, which: (builder: ExpressionBuilder<Tabl
 export async function getWhole(db: Queries, id: string): Promise<Image | undefined> {
   const row = await selectWhole(db, (builder) => builder('images.id', '=', id)).executeTakeFirst()
   return row === undefined ? undefined : imageOf(row)
+}
+
+/** The same for what is committed, by a query that is put together once: it is asked for most requests. */
+export function lookUpWhole(db: Queries, ways: ShortWays): (id: string) => Promise<Image | undefined> {
+  const asked = '?id'
+  const query = selectWhole(db, (builder) => builder('images.id', '=', asked)).compile()
+  return async (id) => {
+    const parameters = query.parameters.map((value) => (value === asked ? id : value))
+    const [row] = (await ways.look<WholeRow>({ ...query, parameters } as CompiledQuery<WholeRow>)).rows
+    return row === undefined ? undefined : imageOf(row)
+  }
 }
 
 export function rowOf(image: Image): ImageTable {

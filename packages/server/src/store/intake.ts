@@ -1,5 +1,5 @@
 /** One pass over an upload: the bytes go into the store and through the hashes while they arrive, in a fixed amount of memory. */
-import { bufferBytes, UploadBuffers } from './buffers.ts'
+import { UploadBuffers } from './buffers.ts'
 import type { HashAlgorithm } from './hash-protocol.ts'
 import type { HashThreads, StreamHash } from './hashing.ts'
 import type { StoreUpload } from './store.ts'
@@ -67,12 +67,13 @@ class Pipeline {
     let at = 0
     while (at < bytes.length) {
       this.#filling ??= new Uint8Array(await this.#buffer())
-      const count = Math.min(bytes.length - at, bufferBytes - this.#filled)
+      const { length } = this.#filling
+      const count = Math.min(bytes.length - at, length - this.#filled)
       this.#filling.set(bytes.subarray(at, at + count), this.#filled)
       this.#filled += count
       at += count
       if (this.#size === 0 && this.#filled >= this.#options.headBytes) await this.#showHead()
-      if (this.#filled === bufferBytes) this.#send()
+      if (this.#filled === length) this.#send()
     }
   }
 

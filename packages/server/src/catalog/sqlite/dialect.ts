@@ -1,4 +1,4 @@
-/** A Kysely dialect over `node:sqlite` in two threads: one that writes, and one that reads what is committed. */
+/** A Kysely dialect over `node:sqlite` in two threads: one that writes, and one that reads what is committed. What is found by its key is read where it is asked for. */
 import {
   CompiledQuery,
   type DatabaseConnection,
@@ -8,11 +8,12 @@ import {
   SqliteIntrospector,
   SqliteQueryCompiler,
 } from 'kysely'
-import type { BatchingDialect, BatchStep } from '../batch.ts'
+import type { BatchStep, ShortDialect } from '../batch.ts'
+import { Lookups } from './lookups.ts'
 import { DatabaseThread } from './thread.ts'
 
 /** @param path The database's file; it is made when it is not there. */
-export function sqliteDialect(path: string): BatchingDialect {
+export function sqliteDialect(path: string): ShortDialect {
   const driver = new ThreadsDriver(path)
   return {
     createAdapter: () => new Adapter(),
@@ -20,6 +21,7 @@ export function sqliteDialect(path: string): BatchingDialect {
     createIntrospector: (database) => new SqliteIntrospector(database),
     createQueryCompiler: () => new SqliteQueryCompiler(),
     batch: (steps) => driver.batch(steps),
+    look: (query) => driver.look(query),
   }
 }
 
@@ -37,32 +39,39 @@ class Adapter extends SqliteAdapter {
 
 class ThreadsDriver implements Driver {
   readonly #path: string
-  #threads: { writer: DatabaseThread; reader: DatabaseThread } | undefined
+  readonly #lookups: Lookups
+  #writer: DatabaseThread | undefined
+  #reader: Promise<DatabaseThread> | undefined
   /** The transaction that holds the writer, and those that wait for it. */
   #turn: Promise<void> | undefined
 
   constructor(path: string) {
     this.#path = path
+    this.#lookups = new Lookups(path)
   }
 
+  /** The writer comes first: it makes the file, and the log in which readers see what is committed. */
   async init(): Promise<void> {
-    // In this order: the writer makes the file, and the log in which readers see what is committed.
-    const writer = await DatabaseThread.start(this.#path, false)
-    try {
-      this.#threads = { writer, reader: await DatabaseThread.start(this.#path, true) }
-    } catch (error) {
-      await writer.close()
-      throw error
-    }
+    this.#writer = await DatabaseThread.start(this.#path, false)
+  }
+
+  get writer(): DatabaseThread {
+    if (this.#writer === undefined) throw new Error('the database is not open')
+    return this.#writer
+  }
+
+  /** Started when it is first needed. */
+  get reader(): Promise<DatabaseThread> {
+    this.#reader ??= DatabaseThread.start(this.#path, true)
+    return this.#reader
+  }
+
+  async look<Row>(query: CompiledQuery<Row>): Promise<QueryResult<Row>> {
+    return this.#lookups.ask<Row>(query) ?? (await this.reader).query<Row>(query)
   }
 
   async acquireConnection(): Promise<DatabaseConnection> {
     return new Connection(this)
-  }
-
-  get threads(): { writer: DatabaseThread; reader: DatabaseThread } {
-    if (this.#threads === undefined) throw new Error('the database is not open')
-    return this.#threads
   }
 
   async beginTransaction(connection: Connection): Promise<void> {
@@ -76,7 +85,7 @@ class ThreadsDriver implements Driver {
     })
     try {
       // `immediate`: the write lock is taken now, not in the middle.
-      await this.threads.writer.query(CompiledQuery.raw('begin immediate'))
+      await this.writer.query(CompiledQuery.raw('begin immediate'))
       connection.endTransaction = release
     } catch (error) {
       release()
@@ -85,13 +94,13 @@ class ThreadsDriver implements Driver {
   }
 
   async commitTransaction(connection: Connection): Promise<void> {
-    await this.threads.writer.query(CompiledQuery.raw('commit'))
+    await this.writer.query(CompiledQuery.raw('commit'))
     connection.leave()
   }
 
   async rollbackTransaction(connection: Connection): Promise<void> {
     try {
-      await this.threads.writer.query(CompiledQuery.raw('rollback'))
+      await this.writer.query(CompiledQuery.raw('rollback'))
     } finally {
       connection.leave()
     }
@@ -100,15 +109,15 @@ class ThreadsDriver implements Driver {
   /** Writes outside of a transaction. The writer's thread takes messages in order: what is sent while no transaction is open is done before the next begins. */
   async batch(steps: readonly BatchStep[]): Promise<QueryResult<unknown>[]> {
     while (this.#turn !== undefined) await this.#turn
-    return this.threads.writer.batch(steps)
+    return this.writer.batch(steps)
   }
 
   async releaseConnection(): Promise<void> {}
 
   async destroy(): Promise<void> {
-    const threads = this.#threads
-    await threads?.reader.close()
-    await threads?.writer.close()
+    this.#lookups.close()
+    await (await this.#reader?.catch(() => undefined))?.close()
+    await this.#writer?.close()
   }
 }
 
@@ -127,9 +136,8 @@ class Connection implements DatabaseConnection {
   }
 
   async executeQuery<Row>(query: CompiledQuery): Promise<QueryResult<Row>> {
-    const { writer, reader } = this.#driver.threads
-    if (this.endTransaction !== undefined) return writer.query(query)
-    if (query.query.kind === 'SelectQueryNode') return reader.query(query)
+    if (this.endTransaction !== undefined) return this.#driver.writer.query(query)
+    if (query.query.kind === 'SelectQueryNode') return (await this.#driver.reader).query(query)
     const [result] = await this.#driver.batch([{ query }])
     return result as QueryResult<Row>
   }

@@ -82,7 +82,8 @@ export class DatabaseThread {
   }
 }
 
-function resultOf<Row>({ columns, rows, changes, lastRow }: Answer): QueryResult<Row> {
+/** An answer as Kysely has it. */
+export function resultOf<Row>({ columns, rows, changes, lastRow }: Answer): QueryResult<Row> {
   const named = rows.map((values) => {
     const row: Record<string, SqlValue> = {}
     for (let at = 0; at < columns.length; at++) row[columns[at] as string] = values[at] as SqlValue

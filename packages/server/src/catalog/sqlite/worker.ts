@@ -1,9 +1,9 @@
 /** A thread that holds the SQLite database. One writes, and is the only place where a commit waits for the disk; another one reads, and never waits for it. */
-import { DatabaseSync, type StatementSync } from 'node:sqlite'
+import { DatabaseSync } from 'node:sqlite'
 import { parentPort, receiveMessageOnPort, workerData } from 'node:worker_threads'
-import type { Answer, BatchRequest, Failure, Reply, Request, SqlValue, Statement } from './protocol.ts'
+import type { Answer, BatchRequest, Failure, Reply, Request, Statement } from './protocol.ts'
+import { Statements } from './statements.ts'
 
-const cachedStatements = 200
 /** Batches that share a commit at most. */
 const mostTogether = 64
 
@@ -32,42 +32,8 @@ function useLog(): void {
   }
 }
 
-interface Prepared {
-  statement: StatementSync
-  columns: readonly string[]
-}
-
-const prepared = new Map<string, Prepared>()
-
-function namesOf(statement: StatementSync): string[] {
-  return statement.columns().map(({ name }) => name)
-}
-
-function prepare(sql: string): Prepared {
-  const known = prepared.get(sql)
-  if (known !== undefined) return known
-  if (prepared.size >= cachedStatements) {
-    const oldest = prepared.keys().next()
-    if (!oldest.done) prepared.delete(oldest.value)
-  }
-  const statement = database.prepare(sql)
-  statement.setReturnArrays(true)
-  const made = { statement, columns: namesOf(statement) }
-  prepared.set(sql, made)
-  return made
-}
-
-function run({ sql, parameters }: Statement): Answer {
-  const known = prepare(sql)
-  if (known.columns.length === 0) {
-    const { changes, lastInsertRowid } = known.statement.run(...parameters)
-    return { columns: [], rows: [], changes: Number(changes), lastRow: lastInsertRowid }
-  }
-  const rows = known.statement.all(...parameters) as unknown as SqlValue[][]
-  // The tables may have got another column since.
-  if (rows[0] !== undefined && rows[0].length !== known.columns.length) known.columns = namesOf(known.statement)
-  return { columns: known.columns, rows, changes: 0, lastRow: 0 }
-}
+const statements = new Statements(database)
+const run = (statement: Statement): Answer => statements.run(statement)
 
 function failureOf(error: unknown): Failure {
   const { message, code, errcode } = error as Error & { code?: string; errcode?: number }
@@ -134,7 +100,7 @@ const isBatch = (message: Message | undefined): message is BatchRequest =>
 function answer(message: Message): Message | undefined {
   if (isBatch(message)) return runTogether(message)
   if (message === 'close') {
-    prepared.clear()
+    statements.clear()
     database.close()
     parentPort?.close()
     return undefined
