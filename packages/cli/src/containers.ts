@@ -6,6 +6,7 @@ import {
   type Container,
   findMember,
   type Gate,
+  isoContainer,
   MoraineError,
   openContainer,
   openMember,
@@ -22,7 +23,7 @@ export const readsXml = xmlParser(() => import('saxes'))
 const mostLevels = 8
 
 /** Those that the command knows: partitions are reached in a disk of any format. */
-const containers = [...allContainers, partitionedDisk(allFormats)]
+const containers = [...allContainers, isoContainer, partitionedDisk(allFormats)]
 
 /** The container in a source, which belongs to it then; undefined, with the source left open, where it is none.
  *  @throws MoraineError as `openContainer`. */
@@ -55,7 +56,7 @@ export async function reachInto(
       await inner.close()
       throw new MoraineError('invalid', `it is no container and has no member '${path}'`, {
         path: inner.name,
-        hint: `Containers are zip, ${allContainers.map(({ name }) => name).join(', ')}, and disks with partitions.`,
+        hint: `Containers are zip, ${[...allContainers, isoContainer].map(({ name }) => name).join(', ')}, and disks with partitions.`,
       })
     }
     try {

@@ -2,6 +2,7 @@
 import { defineVerb, subVerbs } from '../verb.ts'
 
 const below = subVerbs({
+  create: () => import('./iso/create.ts'),
   info: () => import('./iso/info.ts'),
   list: () => import('./iso/list.ts'),
   extract: () => import('./iso/extract.ts'),
@@ -9,13 +10,14 @@ const below = subVerbs({
 
 export const verb = defineVerb({
   name: 'iso',
-  summary: 'Show, list and extract ISO 9660 images',
+  summary: 'Make, show, list and extract ISO 9660 images',
   operands: 'COMMAND',
   syntax: '',
   about:
-    'Reads the images of optical discs: ISO 9660 with Rock Ridge, Joliet, or plain names. The image is read where it is: packed with gzip, xz, zstd and the like, in a zip (FILE#MEMBER), or ' +
+    'Makes and reads the images of optical discs: ISO 9660 with Rock Ridge, Joliet, or plain names. An image is read where it is: packed with gzip, xz, zstd and the like, in a zip (FILE#MEMBER), or ' +
     'as the content of a qcow2 or any other disk image.',
   examples: [
+    ['moraine iso create data.iso folder', 'with Joliet and Rock Ridge'],
     ['moraine iso list debian.iso "install*/**"', 'what a directory holds'],
     ['moraine iso extract debian.iso install.amd/vmlinuz --to boot', 'one file'],
   ],

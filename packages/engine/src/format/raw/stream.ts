@@ -1,5 +1,5 @@
 /** A raw image written front to back: what the disk holds, with zeros made up for what reads as zeros. */
-import { type Disk, type Extent, readPadded, throwIfCancelled } from '../../core/index.ts'
+import { type ByteSource, type Disk, type Extent, readPadded, throwIfCancelled } from '../../core/index.ts'
 import type { StreamPlan } from '../format.ts'
 import type { OptionValues } from '../options.ts'
 
@@ -17,8 +17,8 @@ async function* rawChunks(disk: Disk, signal?: AbortSignal): AsyncIterable<Uint8
   }
 }
 
-/** The content of one extent of `disk` in chunks of up to 1 MiB. The next chunk is read while the last one is taken. */
-export async function* extentChunks(disk: Disk, extent: Extent, signal?: AbortSignal): AsyncIterable<Uint8Array> {
+/** The content of one extent of a disk or another source in chunks of up to 1 MiB. The next chunk is read while the last one is taken. */
+export async function* extentChunks(disk: ByteSource, extent: Extent, signal?: AbortSignal): AsyncIterable<Uint8Array> {
   const end = extent.offset + extent.length
   if (extent.zero) {
     const zeros = new Uint8Array(Math.min(chunkBytes, extent.length))
@@ -43,7 +43,7 @@ export async function* extentChunks(disk: Disk, extent: Extent, signal?: AbortSi
 }
 
 async function readChunk(
-  disk: Disk,
+  disk: ByteSource,
   extent: Extent,
   at: number,
   end: number,

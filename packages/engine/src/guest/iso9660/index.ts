@@ -1,7 +1,11 @@
 /** ISO 9660: the file systems of optical discs. */
+export { isoContainer } from './container.ts'
 export type { Descriptors as IsoDescriptors, VolumeDescriptor as IsoVolumeDescriptor } from './descriptors.ts'
 export type { IsoBootCatalog, IsoBootImage } from './el-torito.ts'
 export type { IsoEntry, IsoEntryKind, IsoNames } from './entry.ts'
 export { IsoFileSystem, type IsoOptions, openIsoFileSystem } from './file-system.ts'
+export type { NewBootImage } from './new-boot.ts'
+export type { IsoLevel } from './new-names.ts'
+export { type NewVolumeOptions, type NewVolumePlan, type NewVolumeTexts, planIsoVolume } from './new-volume.ts'
 export type { PathTableReport as IsoPathTableReport } from './path-tables.ts'
 export type { IsoSystemArea } from './system-area.ts'

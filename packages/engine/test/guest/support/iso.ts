@@ -2,7 +2,7 @@
 import { createHash } from 'node:crypto'
 import { chmodSync, mkdirSync, symlinkSync, utimesSync, writeFileSync } from 'node:fs'
 import { dirname, join } from 'node:path'
-import type { ByteSource, IsoEntry, IsoFileSystem } from '@moraine/engine'
+import { type ByteSource, type IsoEntry, type IsoFileSystem, MemoryStore, type NewEntry } from '@moraine/engine'
 
 /** What a tree holds, by paths from the root: text or bytes of files, `-> target` of links; paths that end in a slash are folders. */
 export type Tree = Record<string, string | Uint8Array>
@@ -76,4 +76,29 @@ export function expectedFiles(tree: Tree, keepsLinks = true): Record<string, str
 /** The line that `expectedFiles` gives. */
 export function kindAndContent({ kind, target }: IsoEntry, sha: string): string {
   return `${kind} ${kind === 'symlink' ? target : sha}`
+}
+
+/** The entries of a tree, in the order in which it names them. */
+export function entriesOf(tree: Tree, modes: Record<string, number> = {}): NewEntry[] {
+  return Object.entries(tree).map(([path, content]): NewEntry => {
+    const common = { path: path.replace(/\/$/, ''), modified: treeTime, mode: modes[path] }
+    if (path.endsWith('/')) return { ...common, kind: 'directory' }
+    if (typeof content === 'string' && content.startsWith('-> ')) {
+      return { ...common, kind: 'symlink', target: content.slice(3) }
+    }
+    const bytes = typeof content === 'string' ? new TextEncoder().encode(content) : content
+    return { ...common, kind: 'file', size: bytes.length, open: async () => MemoryStore.from(bytes, path) }
+  })
+}
+
+/** A planned stream, whole. */
+export async function bytesOf(plan: {
+  length: number | undefined
+  chunks(): AsyncIterable<Uint8Array>
+}): Promise<Uint8Array> {
+  const chunks: Uint8Array[] = []
+  for await (const chunk of plan.chunks()) chunks.push(chunk)
+  const bytes = new Uint8Array(Buffer.concat(chunks))
+  if (bytes.length !== plan.length) throw new Error(`${plan.length} bytes were promised and ${bytes.length} came`)
+  return bytes
 }

@@ -1,0 +1,110 @@
+/** The files of this machine that go into a new file system. */
+import { type Stats, statSync } from 'node:fs'
+import { lstat, readdir, readFile, readlink } from 'node:fs/promises'
+import { basename, join } from 'node:path'
+import type { NewEntry } from '@moraine/engine'
+import { openFile } from '@moraine/engine/node'
+import { Failure } from '../failure.ts'
+
+/** How files are taken. */
+export interface CollectOptions {
+  /** Keep owners; otherwise all belongs to root. */
+  owners: boolean
+  /** No file is newer than this: seconds since 1970. */
+  newest: number | undefined
+  /** Something is left out. */
+  warn(message: string): void
+}
+
+/** What was collected. */
+export interface Collected {
+  entries: NewEntry[]
+  /** Device and inode of each file, as `target` is compared. */
+  identities: Set<string>
+}
+
+/** Takes folders (their content), files (under their own names), and `PATH=SOURCE` (under that path).
+ *  @throws Failure */
+export async function collect(sources: readonly string[], options: CollectOptions): Promise<Collected> {
+  const found: Collected = { entries: [], identities: new Set() }
+  for (const source of sources) {
+    const { path, from } = readGraft(source)
+    const there = statSync(from, { throwIfNoEntry: false })
+    if (there === undefined) throw new Failure(`Could not open '${from}': No such file or directory`)
+    if (there.isDirectory()) {
+      if (path !== '') found.entries.push(entryOf(path, there, options, { kind: 'directory' }))
+      await collectFolder(from, path, options, found)
+    } else await add(from, path === '' ? basename(from) : path, there, options, found)
+  }
+  return found
+}
+
+/** The lines of a file, each a source; empty ones and those that begin with `#` are left out.
+ *  @throws Failure */
+export async function readSourceList(file: string): Promise<string[]> {
+  const text = await readFile(file === '-' ? '/dev/stdin' : file, 'utf8').catch((error: Error) => {
+    throw new Failure(`Could not read '${file}': ${error.message}`)
+  })
+  return text.split(/\r?\n/).filter((line) => line !== '' && !line.startsWith('#'))
+}
+
+/** A source that is there under its whole name is that one, whatever stands in it. */
+function readGraft(source: string): { path: string; from: string } {
+  const at = source.indexOf('=')
+  if (at <= 0 || statSync(source, { throwIfNoEntry: false }) !== undefined) return { path: '', from: source }
+  const path = source.slice(0, at).replace(/^\/+/, '').replace(/\/+$/, '')
+  return { path, from: source.slice(at + 1) }
+}
+
+async function collectFolder(folder: string, path: string, options: CollectOptions, found: Collected): Promise<void> {
+  for (const name of await readdir(folder)) {
+    const from = join(folder, name)
+    const there = await lstat(from)
+    await add(from, path === '' ? name : `${path}/${name}`, there, options, found)
+  }
+}
+
+async function add(from: string, path: string, there: Stats, options: CollectOptions, found: Collected): Promise<void> {
+  if (there.isDirectory()) {
+    found.entries.push(entryOf(path, there, options, { kind: 'directory' }))
+    await collectFolder(from, path, options, found)
+  } else if (there.isSymbolicLink()) {
+    found.entries.push(entryOf(path, there, options, { kind: 'symlink', target: await readlink(from) }))
+  } else if (there.isFile()) {
+    const identity = `${there.dev}:${there.ino}`
+    found.identities.add(identity)
+    found.entries.push(
+      entryOf(path, there, options, {
+        kind: 'file',
+        size: there.size,
+        open: () => openFile(from),
+        identity: there.nlink > 1 ? identity : undefined,
+      }),
+    )
+  } else options.warn(`'${from}' is no file, folder or link and is left out`)
+}
+
+function entryOf(
+  path: string,
+  { mode, uid, gid, mtimeMs }: Stats,
+  { owners, newest }: CollectOptions,
+  rest: Omit<NewEntry, 'path'>,
+): NewEntry {
+  const modified = Math.floor(mtimeMs / 1000)
+  return {
+    path,
+    mode: mode & 0o7777,
+    ...(owners && { uid, gid }),
+    modified: newest === undefined ? modified : Math.min(modified, newest),
+    ...rest,
+  }
+}
+
+/** The time that the environment wants of what is made, so that it is the same each time: seconds since 1970. Source: reproducible-builds.org, SOURCE_DATE_EPOCH.
+ *  @throws Failure */
+export function sourceDate(): number | undefined {
+  const text = process.env.SOURCE_DATE_EPOCH
+  if (text === undefined || text === '') return undefined
+  if (/^\d{1,11}$/.test(text)) return Number(text)
+  throw new Failure(`SOURCE_DATE_EPOCH is no number of seconds: '${text}'`)
+}

@@ -1,0 +1,117 @@
+/** The files of a file system that is to be made, whatever its kind. */
+import { type ByteSource, MoraineError } from '../core/index.ts'
+
+/** One file, directory or symbolic link of a new file system. Directories above it need not be given. */
+export interface NewEntry {
+  /** Its names from the root on, parted by slashes: no slash at either end, no empty name, `.` or `..`. */
+  path: string
+  kind: 'file' | 'directory' | 'symlink'
+  /** Bytes of a file. */
+  size?: number | undefined
+  /** Opens the content of a file when its turn comes; it is closed then. */
+  open?: (() => Promise<ByteSource>) | undefined
+  /** Where a symbolic link leads. */
+  target?: string | undefined
+  /** Permissions; default 0644, 0755 for directories. */
+  mode?: number | undefined
+  /** Default 0. */
+  uid?: number | undefined
+  gid?: number | undefined
+  /** Seconds since 1970; default the time of the volume. */
+  modified?: number | undefined
+  /** Files of the same identity have the same content, which is stored once where the file system can do so. */
+  identity?: string | undefined
+}
+
+/** One name in the tree. */
+export interface NewNode {
+  name: string
+  /** From the root, beginning with a slash. */
+  path: string
+  entry: NewEntry
+  parent: NewNode | undefined
+  /** By their names, in the order of their UTF-8 bytes. */
+  children: NewNode[]
+}
+
+const mostNameBytes = 255
+const mostTargetBytes = 4095
+
+/** The tree of the entries, in an order that does not depend on theirs.
+ *  @throws MoraineError `invalid` for names that cannot be, names that stand twice, and files within files. */
+export function newTree(entries: readonly NewEntry[]): NewNode {
+  const root = newNode('', undefined, { path: '', kind: 'directory' })
+  const byPath = new Map([['', root]])
+  const given = new Set<string>()
+  for (const entry of entries) {
+    const names = entry.path.split('/')
+    let node = root
+    for (const [index, name] of names.entries()) {
+      checkName(entry.path, name)
+      if (node.entry.kind !== 'directory') throw refused(entry.path, `'${node.path}' is no directory`)
+      const path = names.slice(0, index + 1).join('/')
+      let next = byPath.get(path)
+      if (next === undefined) {
+        next = newNode(name, node, { path, kind: 'directory' })
+        byPath.set(path, next)
+        node.children.push(next)
+      }
+      node = next
+    }
+    if (given.has(entry.path)) throw refused(entry.path, 'it stands there twice')
+    if (node.children.length > 0 && entry.kind !== 'directory') throw refused(entry.path, 'files are to be within it')
+    given.add(entry.path)
+    checkEntry(entry)
+    node.entry = entry
+  }
+  for (const { children } of byPath.values()) children.sort((a, b) => compareUtf8(a.name, b.name))
+  return root
+}
+
+function newNode(name: string, parent: NewNode | undefined, entry: NewEntry): NewNode {
+  return { name, path: `/${entry.path}`, entry, parent, children: [] }
+}
+
+/** The order of the UTF-8 bytes of two texts, which is that of their code points. */
+function compareUtf8(a: string, b: string): number {
+  const [left, right] = [[...a], [...b]]
+  for (let at = 0; at < left.length && at < right.length; at++) {
+    const difference = (left[at]?.codePointAt(0) ?? 0) - (right[at]?.codePointAt(0) ?? 0)
+    if (difference !== 0) return difference
+  }
+  return left.length - right.length
+}
+
+function checkName(path: string, name: string): void {
+  if (name === '' || name === '.' || name === '..') throw refused(path, `'${name}' cannot be a name`)
+  if (name.includes('\0')) throw refused(path, 'a name has a zero character in it')
+  if (new TextEncoder().encode(name).length > mostNameBytes) {
+    throw refused(path, `a name of it is longer than ${mostNameBytes} bytes`)
+  }
+}
+
+function checkEntry({ path, kind, size, open, target }: NewEntry): void {
+  if (kind === 'file' && (open === undefined || size === undefined || !Number.isSafeInteger(size) || size < 0)) {
+    throw refused(path, 'a file needs its size and its content')
+  }
+  if (kind !== 'symlink') return
+  if (target === undefined || target === '' || target.includes('\0')) throw refused(path, 'a link must lead somewhere')
+  if (new TextEncoder().encode(target).length > mostTargetBytes) {
+    throw refused(path, `where it leads is longer than ${mostTargetBytes} bytes`)
+  }
+}
+
+function refused(path: string, why: string): MoraineError {
+  return new MoraineError('invalid', `'${path}' cannot be in the new file system: ${why}`, {
+    field: 'path',
+    value: path,
+  })
+}
+
+/** All nodes of a tree but its root, each directory before what it holds. */
+export function* nodesOf(root: NewNode): Generator<NewNode> {
+  for (const node of root.children) {
+    yield node
+    yield* nodesOf(node)
+  }
+}
