@@ -20,9 +20,16 @@ export interface Formats {
   containerFormats: readonly string[]
 }
 
-/** What every image has. `readOnly` is what only the service sets. Glance lists `stores` too, which there is only with several stores; the `glance` client
- *  makes an option of every name here, and stops working when it meets its own `--stores`. */
-function imageProperties({ diskFormats, containerFormats }: Formats) {
+/** Only listed where clients log in. The `glance` client makes an option of every name in a schema that it finds in its folder, and stops working when it meets its own
+ *  `--stores`; it finds none when it has logged in, as it looks elsewhere than it keeps them then. */
+const stores = Type.String({
+  readOnly: true,
+  description:
+    'Store in which image data resides.  Only present when the operator has enabled multiple stores.  May be a comma-separated list of store identifiers.',
+})
+
+/** What every image has. `readOnly` is what only the service sets. */
+function imageProperties({ diskFormats, containerFormats }: Formats, hasLogins: boolean) {
   return {
     id: Type.String({ description: 'An identifier for the image', pattern: idPattern }),
     name: maybeText({ description: 'Descriptive name for the image', maxLength: 255 }),
@@ -56,6 +63,7 @@ function imageProperties({ diskFormats, containerFormats }: Formats) {
     min_disk: Type.Integer({ description: 'Amount of disk space (in GB) required to boot image.' }),
     self: Type.String({ readOnly: true, description: 'An image self url' }),
     file: Type.String({ readOnly: true, description: 'An image file url' }),
+    ...(hasLogins ? { stores } : {}),
     schema: Type.String({ readOnly: true, description: 'An image schema url' }),
     locations: Type.Array(
       Type.Object({
@@ -133,9 +141,13 @@ function collection(name: string, item: object, paged: boolean): object {
   }
 }
 
-/** The documents under `/v2/schemas`, by name, and the rules for images in requests: every attribute may be left out, and additional properties are strings. */
-export function imageSchemas(formats: Formats): { documents: Readonly<Record<string, object>>; request: TSchema } {
-  const properties = imageProperties(formats)
+/** The documents under `/v2/schemas`, by name, and the rules for images in requests: every attribute may be left out, and additional properties are strings.
+ *  @param hasLogins Whether clients say who they are. */
+export function imageSchemas(
+  formats: Formats,
+  hasLogins: boolean,
+): { documents: Readonly<Record<string, object>>; request: TSchema } {
+  const properties = imageProperties(formats, hasLogins)
   const image = {
     name: 'image',
     properties,

@@ -14,10 +14,10 @@ export class ImageSchemas {
   readonly #validator: Parameters<typeof checkMatch>[0]
   readonly #mustAgree: boolean
 
-  constructor({ diskFormats, containerFormats, requireFormatAgreement }: Config) {
+  constructor({ auth, diskFormats, containerFormats, requireFormatAgreement }: Config) {
     const list = (text: string) => text.split(/[\s,]+/).filter((word) => word !== '')
     const formats = { diskFormats: list(diskFormats), containerFormats: list(containerFormats) }
-    const { documents, request } = imageSchemas(formats)
+    const { documents, request } = imageSchemas(formats, auth !== 'none')
     this.documents = documents
     this.#validator = Compile(request)
     this.#mustAgree = requireFormatAgreement

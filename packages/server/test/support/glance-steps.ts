@@ -48,7 +48,7 @@ const versions: Step[] = [
 
 const schemas = ['image', 'images', 'member', 'members', 'task', 'tasks', 'nothing'].map((name) => {
   const step = get(`/v2/schemas/${name}`)
-  return name.startsWith('image') ? but('the glance client fails on `stores` where there are none', step) : step
+  return name.startsWith('image') ? but('without accounts, the glance client fails on `stores`', step) : step
 })
 
 const offers = [get('/v2/info/import'), get('/v2/info/stores'), get('/v2/info/stores/detail')]
