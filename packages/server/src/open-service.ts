@@ -2,7 +2,7 @@
 import { mkdir } from 'node:fs/promises'
 import { join } from 'node:path'
 import type { Logger } from 'pino'
-import { ImageSchemas } from './api/image-schemas.ts'
+import { ImageSchemas } from './api/images/image-schemas.ts'
 import { FileCache } from './cache/file-cache.ts'
 import { ImageCache } from './cache/image-cache.ts'
 import { openCatalog } from './catalog/open.ts'

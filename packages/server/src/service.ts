@@ -1,5 +1,5 @@
 /** What the routes work with: settings, catalog, store and the threads and counters they share. */
-import type { ImageSchemas } from './api/image-schemas.ts'
+import type { ImageSchemas } from './api/images/image-schemas.ts'
 import type { FileCache } from './cache/file-cache.ts'
 import type { ImageCache } from './cache/image-cache.ts'
 import type { Catalog } from './catalog/catalog.ts'

@@ -7,7 +7,7 @@ import { describe, expect, it } from 'vitest'
 import { temporaryFolder } from '../../engine/test/support/folder.ts'
 import { describeWith } from '../../engine/test/support/process.ts'
 import { qemuImg } from '../../engine/test/support/qemu.ts'
-import { abandonExpired, abandon as abandonUpload } from '../src/api/tus-parts.ts'
+import { abandonExpired, abandon as abandonUpload } from '../src/api/data/tus-parts.ts'
 import { servedProcesses } from './support/served.ts'
 import { type Answer, ask, createImage, type Subject, services, showImage, upload } from './support/service.ts'
 

@@ -4,8 +4,8 @@ import type { Namespace } from '../../catalog/metadefs.ts'
 import { ofCaller } from '../../policy/policy.ts'
 import type { Action } from '../../policy/rules.ts'
 import type { Service } from '../../service.ts'
-import { forbidden } from '../access.ts'
 import { HttpError } from '../http-error.ts'
+import { forbidden } from '../images/access.ts'
 import { namespaces, oneNamespace } from './shared.ts'
 
 /** For a collection and for one of it, what each method does. */

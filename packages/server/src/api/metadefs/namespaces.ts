@@ -1,7 +1,7 @@
 /** Namespaces: create, list, show, update, delete. */
 import { type NamespaceVisibility, namespaceSortKeys, partKinds } from '../../catalog/metadefs.ts'
 import type { Service } from '../../service.ts'
-import { readLimit } from '../list-query.ts'
+import { readLimit } from '../images/list-query.ts'
 import { baseUrl, type Routes, refuseBody, refuseOtherMethods, sendJson } from '../routes.ts'
 import { readNamespace } from './read.ts'
 import {

@@ -4,7 +4,7 @@ import { Compile } from 'typebox/compile'
 import type { Json, JsonObject } from '../../catalog/json.ts'
 import type { NamespaceFacts, NewPart } from '../../catalog/metadefs.ts'
 import { HttpError } from '../http-error.ts'
-import { checkMatch } from '../match.ts'
+import { checkMatch } from '../images/match.ts'
 import { readBody } from '../routes.ts'
 import { requestSchemas } from './documents.ts'
 

@@ -1,7 +1,7 @@
 /** Metadata definitions as the API shows them. What is not set is left out. */
 import type { JsonObject } from '../../catalog/json.ts'
 import type { Namespace, Part, PartKind } from '../../catalog/metadefs.ts'
-import { isoTime } from '../image-document.ts'
+import { isoTime } from '../images/image-document.ts'
 
 interface Times {
   createdAt: number

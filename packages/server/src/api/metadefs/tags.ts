@@ -2,7 +2,7 @@
 import { tagSortKeys } from '../../catalog/metadefs.ts'
 import type { Service } from '../../service.ts'
 import { HttpError } from '../http-error.ts'
-import { readCount } from '../list-query.ts'
+import { readCount } from '../images/list-query.ts'
 import { type Routes, refuseBody, refuseOtherMethods, sendJson } from '../routes.ts'
 import { namedTag, readTag, readTags } from './read.ts'
 import {

@@ -1,5 +1,5 @@
 /** The Range header of a download. */
-import { HttpError } from './http-error.ts'
+import { HttpError } from '../http-error.ts'
 
 /** Bytes from `start` up to and without `end`. */
 export interface ByteRange {

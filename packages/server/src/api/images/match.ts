@@ -1,6 +1,6 @@
 /** Checks what clients send against the schemas that they are shown. */
 import type { Validator } from 'typebox/compile'
-import { HttpError } from './http-error.ts'
+import { HttpError } from '../http-error.ts'
 
 /** @param name What the schema is of. @throws HttpError 400, with the place and the rule. */
 export function checkMatch(validator: Pick<Validator, 'Check' | 'Errors'>, name: string, value: unknown): void {

@@ -1,18 +1,13 @@
 /** Images: create, list, show, update, delete; tags; deactivate and reactivate. */
-import type { Image, ImageStatus, Location, NewImage } from '../catalog/image.ts'
-import type { Caller } from '../identity/caller.ts'
-import { explainFailure } from '../import/explain.ts'
-import { importMethods } from '../import/methods.ts'
-import type { Action } from '../policy/rules.ts'
-import type { Service } from '../service.ts'
-import { enforce, enforceOn, findImage, forbidden, isListed, noImage, ofNewImage, type Sight } from './access.ts'
-import { checkQuotas } from './attributes.ts'
-import { readNewImage } from './create.ts'
-import { HttpError } from './http-error.ts'
-import { imageDocument } from './image-document.ts'
-import { readListQuery } from './list-query.ts'
-import { applyPatch, type Change, type Permits, patchTypes, readPatch } from './patch.ts'
-import { type LocationChange, resolveLocationChange } from './patch-locations.ts'
+import type { Image, ImageStatus, Location, NewImage } from '../../catalog/image.ts'
+import type { Caller } from '../../identity/caller.ts'
+import { explainFailure } from '../../import/explain.ts'
+import { importMethods } from '../../import/methods.ts'
+import type { Action } from '../../policy/rules.ts'
+import type { Service } from '../../service.ts'
+import { cancelTasks } from '../admin/tasks.ts'
+import { dropUpload } from '../data/tus-parts.ts'
+import { HttpError } from '../http-error.ts'
 import {
   baseUrl,
   imageParams,
@@ -24,9 +19,14 @@ import {
   sendJson,
   tagParams,
   unsupportedType,
-} from './routes.ts'
-import { cancelTasks } from './tasks.ts'
-import { dropUpload } from './tus-parts.ts'
+} from '../routes.ts'
+import { enforce, enforceOn, findImage, forbidden, isListed, noImage, ofNewImage, type Sight } from './access.ts'
+import { checkQuotas } from './attributes.ts'
+import { readNewImage } from './create.ts'
+import { imageDocument } from './image-document.ts'
+import { readListQuery } from './list-query.ts'
+import { applyPatch, type Change, type Permits, patchTypes, readPatch } from './patch.ts'
+import { type LocationChange, resolveLocationChange } from './patch-locations.ts'
 
 export function addImages(routes: Routes, service: Service): void {
   const { catalog, config, stores } = service

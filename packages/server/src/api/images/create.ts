@@ -1,10 +1,10 @@
 /** Reads the body of `POST /v2/images`. */
 import { randomUUID } from 'node:crypto'
-import type { NewImage } from '../catalog/image.ts'
-import type { Caller } from '../identity/caller.ts'
-import type { Service } from '../service.ts'
+import type { NewImage } from '../../catalog/image.ts'
+import type { Caller } from '../../identity/caller.ts'
+import type { Service } from '../../service.ts'
+import { HttpError } from '../http-error.ts'
 import { attributeChange, checkPropertyName, checkQuotas, isAttribute, refuseReserved } from './attributes.ts'
-import { HttpError } from './http-error.ts'
 
 /** Shown read-only in documents, so refused before anything else is looked at. */
 const shownOnly = ['direct_url', 'self', 'file', 'schema', 'stores']

@@ -2,7 +2,7 @@
 import type { ServerResponse } from 'node:http'
 import type { ByteSource, Extent } from '@moraine/engine'
 import type { FastifyReply, FastifyRequest } from 'fastify'
-import { borrowBuffer, bufferBytes, bufferSizeAmong, giveBackBuffer } from '../store/buffers.ts'
+import { borrowBuffer, bufferBytes, bufferSizeAmong, giveBackBuffer } from '../../store/buffers.ts'
 
 /** Hands bytes to the connection; they may be overwritten once this resolves. */
 export type Put = (bytes: Uint8Array) => Promise<void>

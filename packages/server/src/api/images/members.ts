@@ -1,12 +1,12 @@
 /** Members of shared images: which other projects may use an image, and what they say to it. */
 import { Type } from '@fastify/type-provider-typebox'
-import { type Member, type MemberStatus, memberStatuses } from '../catalog/members.ts'
-import type { Caller } from '../identity/caller.ts'
-import type { Service } from '../service.ts'
+import { type Member, type MemberStatus, memberStatuses } from '../../catalog/members.ts'
+import type { Caller } from '../../identity/caller.ts'
+import type { Service } from '../../service.ts'
+import { HttpError } from '../http-error.ts'
+import { imageParams, type Routes, readBody, refuseBody, refuseOtherMethods, sendJson } from '../routes.ts'
 import { enforceOn, findImage, type Sight } from './access.ts'
-import { HttpError } from './http-error.ts'
 import { isoTime } from './image-document.ts'
-import { imageParams, type Routes, readBody, refuseBody, refuseOtherMethods, sendJson } from './routes.ts'
 
 const url = '/v2/images/:image_id/members'
 const one = `${url}/:member_id`

@@ -1,7 +1,7 @@
 /** Answers with content that is there as a whole: ranges, conditions and HEAD, as RFC 9110 has them. */
 import type { ByteSource } from '@moraine/engine'
 import type { FastifyReply, FastifyRequest } from 'fastify'
-import { HttpError } from './http-error.ts'
+import { HttpError } from '../http-error.ts'
 import { readRange } from './range.ts'
 import { copyRange, type Put, sendBytes } from './send-bytes.ts'
 

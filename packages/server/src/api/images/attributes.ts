@@ -1,7 +1,7 @@
 /** What a request may say about an image: names that are not the client's to set, and values checked against the schema. */
-import type { Image, Visibility } from '../catalog/image.ts'
-import type { Config } from '../config.ts'
-import { HttpError } from './http-error.ts'
+import type { Image, Visibility } from '../../catalog/image.ts'
+import type { Config } from '../../config.ts'
+import { HttpError } from '../http-error.ts'
 
 /** Set by the service alone. */
 const readOnly = new Set([

@@ -1,7 +1,7 @@
 /** An image as the API shows it. */
-import { type Image, readableLocations } from '../catalog/image.ts'
-import type { Caller } from '../identity/caller.ts'
-import type { Service } from '../service.ts'
+import { type Image, readableLocations } from '../../catalog/image.ts'
+import type { Caller } from '../../identity/caller.ts'
+import type { Service } from '../../service.ts'
 import { mayOn } from './access.ts'
 import { shownLocations } from './locations.ts'
 

@@ -1,8 +1,8 @@
 /** The schemas of one service: its settings say which formats there are. */
 import { Compile } from 'typebox/compile'
-import type { Config } from '../config.ts'
+import type { Config } from '../../config.ts'
+import { HttpError } from '../http-error.ts'
 import { imageSchemas } from './documents.ts'
-import { HttpError } from './http-error.ts'
 import { checkMatch } from './match.ts'
 
 /** Formats that Amazon's images have for the disk and for what it is in at once. */

@@ -1,10 +1,10 @@
 /** Several stores: which there are, and taking an image's data out of one of them. */
 import { Type } from '@fastify/type-provider-typebox'
-import { readableLocations } from '../catalog/image.ts'
-import type { Service } from '../service.ts'
-import { enforce, enforceOn, findImage } from './access.ts'
-import { HttpError } from './http-error.ts'
-import { type Routes, refuseBody, refuseOtherMethods, sendJson } from './routes.ts'
+import { readableLocations } from '../../catalog/image.ts'
+import type { Service } from '../../service.ts'
+import { HttpError } from '../http-error.ts'
+import { enforce, enforceOn, findImage } from '../images/access.ts'
+import { type Routes, refuseBody, refuseOtherMethods, sendJson } from '../routes.ts'
 
 const storeUrl = '/v2/stores/:store_id/:image_id'
 

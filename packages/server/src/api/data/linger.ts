@@ -1,7 +1,7 @@
 /** Refusing an upload that is still on its way. Most clients send all of it before they read the answer, and lose the answer when the connection is
  *  closed under them. So the answer goes out at once, and a bounded part of the rest is read and dropped before the connection ends. */
 import type { FastifyReply, FastifyRequest } from 'fastify'
-import { type HttpError, renderError } from './http-error.ts'
+import { type HttpError, renderError } from '../http-error.ts'
 
 const mostMilliseconds = 30_000
 

@@ -1,14 +1,14 @@
 /** Tasks: of an image, and, for those who run the service, all of them. */
 import { randomUUID } from 'node:crypto'
 import { Type } from '@fastify/type-provider-typebox'
-import { type Task, type TaskQuery, type TaskSortKey, taskSortKeys } from '../catalog/work.ts'
-import type { Config } from '../config.ts'
-import type { Service } from '../service.ts'
-import { WebRefused } from '../web/gate.ts'
-import { enforce, findImage } from './access.ts'
-import { HttpError } from './http-error.ts'
-import { isoTime } from './image-document.ts'
-import { imageParams, type Routes, readBody, refuseBody, refuseOtherMethods, sendJson } from './routes.ts'
+import { type Task, type TaskQuery, type TaskSortKey, taskSortKeys } from '../../catalog/work.ts'
+import type { Config } from '../../config.ts'
+import type { Service } from '../../service.ts'
+import { WebRefused } from '../../web/gate.ts'
+import { HttpError } from '../http-error.ts'
+import { enforce, findImage } from '../images/access.ts'
+import { isoTime } from '../images/image-document.ts'
+import { imageParams, type Routes, readBody, refuseBody, refuseOtherMethods, sendJson } from '../routes.ts'
 
 const idPattern = /^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/i
 const statuses = ['pending', 'processing', 'success', 'failure']

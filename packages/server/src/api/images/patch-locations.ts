@@ -1,9 +1,9 @@
 /** Changes of `locations` in a patch, where the settings show them. */
-import { emptied, type Image, type Location, readableLocations } from '../catalog/image.ts'
-import type { JsonObject } from '../catalog/json.ts'
-import { lookAt } from '../import/location.ts'
-import type { Service } from '../service.ts'
-import { HttpError } from './http-error.ts'
+import { emptied, type Image, type Location, readableLocations } from '../../catalog/image.ts'
+import type { JsonObject } from '../../catalog/json.ts'
+import { lookAt } from '../../import/location.ts'
+import type { Service } from '../../service.ts'
+import { HttpError } from '../http-error.ts'
 import { findLocation } from './locations.ts'
 
 /** A location as a patch gives it. */

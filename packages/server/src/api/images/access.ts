@@ -1,11 +1,11 @@
 /** What a caller may see, and what it may do with what it sees. What one may not see is not there: 404, never 403. */
-import type { Image } from '../catalog/image.ts'
-import type { Caller } from '../identity/caller.ts'
-import type { Target } from '../policy/language.ts'
-import { ofCaller } from '../policy/policy.ts'
-import type { Action } from '../policy/rules.ts'
-import type { Service } from '../service.ts'
-import { HttpError } from './http-error.ts'
+import type { Image } from '../../catalog/image.ts'
+import type { Caller } from '../../identity/caller.ts'
+import type { Target } from '../../policy/language.ts'
+import { ofCaller } from '../../policy/policy.ts'
+import type { Action } from '../../policy/rules.ts'
+import type { Service } from '../../service.ts'
+import { HttpError } from '../http-error.ts'
 
 /** An image as one caller sees it. */
 export interface Sight {

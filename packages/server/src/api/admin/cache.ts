@@ -1,8 +1,8 @@
 /** The cache of image data, for operators: what is in it, what is to come, and away with it. */
-import type { Service } from '../service.ts'
-import { enforce, enforceOn, findImage } from './access.ts'
-import { HttpError } from './http-error.ts'
-import { imageParams, type Routes, refuseBody, refuseOtherMethods, sendJson } from './routes.ts'
+import type { Service } from '../../service.ts'
+import { HttpError } from '../http-error.ts'
+import { enforce, enforceOn, findImage } from '../images/access.ts'
+import { imageParams, type Routes, refuseBody, refuseOtherMethods, sendJson } from '../routes.ts'
 
 const url = '/v2/cache'
 const one = `${url}/:image_id`

@@ -1,9 +1,9 @@
 /** JSON patches of images: both media types of the API, read and applied. */
-import type { Image } from '../catalog/image.ts'
-import type { PropertyOperation } from '../policy/protections.ts'
-import type { Service } from '../service.ts'
+import type { Image } from '../../catalog/image.ts'
+import type { PropertyOperation } from '../../policy/protections.ts'
+import type { Service } from '../../service.ts'
+import { HttpError } from '../http-error.ts'
 import { attributeChange, checkPropertyName, isAttribute, refuseReserved } from './attributes.ts'
-import { HttpError } from './http-error.ts'
 import { type ApplyLocations, readLocationChange } from './patch-locations.ts'
 
 const operations = ['add', 'remove', 'replace'] as const

@@ -1,10 +1,10 @@
 /** Schemas, and what this service offers. */
 import { Type } from '@fastify/type-provider-typebox'
-import { importMethods } from '../import/methods.ts'
-import { type Resource, resources } from '../quota/limits.ts'
-import type { Service } from '../service.ts'
-import { HttpError } from './http-error.ts'
-import { type Routes, refuseBody, refuseOtherMethods, sendJson } from './routes.ts'
+import { importMethods } from '../../import/methods.ts'
+import { type Resource, resources } from '../../quota/limits.ts'
+import type { Service } from '../../service.ts'
+import { HttpError } from '../http-error.ts'
+import { type Routes, refuseBody, refuseOtherMethods, sendJson } from '../routes.ts'
 
 const MiB = 1024 * 1024
 

@@ -7,11 +7,11 @@ import {
   type SortKey,
   sortKeys,
   type TextColumn,
-} from '../catalog/catalog.ts'
-import { type MemberStatus, memberStatuses } from '../catalog/members.ts'
-import type { Config } from '../config.ts'
-import type { Caller } from '../identity/caller.ts'
-import { HttpError } from './http-error.ts'
+} from '../../catalog/catalog.ts'
+import { type MemberStatus, memberStatuses } from '../../catalog/members.ts'
+import type { Config } from '../../config.ts'
+import type { Caller } from '../../identity/caller.ts'
+import { HttpError } from '../http-error.ts'
 
 const visibilities = ['community', 'public', 'private', 'shared', 'all']
 /** Parameters that are no filters; the last of several counts. Nobody sees deleted images, whatever `deleted` says. */
