@@ -1,6 +1,6 @@
 /** Where a catalogue is read from: a publisher's server, a mirror of it, or a copy in a folder. How requests are made is the caller's affair (proxies, certificates, which hosts may be asked). */
 import { open, readdir, stat } from 'node:fs/promises'
-import { join } from 'node:path'
+import { join, resolve } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { fileURLToPath } from 'node:url'
 import { isMoraineError, MoraineError } from '@moraine/engine'
@@ -167,7 +167,7 @@ export function cancelled(signal: AbortSignal | undefined): MoraineError {
 }
 
 function folderMirror(folder: string): Mirror {
-  const base = folder.endsWith('/') ? folder : `${folder}/`
+  const base = `${resolve(folder)}/`.replace(/\/\/$/, '/')
   const place = (path: string) => join(base, path)
   return {
     base,

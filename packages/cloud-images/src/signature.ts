@@ -127,10 +127,14 @@ async function judge(
   }
   if (good !== undefined) return good
   if (strangers.length === 0) return refuse(path, 'it has no signature')
-  throw new MoraineError('denied', `it is signed by ${strangers.join(', ')}, and no such key is in the keyring`, {
-    path,
-    hint: `The keyring is ${keyring.name}. Another one can be given with --keyring FILE, when you know whose key that is.`,
-  })
+  throw new MoraineError(
+    'denied',
+    `the catalogue is signed by ${strangers.join(', ')}, and no such key is in the keyring`,
+    {
+      path,
+      hint: `The keyring is ${keyring.name}. Another one can be given with --keyring FILE, when you know whose key that is.`,
+    },
+  )
 }
 
 /** A key that has run out vouches for nothing any more, whenever its owner says that the signature was made.

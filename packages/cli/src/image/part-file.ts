@@ -6,11 +6,11 @@ import type { ByteStore } from '@moraine/engine'
 import { imageLocks, openFile } from '@moraine/engine/node'
 import { Failure } from '../failure.ts'
 import { isMapping } from './clouds.ts'
-import type { Digests } from './digests.ts'
 import type { ImageDocument } from './images.ts'
 
-/** What identifies the bytes of an image. */
-interface Identity {
+/** What identifies the bytes of a download. */
+export interface Identity {
+  /** The id of an image of a service, or where else the bytes come from. */
   image: string
   size: number | null
   checksum: string | null
@@ -37,21 +37,16 @@ export class PartFile {
 
   /** Opens the part of a target, emptied when it is of another image.
    *  @throws MoraineError `locked` when somebody else downloads to the same file, `io`, `denied` */
-  static async open(target: string, image: ImageDocument): Promise<PartFile> {
+  static async open(target: string, identity: Identity): Promise<PartFile> {
     checkTarget(target)
     const path = `${target}.part`
     // To create is to empty what is there.
     const create = statSync(path, { throwIfNoEntry: false }) === undefined
     const store = await openFile(path, { mode: 'write', create, lock: imageLocks.create })
-    const identity: Identity = {
-      image: image.id,
-      size: image.size,
-      checksum: image.checksum ?? null,
-      hash: image.os_hash_value ?? null,
-    }
     try {
       const before = readIdentity(`${path}.json`)
-      const fits = before !== undefined && isSame(before, identity) && store.size <= (image.size ?? 0)
+      const fits =
+        before !== undefined && isSame(before, identity) && store.size <= (identity.size ?? Number.POSITIVE_INFINITY)
       if (!fits && store.size > 0) await store.resize(0)
       const part = new PartFile(store, path, store.size, fits ? before : identity)
       part.note()
@@ -75,7 +70,7 @@ export class PartFile {
   }
 
   /** Takes what is there into the digests. */
-  async digest(digests: Digests, signal: AbortSignal | undefined): Promise<void> {
+  async digest(digests: { update(bytes: Uint8Array): void }, signal: AbortSignal | undefined): Promise<void> {
     const buffer = Buffer.allocUnsafeSlow(readBytes)
     for (let at = 0; at < this.start; at += readBytes) {
       const bytes = buffer.subarray(0, Math.min(readBytes, this.start - at))
@@ -100,6 +95,12 @@ export class PartFile {
   private note(): void {
     writeFileSync(`${this.path}.json`, `${JSON.stringify(this.identity)}\n`)
   }
+}
+
+/** What identifies the data of an image of a service. */
+export function identityOf(image: ImageDocument): Identity {
+  const { id, size, checksum, os_hash_value: hash } = image
+  return { image: id, size, checksum: checksum ?? null, hash: hash ?? null }
 }
 
 /** @throws Failure for a target that a file cannot be renamed to. */

@@ -8,7 +8,7 @@ import { ChangedImage, imageBytes } from './download.ts'
 import { plainText } from './error-text.ts'
 import { answerFailure, connectionFailure, isOk } from './http.ts'
 import { type ImageDocument, imagePath } from './images.ts'
-import { checkTarget, PartFile } from './part-file.ts'
+import { checkTarget, identityOf, PartFile } from './part-file.ts'
 import type { Session } from './session.ts'
 import { SparseWriter } from './sparse-writer.ts'
 
@@ -37,7 +37,7 @@ export async function pullPart(pull: Pull, target: string): Promise<PartFile> {
 
 async function openPart(context: Context, target: string, image: ImageDocument): Promise<PartFile> {
   try {
-    return await PartFile.open(target, image)
+    return await PartFile.open(target, identityOf(image))
   } catch (error) {
     throw failureFrom(error, context.persona, `Could not write '${target}.part': `)
   }

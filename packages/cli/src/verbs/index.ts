@@ -15,6 +15,8 @@ const loaders: Record<string, { extension?: true; load(): Promise<{ verb: Verb }
   resize: { load: () => import('./resize.ts') },
   inspect: { extension: true, load: () => import('./inspect.ts') },
   iso: { extension: true, load: () => import('./iso.ts') },
+  ubuntu: { extension: true, load: () => import('./ubuntu.ts') },
+  catalog: { extension: true, load: () => import('./catalog.ts') },
   image: { extension: true, load: () => import('./image.ts') },
   serve: { extension: true, load: () => import('./serve.ts') },
   config: { extension: true, load: () => import('./config.ts') },

@@ -1,0 +1,203 @@
+/** From a catalogue to a disk: the publisher's file by way of the cache, then in the format and size that are asked for. */
+import { constants, copyFile } from 'node:fs/promises'
+import { basename, extname } from 'node:path'
+import { type CloudImage, findImage } from '@moraine/cloud-images'
+import {
+  allFormats,
+  closedGate,
+  type Disk,
+  openDisk,
+  type Progress,
+  padDisk,
+  parseSize,
+  planConversion,
+} from '@moraine/engine'
+import { newFile, nodeCodecs, openFile } from '@moraine/engine/node'
+import { Failure, failureFrom, usageFailure } from '../failure.ts'
+import { checkPullTarget } from '../image/pull.ts'
+import { type PullTarget, readPullTarget } from '../image/pull-convert.ts'
+import type { ProgressDisplay } from '../output/progress.ts'
+import { sizeText } from '../output/size.ts'
+import { NewImage } from '../target.ts'
+import type { Context, Values } from '../verb.ts'
+import { type CatalogueValues, queryOf, withCatalogue } from './open.ts'
+import type { pullOptions } from './options.ts'
+import { fetchOriginal, forgetOriginal } from './original.ts'
+
+export type PullValues = CatalogueValues & Values<typeof pullOptions>
+
+/** What shall be made of the image; undefined where it stays as it is. */
+interface Making {
+  name: string
+  target: PullTarget
+  /** Bytes. */
+  size: number | undefined
+}
+
+/** Pulls one image.
+ *  @throws MoraineError, Failure */
+export async function pullImage(
+  context: Context,
+  distribution: string,
+  release: string,
+  values: PullValues,
+): Promise<number> {
+  const making = readMaking(context, values)
+  return await withCatalogue(context, distribution, values, async (reading) => {
+    const image = await findImage(reading, { ...queryOf(values, release), release })
+    warnOf(context, image)
+    if (making !== undefined && !reading.definition.disks.includes(image.kind)) {
+      throw new Failure(`${image.kind} is no disk, so it cannot be made one of another format or size`, {
+        hint: 'Without --to the file is put into the current folder as it is.',
+      })
+    }
+    const target = making?.name ?? values.to ?? image.name
+    checkPullTarget(target)
+    const original = await shown(context, values, 'pull', ({ onProgress }) =>
+      fetchOriginal({ context, reading, image, onProgress }),
+    )
+    if (making === undefined) await copyOriginal(context, original, target)
+    else await shown(context, values, 'convert', (display) => makeDisk(context, original, making, display.onProgress))
+    if (values.noCache) await forgetOriginal(original)
+    if (!values.quiet) context.err.write(`${context.persona.name}: ${sentence(image, target)}\n`)
+    return 0
+  })
+}
+
+/** Reads what is asked for before anything is fetched.
+ *  @throws Failure */
+function readMaking(context: Context, values: PullValues): Making | undefined {
+  const { to, size, targetFormat, options, compress } = values
+  if (to === undefined) {
+    const given = [
+      ['--size', size],
+      ['-O', targetFormat],
+    ].find(([, value]) => value !== undefined)
+    if (given !== undefined) throw usageFailure(`${given[0]} needs --to`)
+    return undefined
+  }
+  const format = targetFormat ?? formatOfName(to)
+  if (format === undefined) {
+    if (size !== undefined || options.length > 0) {
+      throw new Failure(`the name '${basename(to)}' does not tell a format`, { hint: 'It can be said with -O FMT.' })
+    }
+    return undefined
+  }
+  checkPullTarget(to)
+  const target = readPullTarget(context, format, options, compress, to)
+  return { name: to, target, size: size === undefined ? undefined : readSize(size) }
+}
+
+/** The format that the end of a name stands for. */
+function formatOfName(name: string): string | undefined {
+  const end = extname(name).slice(1).toLowerCase()
+  return allFormats.find(({ extensions, create }) => create !== undefined && extensions.includes(end))?.name
+}
+
+function readSize(text: string): number {
+  const size = parseSize(text)
+  if (size === undefined || size <= 0n || size > BigInt(Number.MAX_SAFE_INTEGER)) {
+    throw new Failure(`--size must be used with a size, as in 20G, not '${text}'`)
+  }
+  return Number(size)
+}
+
+function warnOf(context: Context, image: CloudImage): void {
+  const { title, supported, eol } = image
+  if (!supported)
+    context.warn(`support of ${title} ended${eol === undefined ? '' : ` on ${eol}`}: it gets no fixes any more`)
+}
+
+function sentence({ distribution, title, architecture, serial, kind }: CloudImage, target: string): string {
+  return `${target} is ${distribution} ${title}, ${architecture}, ${kind} of ${serial}`
+}
+
+async function shown<Result>(
+  context: Context,
+  values: PullValues,
+  operation: string,
+  work: (display: ProgressDisplay) => Promise<Result>,
+): Promise<Result> {
+  const { showProgress } = await import('../output/progress.ts')
+  const percent = values.percent || (process.stderr.isTTY === true && !values.quiet)
+  const request = { percent, quiet: values.quiet, mode: values.progress, step: 1, operation, outputTaken: true }
+  const display = await showProgress(context, request)
+  try {
+    const result = await work(display)
+    display.finish()
+    return result
+  } finally {
+    display.end()
+  }
+}
+
+/** The file as it is, shared with the cache where the file system can. */
+async function copyOriginal(context: Context, original: string, target: string): Promise<void> {
+  const file = await newFile(target)
+  try {
+    await file.store.close()
+    await copyFile(original, file.writtenPath, constants.COPYFILE_FICLONE)
+    await file.publish()
+  } catch (error) {
+    await file.abandon()
+    throw failureFrom(error, context.persona, `Could not write '${target}': `)
+  }
+}
+
+async function makeDisk(
+  context: Context,
+  original: string,
+  { name, target, size }: Making,
+  onProgress: ((progress: Progress) => void) | undefined,
+): Promise<void> {
+  const disk = await openOriginal(context, original)
+  try {
+    if (size !== undefined && size < disk.size) {
+      throw new Failure(`--size is ${sizeText(size)}, and the disk has ${sizeText(disk.size)}`, {
+        hint: 'A disk cannot be made smaller without a look at what is in it.',
+      })
+    }
+    await convert(context, padDisk(disk, size ?? disk.size), name, target, onProgress)
+  } finally {
+    await disk.close()
+  }
+}
+
+/** No file that the image names is opened: it is a stranger's, however well it is signed. */
+async function openOriginal(context: Context, path: string): Promise<Disk> {
+  try {
+    const source = await openFile(path)
+    return await openDisk(source, { formats: allFormats, gate: closedGate, codecs: nodeCodecs })
+  } catch (error) {
+    throw failureFrom(error, context.persona, 'Could not open the image: ')
+  }
+}
+
+async function convert(
+  context: Context,
+  disk: Disk,
+  name: string,
+  target: PullTarget,
+  onProgress: ((progress: Progress) => void) | undefined,
+): Promise<void> {
+  try {
+    const { format, options } = target
+    const size = BigInt(disk.size)
+    const made = await NewImage.create(context, { name, format, size, options, cache: 'writeback', sources: [disk] })
+    try {
+      const plan = await planConversion(disk, { ...target })
+      const written = await made.open()
+      try {
+        await plan.run(written, { signal: context.signal, onProgress })
+      } finally {
+        await written.close()
+      }
+      await made.publish()
+    } catch (error) {
+      await made.abandon()
+      throw error
+    }
+  } catch (error) {
+    throw failureFrom(error, context.persona, `Could not make '${name}': `)
+  }
+}
