@@ -19,6 +19,11 @@ const foreignDrivers = new Set(
   ).split(' '),
 )
 
+/** Whether QEMU has a driver of this name that is no format here. */
+export function isForeignDriver(name: string): boolean {
+  return foreignDrivers.has(name)
+}
+
 /** What QEMU says of a name that it does not know: of a driver when an image is opened, of a file format when one is made. */
 export type FormatUse = 'driver' | 'file format' | 'backing file format'
 

@@ -5,6 +5,7 @@ import {
   type Disk,
   type DiskFormat,
   type Extent,
+  type Gate,
   isMoraineError,
   isWritable,
   MoraineError,
@@ -16,7 +17,7 @@ import { fileGate, type ImageLock, imageLocks, lockImage, nodeCodecs, openFile }
 import type { CacheMode } from './cache.ts'
 import { Failure, failureFrom } from './failure.ts'
 import { formatNamed, probeFormat } from './formats.ts'
-import type { Persona } from './persona.ts'
+import type { ImagePlace, Persona } from './persona.ts'
 import { reach } from './reach.ts'
 import type { Context } from './verb.ts'
 import { memberBehind, splitMember, unwrap } from './wrappers.ts'
@@ -31,6 +32,8 @@ export interface OpenRequest {
   format?: string | undefined
   /** `-U`: take no lock and ask for none. */
   forceShare?: boolean | undefined
+  /** `--image-opts`: the name is a string of options. */
+  imageOpts?: boolean | undefined
   cache?: CacheMode | undefined
 }
 
@@ -59,6 +62,9 @@ const writing: ReadonlySet<Use> = new Set(['write', 'resize', 'repair'])
 /** Opens an image for reading.
  *  @throws Failure `Could not open 'NAME': …` */
 export async function openImage(context: Context, name: string, request: OpenRequest): Promise<Disk> {
+  if (request.imageOpts === true && request.format !== undefined) {
+    throw new Failure('--image-opts and --format are mutually exclusive')
+  }
   try {
     return await open(context, name, request)
   } catch (error) {
@@ -91,16 +97,23 @@ async function open(context: Context, name: string, request: OpenRequest): Promi
   }
   const given = request.format === undefined ? undefined : formatNamed(request.format, 'driver', context.persona)
   const sync = request.cache === 'unsafe' ? 'unsafe' : 'always'
-  const path = pathOf(name, context.persona)
+  const place: ImagePlace = request.imageOpts === true ? { kind: 'node', protocol: '' } : context.persona.readName(name)
+  if (request.imageOpts === true || (place.kind === 'node' && !isAddress(place))) {
+    return await openNode(context, name, request, given)
+  }
+  const path = place.kind === 'node' ? name : pathOf(name, context.persona)
   if (path === '') throw new MoraineError('invalid', "The 'file' block driver requires a file name", { path: name })
   const { path: file, member } = splitMember(path, context.persona)
-  const opened = await openFile(file, { mode: writes ? 'write' : 'read', sync })
+  const opened =
+    place.kind === 'node'
+      ? await openRemote(context, file, writes)
+      : await openFile(file, { mode: writes ? 'write' : 'read', sync })
   // What is said to be raw is taken as it stands, whatever a guest wrote at its beginning.
   const unwraps = context.persona.wrappers && (given?.name !== 'raw' || member !== undefined)
-  const files = fileGate({ lock: request.forceShare === true ? 'none' : 'qemu', sync })
+  const gate = imageGate(context, { lock: request.forceShare === true ? 'none' : 'qemu', sync })
   const unwrapped = unwraps ? await unwrap(context, opened, { member, writes }) : opened
   const source = unwraps
-    ? await reach(context, unwrapped, { member: memberBehind(unwrapped, member), writes, gate: files })
+    ? await reach(context, unwrapped, { member: memberBehind(unwrapped, member), writes, gate })
     : opened
   let format: DiskFormat
   try {
@@ -119,12 +132,90 @@ async function open(context: Context, name: string, request: OpenRequest): Promi
     // A check of an image whose chain does not open fails, as QEMU's does.
     parents: purposes[request.use] !== 'info',
     // What an image in a container names is in that container, or nowhere.
-    gate: memberGate(source) ?? files,
+    gate: memberGate(source) ?? gate,
     codecs: nodeCodecs,
     warn: (message) => context.warn(message),
   })
   if (request.use === 'read') forgetPlaces(disk, context.persona)
   return disk
+}
+
+/** What `--image-opts`, a `json:` name or a name with a protocol describes. */
+async function openNode(
+  context: Context,
+  name: string,
+  request: OpenRequest,
+  given: DiskFormat | undefined,
+): Promise<Disk> {
+  const { openNamedGraph, openGraph } = await import('./blockdev/open-node.ts')
+  const files: ByteSource[] = []
+  const nodeRequest = {
+    context,
+    mode: writing.has(request.use) ? 'write' : 'read',
+    purpose: purposes[request.use],
+    sync: request.cache === 'unsafe' ? 'unsafe' : 'always',
+    gate: imageGate(context, {
+      lock: request.forceShare === true ? 'none' : 'qemu',
+      sync: request.cache === 'unsafe' ? 'unsafe' : 'always',
+    }),
+    armed: { now: false },
+    files,
+  } as const
+  const disk =
+    request.imageOpts === true
+      ? await openGraph((await import('./blockdev/options.ts')).readImageOptions(name), nodeRequest)
+      : await openNamedGraph(name, given && context.persona.nameOf(given.name), nodeRequest)
+  try {
+    const format = allFormats.find((known) => known.name === disk.format)
+    if (request.forceShare !== true) for (const file of files) takeLock(file, request.use, format)
+  } catch (error) {
+    await disk.close()
+    throw error
+  }
+  if (request.use === 'read') forgetPlaces(disk, context.persona)
+  return disk
+}
+
+/** A file, or what an address names, as it stands; only for reading.
+ *  @throws MoraineError as `pathOf`, `openFile` and `openHttp` */
+export async function openPlain(context: Context, name: string): Promise<ByteSource> {
+  return isAddress(context.persona.readName(name))
+    ? await openRemote(context, name, false)
+    : await openFile(pathOf(name, context.persona))
+}
+
+function isAddress(place: ImagePlace): boolean {
+  return place.kind === 'node' && /^https?$/.test(place.protocol)
+}
+
+async function openRemote(context: Context, url: string, writes: boolean): Promise<ByteSource> {
+  if (writes) throw new MoraineError('denied', 'Could not open image: it cannot be written over HTTP', { path: url })
+  const { openWeb } = await import('./blockdev/protocols.ts')
+  return await openWeb(url, context.signal)
+}
+
+/** The gate that opens what images name, as QEMU does: files, and by name what has a protocol. */
+export function imageGate(context: Context, options: { lock: 'qemu' | 'none'; sync: 'always' | 'unsafe' }): Gate {
+  const files = fileGate(options)
+  const gate: Gate = {
+    resolve: (asked) => files.resolve(asked),
+    async open(asked) {
+      const name = files.resolve(asked)
+      if (!/^(?!file:)[^:/]+:/.test(name)) return await files.open(asked)
+      const { openNamedNode } = await import('./blockdev/open-node.ts')
+      const { sync } = options
+      return await openNamedNode(name, {
+        context,
+        mode: asked.mode,
+        purpose: 'use',
+        sync,
+        gate,
+        armed: { now: true },
+        files: [],
+      })
+    },
+  }
+  return gate
 }
 
 /** Lets disks tell no more about what lies where than the persona knows. */
@@ -138,16 +229,24 @@ async function* allData(offset: number, length: number): AsyncIterable<Extent[]>
   if (length > 0) yield [{ offset, length, allocated: true, data: true, zero: false, depth: 0 }]
 }
 
-function takeLock(source: ByteSource, use: Use, format: DiskFormat): void {
-  const lock = format.name === 'raw' ? locks[use].raw : locks[use].other
+function takeLock(source: ByteSource, use: Use, format: DiskFormat | undefined): void {
+  const lock = format === undefined || format.name === 'raw' ? locks[use].raw : locks[use].other
   if (lock !== undefined) lockImage(source, lock)
 }
 
 /** The path of a name that must be a file.
- *  @throws MoraineError as `Persona.readName`; `unsupported` for standard input and output. */
+ *  @throws MoraineError as `Persona.readName`; `unsupported` for standard input and output, and for what is no file. */
 export function pathOf(name: string, persona: Persona): string {
   const place = persona.readName(name)
   if (place.kind === 'file') return place.path
+  if (place.kind === 'node') {
+    const { protocol } = place
+    throw new MoraineError(
+      'unsupported',
+      protocol === 'json' ? `Unknown protocol 'json'` : `Protocol driver '${protocol}' does not support image creation`,
+      { path: name },
+    )
+  }
   throw new MoraineError('unsupported', 'standard input and output cannot be used here', {
     path: name,
     hint: "a file that is called '-' can be named './-'",

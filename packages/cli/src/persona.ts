@@ -2,7 +2,7 @@
 import { MoraineError } from '@moraine/engine'
 
 /** Where an image is, as its name on the command line says. */
-export type ImagePlace = { kind: 'file'; path: string } | { kind: 'stdio' }
+export type ImagePlace = { kind: 'file'; path: string } | { kind: 'stdio' } | { kind: 'node'; protocol: string }
 
 export interface Persona {
   /** Stands before every message. */
@@ -37,13 +37,8 @@ export interface Persona {
   readName(name: string): ImagePlace
 }
 
-/** Protocols of QEMU that are known by name and not built. */
-const foreignProtocols = new Set(
-  (
-    'blkdebug blklogwrites blkverify fat ftp ftps gluster gluster+rdma gluster+tcp gluster+unix host_cdrom host_device http https ' +
-    'iscsi iser json nbd nbd+tcp nbd+unix nfs null-aio null-co nvme rbd ssh vvfat'
-  ).split(' '),
-)
+/** What may stand before a colon and is no file: all of them are opened by `blockdev/`. */
+const nodeProtocols = new Set('blkdebug host_device http https json null-aio null-co'.split(' '))
 
 /** Reads a name as QEMU does: what stands before a colon that comes before any slash is a protocol. */
 function readQemuName(name: string): ImagePlace {
@@ -51,12 +46,7 @@ function readQemuName(name: string): ImagePlace {
   if (at < 0 || name[at] === '/') return { kind: 'file', path: name }
   const protocol = name.slice(0, at)
   if (protocol === 'file') return { kind: 'file', path: name.slice(at + 1) }
-  if (foreignProtocols.has(protocol)) {
-    throw new MoraineError('unsupported', `Protocol '${protocol}' is not supported by moraine`, {
-      path: name,
-      hint: `a file whose name begins so can be named './${name}'`,
-    })
-  }
+  if (nodeProtocols.has(protocol)) return { kind: 'node', protocol }
   throw new MoraineError('invalid', `Unknown protocol '${protocol}'`, {
     path: name,
     hint: `a file whose name begins so can be named './${name}'`,

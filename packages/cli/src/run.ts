@@ -20,6 +20,7 @@ export async function runCommand(calledAs: string, args: readonly string[]): Pro
     out,
     err,
     signal: stopSignal,
+    objects: { throttleGroups: new Map() },
     report: (message) => err.write(`${persona.name}: ${message}\n`),
     warn: (message) => err.write(`${persona.name}: warning: ${message}\n`),
   }
@@ -85,9 +86,18 @@ async function dispatchBelow(
 
 async function runVerb(context: Context, verb: Verb, args: readonly string[]): Promise<number> {
   const request = readArguments(verb, context.persona, args, context.warn)
-  if (request.kind === 'run') return await verb.run(request.values, request.operands, context)
+  if (request.kind === 'run') {
+    const { object } = request.values
+    if (Array.isArray(object) && object.length > 0) await defineObjects(context, object)
+    return await verb.run(request.values, request.operands, context)
+  }
   if (request.complaint !== undefined) context.err.write(`${request.complaint}\n`)
   return printHelp(context, verb.name.split(' '))
+}
+
+async function defineObjects({ objects }: Context, definitions: readonly unknown[]): Promise<void> {
+  const { defineObject } = await import('./objects.ts')
+  for (const definition of definitions) defineObject(String(definition), objects)
 }
 
 /** Options before the verb. */

@@ -1,5 +1,6 @@
 /** What a verb is: declared once, and from that come parsing, `--help` and what is refused. */
 
+import type { Objects } from './objects.ts'
 import type { TextOutput } from './output/streams.ts'
 import type { Persona } from './persona.ts'
 
@@ -10,6 +11,8 @@ export interface Context {
   readonly err: TextOutput
   /** Fires when the user stops the command. */
   readonly signal: AbortSignal
+  /** What `--object` defined. */
+  readonly objects: Objects
   /** Says an error on standard error, after the program's name. */
   report(message: string): void
   /** Says a warning on standard error. */

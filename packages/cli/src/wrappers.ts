@@ -34,7 +34,10 @@ export const streamCodecs: StreamCodecs = { ...nodeStreamCodecs, xz: xzStream(lo
 
 /** Splits `FILE#MEMBER`, where there is no file of the whole name and one of the first part. */
 export function splitMember(path: string, persona: Persona): { path: string; member?: string } {
-  if (!persona.wrappers || existsSync(path)) return { path }
+  if (!persona.wrappers) return { path }
+  const url = /^(https?:\/\/[^#]*)#(.*)$/s.exec(path)
+  if (url !== null) return { path: url[1] ?? path, member: url[2] ?? '' }
+  if (existsSync(path)) return { path }
   for (let at = path.lastIndexOf('#'); at > 0; at = path.lastIndexOf('#', at - 1)) {
     if (existsSync(path.slice(0, at))) return { path: path.slice(0, at), member: path.slice(at + 1) }
   }

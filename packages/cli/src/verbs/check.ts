@@ -64,6 +64,7 @@ export const verb = defineVerb({
     const cache = readCacheMode('source cache', values.cache ?? 'writeback')
     const repair = values.repair ?? 'none'
     const disk = await openImage(context, filename, {
+      imageOpts: values.imageOpts,
       use: repair === 'none' ? 'check' : 'repair',
       format: values.format,
       forceShare: values.forceShare,

@@ -6,14 +6,13 @@ import type { OptionSpec } from '../verb.ts'
 export const object = {
   long: 'object',
   argument: 'OBJDEF',
-  help: 'Define a QEMU object, such as a secret.',
-  refused: true,
+  collect: true,
+  help: 'Define an object, such as a throttle group.',
 } as const satisfies OptionSpec
 
 export const imageOpts = {
   long: 'image-opts',
-  help: 'Take file names as QEMU option strings.',
-  refused: true,
+  help: "Take file names as QEMU's option strings, as in driver=qcow2,file.filename=disk.qcow2.",
 } as const satisfies OptionSpec
 
 export const format = {

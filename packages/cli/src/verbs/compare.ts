@@ -80,6 +80,7 @@ interface OpenValues {
   cache: string | undefined
   format1: string | undefined
   format2: string | undefined
+  imageOpts: boolean
   forceShare: boolean
 }
 
@@ -89,11 +90,27 @@ async function openBoth(
   values: OpenValues,
   [first, second]: [string, string],
 ): Promise<void> {
-  const { forceShare: share } = values
+  const { forceShare: share, imageOpts: opts } = values
   try {
     const cache = readCacheMode('source cache', values.cache ?? 'writeback')
-    disks.push(await openImage(context, first, { use: 'read', format: values.format1, forceShare: share, cache }))
-    disks.push(await openImage(context, second, { use: 'read', format: values.format2, forceShare: share, cache }))
+    disks.push(
+      await openImage(context, first, {
+        use: 'read',
+        format: values.format1,
+        forceShare: share,
+        imageOpts: opts,
+        cache,
+      }),
+    )
+    disks.push(
+      await openImage(context, second, {
+        use: 'read',
+        format: values.format2,
+        forceShare: share,
+        imageOpts: opts,
+        cache,
+      }),
+    )
   } catch (error) {
     throw error instanceof Failure ? error.withExitCode(exitCodes.failed) : error
   }

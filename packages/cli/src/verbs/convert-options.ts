@@ -25,8 +25,7 @@ export const convertOptions = {
   imageOpts,
   targetImageOpts: {
     long: 'target-image-opts',
-    help: 'Take the target as a QEMU option string.',
-    refused: true,
+    help: "With -n: take the target as a string of QEMU's options.",
   },
   targetIsZero: { long: 'target-is-zero', help: 'With -n: the target reads as zeros already, so write none.' },
   bitmaps: { long: 'bitmaps', help: 'Copy persistent dirty bitmaps too.' },
@@ -130,6 +129,7 @@ export function checkCombinations(values: ConvertValues): void {
   fail(values.noCreate && values.options.length > 0, '-o has no effect when skipping image creation')
   fail(values.noCreate && values.for !== undefined, '--for has no effect when skipping image creation')
   fail(values.noCreate && values.wrap !== undefined && values.wrap !== 'none', '--wrap cannot be used with -n')
+  fail(values.targetImageOpts && !values.noCreate, '--target-image-opts requires use of -n flag')
   fail(values.targetIsZero && !values.noCreate, '--target-is-zero requires use of -n flag')
 }
 

@@ -2,6 +2,7 @@
 import { type Disk, type DiskFormat, isMoraineError, type OptionValues } from '@moraine/engine'
 import { Failure, failureFrom } from '../failure.ts'
 import { formatNamed, newFormatNamed } from '../formats.ts'
+import { pathOf } from '../open.ts'
 import { creationTable, mediumOf, optionPairs, readCreationOptions, readLoosely, refuseOurs } from '../options.ts'
 import type { Context } from '../verb.ts'
 import type { ConvertValues } from './convert-options.ts'
@@ -32,6 +33,8 @@ export function readTarget(
       }
     }
     const format = newFormatNamed(formatName, context.persona)
+    // What no image can be made on is said before anything else.
+    if (context.persona.readName(name).kind === 'node') pathOf(name, context.persona)
     const medium = mediumOf(name, context.persona)
     const pairs = optionPairs(values.options)
     readLoosely(format, medium, pairs, context.warn)
@@ -103,7 +106,8 @@ export function checkTarget(
     throw new Failure('Use of backing file requires explicit backing format')
   }
   if (values.compress) {
-    if (!format.can.compress) throw new Failure('Compression not supported for this file format')
+    if (!format.can.compress && !values.targetImageOpts)
+      throw new Failure('Compression not supported for this file format')
     if (options.preallocation !== undefined && options.preallocation !== 'off') {
       throw new Failure('Compression and preallocation not supported at the same time')
     }

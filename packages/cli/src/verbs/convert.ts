@@ -1,10 +1,14 @@
 /** `convert`: what one or more images hold, as another image. */
 import {
+  allFormats,
   type ConversionPlan,
   type Disk,
+  type DiskFormat,
+  findFormat,
   gnuTarStream,
   padDisk,
   planConversion,
+  raw,
   type StreamPlan,
   type WritableDisk,
 } from '@moraine/engine'
@@ -69,7 +73,7 @@ export const verb = defineVerb({
       mode: values.progress,
       step: 1,
       operation: 'convert',
-      outputTaken: context.persona.readName(target).kind === 'stdio',
+      outputTaken: !values.targetImageOpts && isPipe(context, target),
     })
     try {
       display.onProgress?.({ done: 0, total: 0 })
@@ -107,7 +111,13 @@ async function openSources(
   opened: Disk[],
 ): Promise<Disk> {
   for (const name of names) {
-    const request = { use: 'source', format: values.format, forceShare: values.forceShare, cache } as const
+    const request = {
+      use: 'source',
+      format: values.format,
+      forceShare: values.forceShare,
+      imageOpts: values.imageOpts,
+      cache,
+    } as const
     opened.push(await openImage(context, name, request))
   }
   const [first] = opened
@@ -123,7 +133,7 @@ async function openSources(
 async function convert(context: Context, values: ConvertValues, job: Job): Promise<void> {
   const target = readTarget(context, values, job)
   const bitmaps = checkTarget(context, values, job.opened, target)
-  if (context.persona.readName(job.name).kind === 'stdio') {
+  if (!values.targetImageOpts && isPipe(context, job.name)) {
     return await writeToPipe(context, values, job, { ...target, bitmaps })
   }
   const cache = readCacheMode('cache', values.cache ?? 'unsafe')
@@ -147,6 +157,10 @@ async function convert(context: Context, values: ConvertValues, job: Job): Promi
   }
 }
 
+function isPipe({ persona }: Context, name: string): boolean {
+  return persona.readName(name).kind === 'stdio'
+}
+
 async function createTarget(context: Context, job: Job, target: TargetOptions, cache: CacheMode): Promise<NewImage> {
   return await attempt(context, `${job.name}: error while converting ${job.formatName}: `, () =>
     NewImage.create(context, {
@@ -161,6 +175,18 @@ async function createTarget(context: Context, job: Job, target: TargetOptions, c
   )
 }
 
+async function formatOf(disk: Disk): Promise<DiskFormat> {
+  const known = findFormat(allFormats, disk.format)
+  if (known !== undefined) return known
+  const { imageUnder } = await import('../blockdev/filters.ts')
+  return findFormat(allFormats, imageUnder(disk).format) ?? raw
+}
+
+/** QEMU's filter `compress` stands for `-c`. */
+function compressing(values: ConvertValues, disk: Disk): ConvertValues {
+  return disk.format === 'compress' ? { ...values, compress: true } : values
+}
+
 /** `-n`: into an image or a device that is there. */
 async function convertInto(
   context: Context,
@@ -168,12 +194,17 @@ async function convertInto(
   job: Job,
   target: TargetOptions & { bitmaps: boolean; cache: CacheMode },
 ): Promise<void> {
-  const disk = await openForWriting(context, job.name, { use: 'write', format: job.formatName, cache: target.cache })
+  const opts = values.targetImageOpts
+  if (opts && values.targetFormat !== undefined) {
+    throw new Failure('--image-opts and --format are mutually exclusive')
+  }
+  const format = opts ? undefined : job.formatName
+  const disk = await openForWriting(context, job.name, { use: 'write', format, imageOpts: opts, cache: target.cache })
   try {
     checkOpenTarget(values, disk, context)
     if (disk.size < job.source.size) throw new Failure('output file is smaller than input file')
     try {
-      await run(context, values, job, target, disk)
+      await run(context, compressing(values, disk), job, { ...target, format: await formatOf(disk) }, disk)
     } catch (error) {
       throw damaged(error, job.name, context)
     }

@@ -48,7 +48,7 @@ export const verb = defineVerb({
   async run(values, operands, context) {
     const filename = oneImage(operands)
     const json = wantsJson(values.output)
-    const chain = await readChain(context, filename, values.format, values.chain, values.forceShare)
+    const chain = await readChain(context, filename, values)
     if (!json) context.out.write(chain.map(humanText).join('\n'))
     else if (values.chain) context.out.write(`${toPrettyJson(chain.map(jsonOf))}\n`)
     else context.out.write(`${toPrettyJson(chain.map(jsonOf)[0] ?? {})}\n`)
@@ -56,12 +56,17 @@ export const verb = defineVerb({
   },
 })
 
+interface ChainValues {
+  format: string | undefined
+  chain: boolean
+  forceShare: boolean
+  imageOpts: boolean
+}
+
 async function readChain(
   context: Context,
   filename: string,
-  formatName: string | undefined,
-  whole: boolean,
-  share: boolean,
+  { format: formatName, chain: whole, forceShare, imageOpts: opts }: ChainValues,
 ): Promise<ImageFacts[]> {
   const chain: ImageFacts[] = []
   const names = new Set<string>()
@@ -72,7 +77,12 @@ async function readChain(
       throw new Failure(`Backing file '${name}' creates an infinite loop.`)
     }
     names.add(name)
-    const disk = await openImage(context, name, { use: 'info', format: next.format, forceShare: share })
+    const disk = await openImage(context, name, {
+      use: 'info',
+      format: next.format,
+      forceShare,
+      imageOpts: opts && chain.length === 0,
+    })
     let facts: ImageFacts
     try {
       facts = await readFacts(disk, context)
@@ -131,7 +141,7 @@ async function actualSize(disk: Disk): Promise<number | undefined> {
 }
 
 /** Formats of which QEMU 7.2 does not say whether they were closed. */
-const silent = new Set(['parallels', 'bochs', 'cloop', 'dmg'])
+const silent = new Set(['parallels', 'bochs', 'cloop', 'dmg', 'null-co', 'null-aio'])
 
 /** The members in the order of QEMU's `ImageInfo`. */
 function jsonOf({ filename, actualSize: actual, fullBackingName, info, guest, wrapping }: ImageFacts): JsonValue {

@@ -7,8 +7,8 @@ import {
   isMoraineError,
   StreamInspector,
 } from '@moraine/engine'
-import { openFile } from '@moraine/engine/node'
 import { Failure, failureFrom, usageFailure } from '../failure.ts'
+import { openPlain } from '../open.ts'
 import { sizeText } from '../output/size.ts'
 import { type Context, defineVerb } from '../verb.ts'
 import { outputFormat, wantsJson } from './common.ts'
@@ -62,7 +62,7 @@ async function inspectFile(context: Context, filename: string): Promise<Inspecti
     for await (const chunk of process.stdin) inspector.push(chunk as Buffer)
     return inspector.end()
   }
-  const source = await openFile(place.path)
+  const source = await openPlain(context, filename)
   try {
     return await inspectSource(source, { signal: context.signal })
   } finally {

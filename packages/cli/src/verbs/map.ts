@@ -43,6 +43,7 @@ export const verb = defineVerb({
     const filename = oneImage(operands)
     const json = wantsJson(values.output)
     const disk = await openImage(context, filename, {
+      imageOpts: values.imageOpts,
       use: 'read',
       format: values.format,
       forceShare: values.forceShare,

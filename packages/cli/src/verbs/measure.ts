@@ -62,7 +62,7 @@ export const verb = defineVerb({
   async run(values, operands, context) {
     const [filename] = operands
     if (operands.length > 1) throw new Failure('At most one filename argument is allowed.')
-    if (filename === undefined && (values.format !== undefined || values.snapshot !== undefined)) {
+    if (filename === undefined && (values.imageOpts || values.format !== undefined || values.snapshot !== undefined)) {
       throw new Failure('--image-opts, -f, and -l require a filename argument.')
     }
     if (filename !== undefined && values.size !== undefined) {
@@ -76,6 +76,7 @@ export const verb = defineVerb({
       return 0
     }
     const disk = await openImage(context, filename, {
+      imageOpts: values.imageOpts,
       use: 'read',
       format: values.format,
       forceShare: values.forceShare,

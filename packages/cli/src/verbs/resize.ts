@@ -1,5 +1,5 @@
 /** `resize`: change the virtual size. */
-import { MoraineError, type Preallocation, scanSize, sizeComplaint } from '@moraine/engine'
+import { isMoraineError, MoraineError, type Preallocation, scanSize, sizeComplaint } from '@moraine/engine'
 import { Failure, failureFrom, usageFailure } from '../failure.ts'
 import { beyondLongest, longestImage, type Warn, warnOfHex } from '../numbers.ts'
 import { openForWriting } from '../open.ts'
@@ -47,7 +47,11 @@ export const verb = defineVerb({
     }
     const change = readChange(text, context.warn)
     const preallocation = values.preallocation ?? 'off'
-    const disk = await openForWriting(context, filename, { use: 'resize', format: values.format })
+    const disk = await openForWriting(context, filename, {
+      use: 'resize',
+      format: values.format,
+      imageOpts: values.imageOpts,
+    })
     try {
       const size = newSize(disk.size, change)
       if (size <= 0n) throw new Failure('New image size must be positive')
@@ -78,7 +82,7 @@ export const verb = defineVerb({
         await disk.resize(Number(size), preallocation, values.shrink)
         await disk.flush()
       } catch (error) {
-        throw failureFrom(error, context.persona, prefix)
+        throw failureFrom(error, context.persona, isMoraineError(error, 'unsupported') ? '' : prefix)
       }
     } finally {
       await disk.close()

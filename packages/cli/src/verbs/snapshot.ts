@@ -37,8 +37,12 @@ export const verb = defineVerb({
   },
   async run(values, operands, context) {
     const filename = oneImage(operands)
-    if (values.list) return list(context, filename, values.forceShare)
-    const disk = await openForWriting(context, filename, { use: 'write', forceShare: values.forceShare })
+    if (values.list) return list(context, filename, values.forceShare, values.imageOpts)
+    const disk = await openForWriting(context, filename, {
+      use: 'write',
+      forceShare: values.forceShare,
+      imageOpts: values.imageOpts,
+    })
     try {
       const { create, apply, delete: remove } = values
       if (create !== undefined) await createSnapshot(context, disk, create)
@@ -51,8 +55,8 @@ export const verb = defineVerb({
   },
 })
 
-async function list(context: Context, filename: string, share: boolean): Promise<number> {
-  const disk = await openImage(context, filename, { use: 'read', forceShare: share })
+async function list(context: Context, filename: string, share: boolean, imageOpts: boolean): Promise<number> {
+  const disk = await openImage(context, filename, { use: 'read', forceShare: share, imageOpts })
   try {
     const { snapshots } = disk.info()
     if (snapshots.length > 0) {

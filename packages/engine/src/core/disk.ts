@@ -84,6 +84,11 @@ export interface WritableDisk extends Disk, ByteStore {
   resize(size: number, preallocation?: Preallocation, shrink?: boolean): Promise<void>
 }
 
+/** Whether a source is a disk already: an image that was opened, not the bytes of one. */
+export function isDisk(source: ByteSource): source is Disk {
+  return 'format' in source && 'info' in source && typeof source.info === 'function'
+}
+
 /** Whether a disk was opened for writing. */
 export function isWritable(disk: Disk): disk is WritableDisk {
   return 'write' in disk && typeof disk.write === 'function'

@@ -20,7 +20,8 @@ export interface Gate {
   /** The name as the host would open it: relative names are relative to the folder of `from`, unless the gate knows another custom for the
    *  role. No file is touched. */
   resolve(request: Pick<GateRequest, 'from' | 'name'> & { role?: GateRole | undefined }): string
-  /** Opens the file, a `ByteStore` when `mode` is `write`.
+  /** Opens the file, a `ByteStore` when `mode` is `write`. For the role `backing` an opened `Disk` may be given instead, which is then what the image stands on,
+   *  whatever format the image says it has.
    *  @throws MoraineError `denied` when it is not allowed, `missing` when it is not there. */
   open(request: GateRequest): Promise<ByteSource>
 }

@@ -7,6 +7,7 @@ import {
   defaultLimits,
   type Gate,
   type GateRole,
+  isDisk,
   isMoraineError,
   type Limits,
   MoraineError,
@@ -116,6 +117,7 @@ async function openInChain(source: ByteSource, options: OpenOptions, above: read
       async openParent({ name, format: parentFormat, role }) {
         try {
           const parent = await gate.open({ from: source.name, name, role, mode: 'read' })
+          if (role === 'backing' && isDisk(parent)) return parent
           const { window: _window, ...rest } = options
           return await openInChain(parent, { ...rest, format: parentFormat, mode: 'read' }, chain)
         } catch (error) {

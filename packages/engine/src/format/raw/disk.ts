@@ -154,7 +154,7 @@ class WritableRawDisk extends RawDisk implements WritableDisk {
 
   async resize(size: number, preallocation: Preallocation = 'off', shrink = false): Promise<void> {
     if (this.window !== undefined) {
-      throw new MoraineError('unsupported', 'a window of a raw image cannot be resized', {
+      throw new MoraineError('unsupported', 'Cannot resize fixed-size raw disks', {
         path: this.name,
         format: 'raw',
         field: 'size',

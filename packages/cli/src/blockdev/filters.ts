@@ -1,0 +1,232 @@
+/** Filters: nodes that stand over another and pass on what it has, some of them changed on the way. */
+import { readFileSync } from 'node:fs'
+import {
+  type ByteSource,
+  type Disk,
+  type Extent,
+  isDisk,
+  isMoraineError,
+  MoraineError,
+  openDisk,
+  raw,
+  Throttle,
+} from '@moraine/engine'
+import { type Node, type NodeRequest, refuseLeftOver, withMembers } from './driver.ts'
+import { type InjectedError, readInjectedErrors } from './inject.ts'
+import type { OpenedNode } from './open-node.ts'
+import { type NameParts, NodeOptions } from './options.ts'
+
+type OpenChild = (name: string) => Promise<OpenedNode>
+
+/** Opens a filter and the node under it. */
+type Filter = (options: NodeOptions, request: NodeRequest, child: OpenChild) => Promise<OpenedNode>
+
+const filters: Readonly<Record<string, Filter>> = {
+  compress: async (options, request, child) => {
+    const opened = await plainFilter('compress', options, request, child)
+    const { driver } = opened.parts.file as NameParts
+    if (driver === 'qcow2' || driver === 'qcow' || driver === 'vmdk') return opened
+    await opened.node.close()
+    throw new MoraineError('unsupported', `Compression is not supported for underlying format: ${driver}`)
+  },
+  preallocate: async (options, request, child) => {
+    options.takeSize('prealloc-align')
+    options.takeSize('prealloc-size')
+    return await plainFilter('preallocate', options, request, child)
+  },
+  'copy-on-read': async (options, request, child) => {
+    if (request.mode === 'read') throw new MoraineError('denied', 'Block node is read-only', { field: 'copy-on-read' })
+    return await plainFilter('copy-on-read', options, request, child)
+  },
+  throttle,
+  blkdebug,
+}
+
+/** The filter of a name. */
+export function findFilter(name: string): Filter | undefined {
+  return Object.hasOwn(filters, name) ? filters[name] : undefined
+}
+
+/** Whether a name of a file can begin with this filter's. */
+export function isFilterName(prefix: string): boolean {
+  return prefix === 'blkdebug'
+}
+
+/** The options of a name such as `blkdebug:CONFIG:IMAGE`.
+ *  @throws MoraineError `invalid` */
+export function readFilterName(name: string): NodeOptions {
+  const rest = name.slice('blkdebug:'.length)
+  const at = rest.indexOf(':')
+  if (at < 0) throw new MoraineError('invalid', 'blkdebug requires both config file and image path', { path: name })
+  const options = new NodeOptions([
+    ['image.driver', 'file'],
+    ['image.filename', rest.slice(at + 1)],
+  ])
+  if (at > 0) options.set('config', rest.slice(0, at))
+  return options
+}
+
+async function plainFilter(
+  name: string,
+  options: NodeOptions,
+  request: NodeRequest,
+  child: OpenChild,
+): Promise<OpenedNode> {
+  const { node, parts } = await child('file')
+  return await finish(name, options, node, async () => ({
+    node: await over(node, request, { format: name }),
+    plain: undefined,
+    parts: { driver: name, file: parts },
+  }))
+}
+
+/** The rate of `--object throttle-group` holds for what passes. */
+async function throttle(options: NodeOptions, request: NodeRequest, child: OpenChild): Promise<OpenedNode> {
+  const { node, parts } = await child('file')
+  const group = options.takeText('throttle-group')
+  return await finish('throttle', options, node, async () => {
+    if (group === undefined) throw new MoraineError('invalid', 'Please specify a throttle group')
+    const rates = request.context.objects.throttleGroups.get(group)
+    if (rates === undefined) throw new MoraineError('missing', `Throttle group '${group}' does not exist`)
+    const reads = rates.read === undefined ? undefined : new Throttle(rates.read)
+    const writes = rates.write === undefined ? undefined : new Throttle(rates.write)
+    const held = await over(node, request, {
+      format: 'throttle',
+      before: async (call, _offset, length) =>
+        await (call === 'write' ? writes : reads)?.pass(length, request.context.signal),
+    })
+    return { node: held, plain: undefined, parts: { 'throttle-group': group, driver: 'throttle', file: parts } }
+  })
+}
+
+/** Errors on order: a tool for tests. Facts: QEMU's docs/devel/blkdebug.txt. */
+async function blkdebug(options: NodeOptions, request: NodeRequest, child: OpenChild): Promise<OpenedNode> {
+  const strong = options.pick(['config', 'inject-error.', 'set-state.', 'align', 'max-transfer'])
+  const config = options.takeText('config')
+  for (const name of ['align', 'max-transfer', 'opt-write-zero', 'max-write-zero', 'opt-discard', 'max-discard']) {
+    options.takeSize(name)
+  }
+  const errors = readInjectedErrors(options, config === undefined ? undefined : readConfig(config))
+  const { node, plain, parts } = await child('image')
+  return await finish('blkdebug', options, node, async () => {
+    const watched = await over(node, request, {
+      format: 'blkdebug',
+      allocated: false,
+      before: async (call, offset, length) => {
+        if (request.armed.now) injected(errors, call, offset, length)
+      },
+    })
+    const simple = plain !== undefined && Object.keys(strong).every((name) => name === 'config')
+    return {
+      node: watched,
+      plain: simple ? `blkdebug:${config ?? ''}:${plain}` : undefined,
+      parts: { image: parts, driver: 'blkdebug', ...strong },
+    }
+  })
+}
+
+function readConfig(path: string): string {
+  try {
+    return readFileSync(path, 'utf8')
+  } catch (error) {
+    const words = isMoraineError(error) ? error.reason : 'No such file or directory'
+    throw new MoraineError('missing', `Could not read blkdebug config file: ${words}`, { path, cause: error })
+  }
+}
+
+async function finish(
+  name: string,
+  options: NodeOptions,
+  node: Node,
+  make: () => Promise<OpenedNode>,
+): Promise<OpenedNode> {
+  try {
+    const made = await make()
+    refuseLeftOver(options, name, 'format')
+    return made
+  } catch (error) {
+    await node.close()
+    throw error
+  }
+}
+
+const under = Symbol('the disk under a filter that changes nothing')
+
+/** The image under a filter that changes nothing, or the disk itself. */
+export function imageUnder(disk: Disk): Disk {
+  const found: Disk | undefined = Reflect.get(disk, under)
+  return found === undefined ? disk : imageUnder(found)
+}
+
+/** What a filter is asked to let pass. */
+export type Passing = 'read' | 'write' | 'zero' | 'discard' | 'flush' | 'status'
+
+interface FilterOptions {
+  format: string
+  /** False: it does not tell how much the host spends. */
+  allocated?: false
+  /** Called before anything passes; may wait or throw. */
+  before?(call: Passing, offset: number, length: number): Promise<void>
+}
+
+/** The node behind a filter. With `before`, nothing goes round it: no descriptor, no copy inside the kernel, no place of the bytes. */
+async function over(node: Node, request: NodeRequest, { format, allocated, before }: FilterOptions): Promise<Disk> {
+  const disk = isDisk(node) ? node : await openDisk(node, { formats: [raw], format: 'raw', mode: request.mode })
+  const named = {
+    format,
+    info: () => ({ ...disk.info(), format, details: undefined, snapshots: [] }),
+    bitmaps: undefined,
+  }
+  if (before === undefined) return withMembers(disk, { ...named, [under]: disk })
+  const store = disk as unknown as Record<string, ((...args: never[]) => Promise<unknown>) | undefined>
+  const guarded = (call: Passing, name: string) =>
+    store[name] === undefined
+      ? undefined
+      : async (offset: number, what: number | Uint8Array, ...more: unknown[]) => {
+          await before(call, offset, typeof what === 'number' ? what : what.length)
+          return await (store[name] as (...args: unknown[]) => Promise<unknown>).call(disk, offset, what, ...more)
+        }
+  return withMembers(disk, {
+    ...named,
+    ...(allocated === false && {
+      allocatedSize: async () => {
+        throw new MoraineError('unsupported', `the filter '${format}' does not tell what is allocated`, {
+          path: disk.name,
+        })
+      },
+    }),
+    descriptor: undefined,
+    copyFrom: undefined,
+    packedUnit: undefined,
+    writePacked: undefined,
+    read: guarded('read', 'read'),
+    write: guarded('write', 'write'),
+    zero: guarded('zero', 'zero'),
+    discard: guarded('discard', 'discard'),
+    flush: async () => {
+      await before('flush', 0, 0)
+      await store.flush?.call(disk)
+    },
+    extents: (offset: number, length: number, signal?: AbortSignal) => placeless(disk, before, offset, length, signal),
+  })
+}
+
+async function* placeless(
+  disk: ByteSource,
+  before: NonNullable<FilterOptions['before']>,
+  offset: number,
+  length: number,
+  signal: AbortSignal | undefined,
+): AsyncIterable<Extent[]> {
+  await before('status', offset, length)
+  for await (const batch of disk.extents(offset, length, signal)) {
+    yield batch.map(({ host: _host, ...extent }) => extent)
+  }
+}
+
+function injected(errors: readonly InjectedError[], call: Passing, offset: number, length: number): void {
+  for (const error of errors) {
+    const fault = error.strikes(call, offset, length)
+    if (fault !== undefined) throw fault
+  }
+}

@@ -1,0 +1,236 @@
+/** Opens what `--image-opts`, `json:` names and names with a protocol describe: a node, with the nodes under it. Order of checks and words: qemu-img 7.2. */
+import {
+  allFormats,
+  type ByteSource,
+  type Disk,
+  type DiskFormat,
+  type DiskInfo,
+  findFormat,
+  type Gate,
+  isDisk,
+  MemoryStore,
+  MoraineError,
+  openDisk,
+  raw,
+} from '@moraine/engine'
+import { nodeCodecs } from '@moraine/engine/node'
+import { formatNamed, isForeignDriver, probeFormat } from '../formats.ts'
+import { type Node, type NodeRequest, refuseLeftOver, renamed, withMembers } from './driver.ts'
+import { findFilter, isFilterName, readFilterName } from './filters.ts'
+import { strongOptions, takeFormatOptions } from './formats.ts'
+import { jsonName, type NameParts, NodeOptions } from './options.ts'
+import { findProtocol, isForeignProtocol } from './protocols.ts'
+
+/** A node, and what it is called. */
+export interface OpenedNode {
+  node: Node
+  /** The plain name, where one says it all. */
+  plain: string | undefined
+  /** All options that make it what it is. */
+  parts: NameParts
+}
+
+/** Opens a whole graph as a disk.
+ *  @throws MoraineError */
+export async function openGraph(options: NodeOptions, request: NodeRequest): Promise<Disk> {
+  if (!options.has('driver') && !options.has('file')) {
+    throw new MoraineError('invalid', 'Must specify either driver or file', { field: 'driver' })
+  }
+  const { node, plain, parts } = await openNode(options, request)
+  request.armed.now = true
+  return renamed(isDisk(node) ? node : await asDisk(node, String(parts.driver), request), plain ?? jsonName(parts))
+}
+
+/** Where a node stands: as a disk its format may be found out; as the bytes of one it is a file, unless a driver is given. */
+type Place = 'disk' | 'bytes'
+
+/** Opens a node by its options.
+ *  @throws MoraineError */
+async function openNode(options: NodeOptions, request: NodeRequest, place: Place = 'disk'): Promise<OpenedNode> {
+  const whole = takeCommon(options, request)
+  const driver = options.take('driver')
+  if (driver === undefined) {
+    if (place === 'disk' && options.has('file')) return await openFormat(undefined, options, whole)
+    if (place === 'bytes' && options.has('filename')) return await openProtocol('file', options, whole)
+    throw new MoraineError('invalid', 'Must specify either driver or file', { field: 'driver' })
+  }
+  const name = String(driver)
+  if ((await findProtocol(name)) !== undefined) return await openProtocol(name, options, whole)
+  const filter = findFilter(name)
+  if (filter !== undefined) return await filter(options, whole, (child) => openChild(options, child, whole, 'bytes'))
+  if (isForeignDriver(name) || isForeignProtocol(name)) {
+    throw new MoraineError('unsupported', `Unknown driver '${name}'`, { field: 'driver', value: name })
+  }
+  return await openFormat(formatNamed(name, 'driver', request.context.persona), options, whole)
+}
+
+/** Takes the options that every node has. */
+function takeCommon(options: NodeOptions, request: NodeRequest): NodeRequest {
+  const readOnly = options.takeSwitch('read-only')
+  for (const name of ['auto-read-only', 'cache.direct', 'cache.no-flush', 'cache.writeback', 'force-share']) {
+    options.takeSwitch(name)
+  }
+  options.take('node-name')
+  options.takeWord('discard', ['ignore', 'off', 'unmap', 'on'], 'Invalid discard option')
+  options.takeWord('detect-zeroes', ['off', 'on', 'unmap'])
+  if (readOnly === true && request.mode === 'write') {
+    throw new MoraineError('denied', 'Block node is read-only', { field: 'read-only' })
+  }
+  return request
+}
+
+async function openProtocol(name: string, options: NodeOptions, request: NodeRequest): Promise<OpenedNode> {
+  const protocol = await findProtocol(name)
+  if (protocol === undefined) throw new MoraineError('invalid', `Unknown driver '${name}'`, { field: 'driver' })
+  const strong = options.pick(protocol.strong)
+  const source = await protocol.open(options, request)
+  try {
+    refuseLeftOver(options, name, 'protocol')
+  } catch (error) {
+    await source.close()
+    throw error
+  }
+  return { node: source, plain: protocol.plainName(strong), parts: { driver: name, ...strong } }
+}
+
+/** Opens the node that an option names: by options below it; names of nodes mean nothing here, as there are none.
+ *  @throws MoraineError */
+async function openChild(options: NodeOptions, name: string, request: NodeRequest, place: Place): Promise<OpenedNode> {
+  const reference = options.take(name)
+  if (typeof reference === 'string') {
+    throw new MoraineError('missing', `Cannot find device='${reference}' nor node-name='${reference}'`, { field: name })
+  }
+  if (!options.hasBelow(name)) {
+    throw new MoraineError('invalid', `A block device must be specified for "${name}"`, { field: name })
+  }
+  return await openNode(options.takeBelow(name), request, place)
+}
+
+async function openFormat(
+  given: DiskFormat | undefined,
+  options: NodeOptions,
+  request: NodeRequest,
+): Promise<OpenedNode> {
+  const child = await openChild(options, 'file', request, 'bytes')
+  const source = child.node
+  try {
+    const format = given ?? (await probeFormat(source, request.context.persona))
+    const strong = options.pick(strongOptions(format.name))
+    const opening = takeFormatOptions(format.name, options)
+    const backing = await takeBacking(options, request)
+    refuseLeftOver(options, request.context.persona.nameOf(format.name), 'format')
+    const { gate } = request
+    const disk = await openDisk(source, {
+      ...opening,
+      formats: allFormats,
+      format: format.name,
+      mode: request.mode,
+      purpose: request.purpose,
+      parents: request.purpose !== 'info',
+      gate: backing === undefined ? gate : gateWith(gate, source.name, backing.node),
+      codecs: nodeCodecs,
+      warn: (message) => request.context.warn(message),
+    })
+    if (backing !== undefined && disk.parent === undefined) {
+      await backing.node.close()
+      throw new MoraineError('unsupported', 'an image that names no backing file cannot be given one', {
+        field: 'backing',
+      })
+    }
+    const simple = Object.keys(strong).length === 0 && backing === undefined && !isImage(source)
+    return {
+      node: format.name === 'raw' && isDisk(source) ? withInfo(disk, { clusterSize: source.info().clusterSize }) : disk,
+      plain: simple ? child.plain : undefined,
+      parts: {
+        driver: request.context.persona.nameOf(format.name),
+        ...strong,
+        file: child.parts,
+        ...(backing?.parts !== undefined && { backing: backing.parts }),
+      },
+    }
+  } catch (error) {
+    await source.close()
+    throw error
+  }
+}
+
+/** Whether the node is an image of a format, and no filter. */
+function isImage(node: Node): boolean {
+  return isDisk(node) && findFormat(allFormats, node.format) !== undefined
+}
+
+/** The backing file given in place of the one that the image names. */
+async function takeBacking(
+  options: NodeOptions,
+  request: NodeRequest,
+): Promise<{ node: Disk; parts: NameParts | undefined } | undefined> {
+  if (request.purpose === 'info') {
+    if (options.peek('backing') === '') warnOfEmpty(request)
+    options.take('backing')
+    return undefined
+  }
+  const value = options.peek('backing')
+  if (value === '' || value === null) {
+    if (value === '') warnOfEmpty(request)
+    options.take('backing')
+    return { node: await asDisk(new MemoryStore({ name: 'null' }), 'raw', request), parts: undefined }
+  }
+  if (!options.has('backing')) return undefined
+  const { node, parts } = await openChild(options, 'backing', { ...request, mode: 'read' }, 'disk')
+  return { node: isDisk(node) ? node : await asDisk(node, String(parts.driver), request), parts }
+}
+
+function warnOfEmpty({ context }: NodeRequest): void {
+  context.warn('Use of "backing": "" is deprecated; use "backing": null instead')
+}
+
+function gateWith(gate: Gate, from: string, backing: Disk): Gate {
+  return {
+    resolve: (request) => gate.resolve(request),
+    open: async (request) => (request.role === 'backing' && request.from === from ? backing : await gate.open(request)),
+  }
+}
+
+/** The bytes of a protocol as a disk of that name. */
+async function asDisk(source: ByteSource, name: string, request: Pick<NodeRequest, 'mode'>): Promise<Disk> {
+  const disk = await openDisk(source, { formats: [raw], format: 'raw', mode: request.mode })
+  return name === 'raw' ? disk : calledAs(disk, name)
+}
+
+function withInfo(disk: Disk, facts: Partial<DiskInfo>): Disk {
+  return withMembers(disk, { info: () => ({ ...disk.info(), ...facts }) })
+}
+
+/** The disk, saying that its format is another. */
+function calledAs(disk: Disk, format: string): Disk {
+  return withMembers(withInfo(disk, { format }), { format })
+}
+
+/** Opens the graph whose name this is. A protocol's name has a format over it, `format` or the one that is found; `json:` says all itself, save that `format` wins.
+ *  @throws MoraineError */
+export async function openNamedGraph(name: string, format: string | undefined, request: NodeRequest): Promise<Disk> {
+  const named = await readNodeName(name)
+  const options = name.startsWith('json:') ? named : new NodeOptions(named.below('file'))
+  if (format !== undefined) options.set('driver', format)
+  return await openGraph(options, request)
+}
+
+/** Opens the node whose name this is, as the file of a format.
+ *  @throws MoraineError */
+export async function openNamedNode(name: string, request: NodeRequest): Promise<Node> {
+  const { node, plain, parts } = await openNode(await readNodeName(name), request, 'bytes')
+  return renamed(node, plain ?? jsonName(parts))
+}
+
+/** The options that a name with a protocol stands for. */
+async function readNodeName(name: string): Promise<NodeOptions> {
+  const prefix = /^([^:/]*):/.exec(name)?.[1] ?? ''
+  if (prefix === 'json') return (await import('./json-name.ts')).readJsonName(name.slice('json:'.length))
+  const driver = /^nbds?(\+unix)?$/.test(prefix) ? 'nbd' : prefix
+  const options = isFilterName(prefix) ? readFilterName(name) : (await findProtocol(driver))?.readName?.(name)
+  if (options === undefined) {
+    throw new MoraineError('invalid', `Unknown protocol '${prefix}'`, { path: name, field: 'protocol' })
+  }
+  if (!options.has('driver')) options.set('driver', driver)
+  return options
+}

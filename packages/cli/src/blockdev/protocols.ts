@@ -1,0 +1,159 @@
+/** The protocols, each loaded when it is asked for. */
+import { statSync } from 'node:fs'
+import { type ByteSource, type ByteStore, cachedSource, type Extent, MoraineError, openHttp } from '@moraine/engine'
+import { openFile } from '@moraine/engine/node'
+import type { NodeRequest, Protocol } from './driver.ts'
+import { NodeOptions } from './options.ts'
+
+const loaders: Record<string, () => Promise<Protocol>> = {
+  file: async () => hostFile('file'),
+  host_device: async () => hostFile('host_device'),
+  'null-co': async () => nothing('null-co'),
+  'null-aio': async () => nothing('null-aio'),
+  http: async () => web('http'),
+  https: async () => web('https'),
+}
+
+/** Protocols that QEMU knows and that are out of reach here. */
+const foreign = new Set(
+  (
+    'blklogwrites blkverify fat ftp ftps gluster gluster+rdma gluster+tcp gluster+unix host_cdrom ' +
+    'iscsi iser nfs nvme rbd ssh vvfat'
+  ).split(' '),
+)
+
+/** The protocol of a name; undefined where nobody has it. */
+export async function findProtocol(name: string): Promise<Protocol | undefined> {
+  return Object.hasOwn(loaders, name) ? await loaders[name]?.() : undefined
+}
+
+/** Whether the protocol of this name is QEMU's and not ours. */
+export function isForeignProtocol(name: string): boolean {
+  return foreign.has(name)
+}
+
+function hostFile(driver: 'file' | 'host_device'): Protocol {
+  return {
+    strong: ['filename'],
+    readName: (name) => new NodeOptions([['filename', name.slice(driver.length + 1)]]),
+    plainName: ({ filename }) => String(filename),
+    open: async (options, request) => openHostFile(driver, options, request),
+  }
+}
+
+async function openHostFile(driver: string, options: NodeOptions, request: NodeRequest): Promise<ByteStore> {
+  const path = options.takeText('filename')
+  options.takeWord('aio', ['threads', 'native', 'io_uring'])
+  options.takeWord('locking', ['on', 'off', 'auto'])
+  for (const name of ['drop-cache', 'x-check-cache-dropped']) options.takeSwitch(name)
+  options.takeSize('aio-max-batch')
+  if (path === undefined || path === '') {
+    throw new MoraineError('invalid', `The '${driver}' block driver requires a file name`, { field: 'filename' })
+  }
+  const stats = statSync(path, { throwIfNoEntry: false })
+  if (stats !== undefined && driver === 'host_device' && !stats.isBlockDevice() && !stats.isCharacterDevice()) {
+    throw new MoraineError(
+      'invalid',
+      `'host_device' driver requires '${path}' to be either a character or block device`,
+      { path },
+    )
+  }
+  const store = await openFile(path, { mode: request.mode, sync: request.sync })
+  request.files.push(store)
+  return store
+}
+
+function nothing(driver: 'null-co' | 'null-aio'): Protocol {
+  return {
+    strong: ['size', 'latency-ns', 'read-zeroes'],
+    readName(name) {
+      if (name === `${driver}://`) return new NodeOptions()
+      throw new MoraineError('invalid', `The only allowed filename for this driver is '${driver}://'`, { path: name })
+    },
+    plainName: (strong) => (Object.keys(strong).length === 0 ? `${driver}://` : undefined),
+    async open(options) {
+      const size = options.takeSize('size') ?? 2 ** 30
+      options.takeSize('latency-ns')
+      return new NothingStore(`${driver}://`, size, options.takeSwitch('read-zeroes') === true)
+    },
+  }
+}
+
+/** Takes what is written and keeps nothing; reads as zeros. */
+class NothingStore implements ByteStore {
+  readonly kind = 'device'
+  readonly name: string
+  readonly size: number
+  readonly #known: boolean
+
+  constructor(name: string, size: number, known: boolean) {
+    this.name = name
+    this.size = size
+    this.#known = known
+  }
+
+  async read(_offset: number, into: Uint8Array): Promise<void> {
+    into.fill(0)
+  }
+
+  async *extents(offset: number, length: number): AsyncIterable<Extent[]> {
+    const known = this.#known
+    if (length > 0) yield [{ offset, length, allocated: known, data: false, zero: known, depth: 0 }]
+  }
+
+  allocatedSize = async (): Promise<number> => 0
+  write = async (): Promise<void> => {}
+  zero = async (): Promise<void> => {}
+  discard = async (): Promise<void> => {}
+  flush = async (): Promise<void> => {}
+  close = async (): Promise<void> => {}
+
+  async resize(): Promise<void> {
+    throw new MoraineError('unsupported', 'Image format driver does not support resize', { path: this.name })
+  }
+}
+
+/** Facts: QEMU's `block/curl.c` options by name; what libcurl alone has is refused where it would matter. */
+function web(driver: 'http' | 'https'): Protocol {
+  return {
+    strong: ['url', 'sslverify', 'cookie', 'username'],
+    readName: (name) => new NodeOptions([['url', name]]),
+    plainName: ({ url, ...more }) => (Object.keys(more).length === 0 ? String(url) : undefined),
+    open: async (options, { context }) => openAddress(driver, options, context.signal),
+  }
+}
+
+/** A resource over HTTP, read through a cache.
+ *  @throws MoraineError as `openHttp` */
+export async function openWeb(
+  url: string,
+  signal: AbortSignal,
+  headers: Readonly<Record<string, string>> = {},
+): Promise<ByteSource> {
+  return cachedSource(await openHttp(url, { headers }, signal))
+}
+
+async function openAddress(driver: string, options: NodeOptions, signal: AbortSignal): Promise<ByteSource> {
+  const url = options.takeText('url')
+  options.takeSize('readahead')
+  options.takeSize('timeout')
+  const cookie = options.takeText('cookie')
+  if (options.takeSwitch('sslverify') === false) {
+    throw new MoraineError('unsupported', 'sslverify=off is not supported: certificates are always verified', {
+      field: 'sslverify',
+    })
+  }
+  if (url === undefined) {
+    throw new MoraineError('invalid', `${driver} block driver requires an 'url' option`, { field: 'url' })
+  }
+  if (!url.startsWith(`${driver}:`)) {
+    throw new MoraineError(
+      'invalid',
+      `${driver} curl driver cannot handle the URL '${url}' (does not start with '${driver}://')`,
+      {
+        field: 'url',
+      },
+    )
+  }
+  return await openWeb(url, signal, cookie === undefined ? {} : { cookie })
+}

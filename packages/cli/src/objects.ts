@@ -1,0 +1,107 @@
+/** `--object`: things that images are opened with. Each kind of object reads its own properties; words are qemu-img 7.2's. */
+import { Failure } from './failure.ts'
+
+/** What a rate is bounded to, in bytes a second. */
+export interface Rates {
+  read: number | undefined
+  write: number | undefined
+}
+
+/** The objects of a call, by their ids. */
+export interface Objects {
+  readonly throttleGroups: Map<string, Rates>
+}
+
+/** The properties of one object, from which its kind takes what it knows. */
+type Properties = Map<string, string>
+
+/** How each kind is made. */
+const kinds: Readonly<Record<string, (id: string, properties: Properties, objects: Objects) => void>> = {
+  'throttle-group': (id, properties, objects) => {
+    const limit = (name: string) =>
+      takeInteger(properties, `x-bps-${name}`) ?? takeInteger(properties, `limits.bps-${name}`)
+    const total = limit('total')
+    objects.throttleGroups.set(id, { read: total ?? limit('read'), write: total ?? limit('write') })
+    for (const name of [...properties.keys()]) {
+      if (/^(x-|limits\.)(bps|iops)-((total|read|write)(-max(-length)?)?|size)$/.test(name))
+        takeInteger(properties, name)
+    }
+  },
+}
+
+/** Kinds that QEMU knows and that have no use here. */
+const foreign = new Set(
+  (
+    'authz-list authz-list-file authz-simple main-loop pr-manager-helper secret secret_keyring thread-context tls-cipher-suites ' +
+    'tls-creds-anon tls-creds-psk tls-creds-x509'
+  ).split(' '),
+)
+
+/** Makes the object that a definition such as `throttle-group,id=t0,x-bps-total=1000000` describes.
+ *  @throws Failure */
+export function defineObject(definition: string, objects: Objects): void {
+  const properties = definition.startsWith('{') ? fromJson(definition) : fromText(definition)
+  const kind = take(properties, 'qom-type')
+  if (kind === undefined || kind === '') throw new Failure("Parameter 'qom-type' is missing")
+  const make = Object.hasOwn(kinds, kind) ? kinds[kind] : undefined
+  if (make === undefined) {
+    throw new Failure(
+      foreign.has(kind)
+        ? `objects of type '${kind}' are not supported by moraine`
+        : `Parameter 'qom-type' does not accept value '${kind}'`,
+    )
+  }
+  const id = take(properties, 'id')
+  if (id === undefined) throw new Failure("Parameter 'id' is missing")
+  if (!/^[a-z][\w.-]*$/i.test(id)) {
+    throw new Failure("Parameter 'id' expects an identifier", {
+      hint: "Identifiers consist of letters, digits, '-', '.', '_', starting with a letter.",
+    })
+  }
+  if (Object.values(objects).some((known: Map<string, unknown>) => known.has(id))) {
+    throw new Failure(`attempt to add duplicate property '${id}' to object (type 'container')`)
+  }
+  make(id, properties, objects)
+  const [left] = properties.keys()
+  if (left !== undefined) throw new Failure(`Parameter '${left}' is unexpected`)
+}
+
+function fromText(definition: string): Properties {
+  const properties: Properties = new Map()
+  const fields = definition.match(/(?:,,|[^,])+/g) ?? []
+  for (const [at, field] of fields.entries()) {
+    const equals = field.indexOf('=')
+    const value = field.slice(equals + 1).replaceAll(',,', ',')
+    if (equals >= 0) properties.set(field.slice(0, equals), value)
+    else if (at === 0) properties.set('qom-type', value)
+    else throw new Failure(`Expected '=' after parameter '${field}'`)
+  }
+  return properties
+}
+
+function fromJson(definition: string): Properties {
+  const properties: Properties = new Map()
+  const add = (value: unknown, name: string): void => {
+    if (value === null || typeof value !== 'object') properties.set(name, String(value))
+    else for (const [key, item] of Object.entries(value)) add(item, name === '' ? key : `${name}.${key}`)
+  }
+  try {
+    add(JSON.parse(definition), '')
+  } catch {
+    throw new Failure('JSON parse error, the object is no JSON')
+  }
+  return properties
+}
+
+function take(properties: Properties, name: string): string | undefined {
+  const value = properties.get(name)
+  properties.delete(name)
+  return value
+}
+
+function takeInteger(properties: Properties, name: string): number | undefined {
+  const text = take(properties, name)
+  if (text === undefined) return undefined
+  if (!/^\d+$/.test(text)) throw new Failure(`Parameter '${name}' expects integer`)
+  return Number(text) === 0 ? undefined : Number(text)
+}
