@@ -3,9 +3,10 @@
  *  `--target=linux-arm64` builds for the other processor (default: the one at hand); its Bun, which npm left out, is then fetched
  *  from the registry, in the version that is pinned here. Beside the file stands the link `qemu-img`, by whose name it is qemu-img. */
 import { existsSync } from 'node:fs'
-import { mkdir, mkdtemp, rm, stat, symlink } from 'node:fs/promises'
+import { mkdir, mkdtemp, rm, stat, symlink, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
+import { joinLate } from './build/late-modules.ts'
 import { readJson, root } from './build/workspace.ts'
 import { run } from './support/run.ts'
 
@@ -15,9 +16,11 @@ const targets = {
   'linux-arm64': { bun: '@oven/bun-linux-aarch64', bunTarget: 'bun-linux-arm64' },
 } as const
 
-/** The command itself, then the modules that run in threads of their own: the code finds them by these places under `packages`. */
+/** The command itself. */
+const command = join(root, 'packages', 'cli', 'src', 'standalone.ts')
+
+/** The modules that run in threads of their own: the code finds them by these places under `packages`. */
 const entries = [
-  'packages/cli/src/standalone.ts',
   'packages/engine/src/platform/node/worker-main.ts',
   'packages/server/src/catalog/sqlite/worker.ts',
   'packages/server/src/store/hash-worker.ts',
@@ -96,16 +99,28 @@ async function compile(outfile: string, to: string, runtime: string, order?: str
     '--bytecode',
     '--minify',
     '--root=packages',
-    `--define=standaloneVersion=${JSON.stringify(version)}`,
     `--outfile=${outfile}`,
     ...(order === undefined ? [] : [`--bytecode-order=${order}`]),
+    joined,
     ...entries,
   ]
   await must(compiler, args, root)
 }
 
+// Beside the packages' own modules, so that what it names is found as from them.
+const joined = join(dist, `standalone-${process.pid}.js`)
+
 try {
   await mkdir(dist, { recursive: true })
+  const text = await joinLate({
+    entry: command,
+    root: join(root, 'packages'),
+    takenIn: ['@moraine/engine', '@moraine/engine/node'],
+    conditions: ['source', 'bun', 'node', 'import'],
+    define: { standaloneVersion: JSON.stringify(version) },
+    replaced: { 'node:fs': join(root, 'packages', 'engine', 'src', 'platform', 'bun', 'fs.ts') },
+  })
+  await writeFile(joined, text)
   const first = join(scratch, 'moraine')
   await compile(first, targets[host as Target].bunTarget, compiler)
   await compile(join(dist, program), bunTarget, await bunOf(bun, scratch), await orderOf(first, scratch))
@@ -118,4 +133,5 @@ try {
   if (target !== host) console.log('without xz, whose library npm installs for the processor at hand only')
 } finally {
   await rm(scratch, { recursive: true, force: true })
+  await rm(joined, { force: true })
 }

@@ -128,14 +128,15 @@ function checkRooms(engine: Package): Problem[] {
   return problems
 }
 
-/** What belongs to Node, or to another package, stands in `platform/node` and in `node.ts` only; what belongs to Bun in `platform/bun`. */
+/** What belongs to Node, or to another package, stands in `platform/node` and in `node.ts` only; what belongs to Bun, which has Node's modules too, in `platform/bun`. */
 function checkNodeImports(engine: Package): Problem[] {
   const problems: Problem[] = []
   for (const { path, imports } of engine.files) {
     if (path.startsWith('packages/engine/src/platform/node/') || path === 'packages/engine/src/node.ts') continue
     for (const { specifier, line } of imports) {
       if (specifier.startsWith('.') || specifier.startsWith('#')) continue
-      if (path.startsWith('packages/engine/src/platform/bun/') && specifier.startsWith('bun:')) continue
+      const bunHasIt = specifier.startsWith('bun:') || isBuiltin(specifier)
+      if (path.startsWith('packages/engine/src/platform/bun/') && bunHasIt) continue
       const rule = isBuiltin(specifier) ? 'node-import' : 'package-import'
       problems.push({ file: path, line, rule, message: `\`${specifier}\` is imported outside platform/node` })
     }

@@ -104,10 +104,11 @@ async function open(context: Context, name: string, request: OpenRequest): Promi
   const path = place.kind === 'node' ? name : pathOf(name, context.persona)
   if (path === '') throw new MoraineError('invalid', "The 'file' block driver requires a file name", { path: name })
   const { path: file, member } = splitMember(path, context.persona)
+  const reads = request.use === 'info' || request.use === 'read' ? 'here' : 'aside'
   const opened =
     place.kind === 'node'
       ? await openRemote(context, file, writes)
-      : await openFile(file, { mode: writes ? 'write' : 'read', sync })
+      : await openFile(file, { mode: writes ? 'write' : 'read', sync, reads })
   // What is said to be raw is taken as it stands, whatever a guest wrote at its beginning.
   const unwraps = context.persona.wrappers && (given?.name !== 'raw' || member !== undefined)
   const gate = imageGate(context, { lock: request.forceShare === true ? 'none' : 'qemu', sync })
@@ -125,15 +126,20 @@ async function open(context: Context, name: string, request: OpenRequest): Promi
     throw error
   }
   const disk = await openDisk(source, {
-    formats: allFormats,
-    format: format.name,
+    // For what lies under it, and for what is packed: looked at only then (see `formatsInOrder`).
+    get formats() {
+      return allFormats
+    },
+    format,
     mode: writes ? 'write' : 'read',
     purpose: purposes[request.use],
     // A check of an image whose chain does not open fails, as QEMU's does.
     parents: purposes[request.use] !== 'info',
     // What an image in a container names is in that container, or nowhere.
     gate: memberGate(source) ?? gate,
-    codecs: nodeCodecs,
+    get codecs() {
+      return nodeCodecs
+    },
     warn: (message) => context.warn(message),
   })
   if (request.use === 'read') forgetPlaces(disk, context.persona)

@@ -167,7 +167,9 @@ export class NewImage {
     if (there !== undefined) {
       this.refuseSource(there.isBlockDevice() ? `block:${there.rdev}` : `${there.dev}:${there.ino}`, name)
     }
-    const file = await newFile(path, { sync: this.sync, lock: there === undefined ? 'none' : imageLocks.create })
+    const lock = there === undefined ? 'none' : imageLocks.create
+    // An empty image is a few small writes, for which no thread need start.
+    const file = await newFile(path, { sync: this.sync, lock, reads: 'here', writes: 'here' })
     this.files.push(file)
     return file.store
   }

@@ -34,7 +34,7 @@ export const streamCodecs: StreamCodecs = { ...nodeStreamCodecs, xz: xzStream(lo
 
 /** Splits `FILE#MEMBER`, where there is no file of the whole name and one of the first part. */
 export function splitMember(path: string, persona: Persona): { path: string; member?: string } {
-  if (!persona.wrappers) return { path }
+  if (!persona.wrappers || !path.includes('#')) return { path }
   const url = /^(https?:\/\/[^#]*)#(.*)$/s.exec(path)
   if (url !== null) return { path: url[1] ?? path, member: url[2] ?? '' }
   if (existsSync(path)) return { path }
@@ -52,13 +52,19 @@ export function memberBehind(unwrapped: ByteSource, path: string | undefined): s
 }
 
 /** How a packed file called so is unwrapped. */
-export function unwrapOptions(context: Context, name: string): UnwrapOptions {
+export function unwrapOptions(context: Context, name: string, member?: string): UnwrapOptions {
   return {
-    formats: allFormats,
+    // Looked at only where there is something to unpack (see `formatsInOrder`).
+    get formats() {
+      return allFormats
+    },
     containers: [
       { probe: ({ head }) => (beginsAsContainer(head) ? { score: 50, evidence: 'its beginning' } : undefined) },
     ],
-    codecs: streamCodecs,
+    get codecs() {
+      return streamCodecs
+    },
+    member,
     signal: context.signal,
     spool: () => {
       note(context, `'${name}' is kept unpacked in a temporary file, as it is not read from front to back.`)
@@ -77,7 +83,7 @@ export async function unwrap(
   source: ByteSource,
   { member, writes }: { member?: string | undefined; writes: boolean },
 ): Promise<ByteSource> {
-  const inner = await unwrapSource(source, { ...unwrapOptions(context, source.name), member })
+  const inner = await unwrapSource(source, unwrapOptions(context, source.name, member))
   const wrapping = wrappingOf(inner)
   if (wrapping === undefined || !writes) return inner
   await inner.close()

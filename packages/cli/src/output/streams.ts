@@ -5,6 +5,7 @@ import { writeSync } from 'node:fs'
 export class ClosedPipe extends Error {}
 
 const batch = 64 * 1024
+const encoder = new TextEncoder()
 
 /** Text out to a descriptor, gathered into large writes. */
 export class TextOutput {
@@ -24,7 +25,8 @@ export class TextOutput {
   /** @throws ClosedPipe */
   flush(): void {
     if (this.pending === '') return
-    const bytes = Buffer.from(this.pending)
+    // Not a Buffer, which under Bun takes 0.2 ms to load.
+    const bytes = encoder.encode(this.pending)
     this.pending = ''
     writeAll(this.descriptor, bytes)
   }

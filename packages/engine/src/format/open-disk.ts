@@ -17,8 +17,8 @@ import { type DiskFormat, findFormat, type OpenContext, type ProbeVerdict, type 
 /** How to open a disk. Only `formats` is needed: what is not in the list is not known. */
 export interface OpenOptions {
   formats: readonly DiskFormat[]
-  /** The format's name or alias; probed when absent. */
-  format?: string | undefined
+  /** The format, or its name or alias in `formats`; probed when absent. */
+  format?: string | DiskFormat | undefined
   /** Default `read`. */
   mode?: 'read' | 'write' | undefined
   /** Default `use`. */
@@ -111,7 +111,10 @@ async function openInChain(source: ByteSource, options: OpenOptions, above: read
       parents: options.parents ?? purpose === 'use',
       gate,
       limits,
-      codecs: options.codecs ?? {},
+      // Looked up when something is to be unpacked.
+      get codecs() {
+        return options.codecs ?? {}
+      },
       window: options.window,
       warn: options.warn ?? (() => {}),
       async openParent({ name, format: parentFormat, role }) {
@@ -163,6 +166,7 @@ function refuseLoop(source: ByteSource, above: readonly ChainLink[], limits: Lim
 }
 
 async function chooseFormat(source: ByteSource, options: OpenOptions): Promise<DiskFormat> {
+  if (typeof options.format === 'object') return options.format
   if (options.format !== undefined) {
     const format = findFormat(options.formats, options.format)
     if (format === undefined) {

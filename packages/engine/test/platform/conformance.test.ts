@@ -24,6 +24,10 @@ for (const native of [true, false]) {
   sourceConformance(`a file ${how}`, (content) => openFile(file(content), { native }))
   storeConformance(`a file ${how}`, (content) => openFile(file(content), { native, mode: 'write' }))
 }
+sourceConformance('a file that is read in the calling thread', (content) => openFile(file(content), { reads: 'here' }))
+storeConformance('a file that is read and written in the calling thread', (content) =>
+  openFile(file(content), { mode: 'write', reads: 'here', writes: 'here' }),
+)
 storeConformance('a file that is written in the calling thread', (content) =>
   openFile(file(content), { mode: 'write', writes: 'here' }),
 )

@@ -127,6 +127,37 @@ describe('writes in the calling thread', () => {
   })
 })
 
+describe('reads in the calling thread', () => {
+  it('are made when the call returns, and leave the event loop its turns', async () => {
+    const name = file('abcdef')
+    const opened = openFile(name, { reads: 'here' })
+    const store = await opened
+    const into = new Uint8Array(3)
+    const reading = store.read(2, into)
+    expect(Buffer.from(into).toString()).toBe('cde')
+    await reading
+    let turned = false
+    setImmediate(() => {
+      turned = true
+    })
+    const started = performance.now()
+    while (!turned && performance.now() - started < 5000) await store.read(0, into)
+    expect(turned).toBe(true)
+    expect(await store.allocatedSize?.()).toBe(fs.statSync(name).blocks * 512)
+    await store.close()
+    await refused(store.read(0, into), 'io')
+  })
+
+  it('say what is wrong as the others do', async () => {
+    await refused(openFile(folder.fresh(), { reads: 'here' }), 'missing')
+    const name = file('abcdef')
+    const store = await openFile(name, { reads: 'here' })
+    fs.truncateSync(name, 2)
+    await refused(store.read(0, new Uint8Array(6)), 'io')
+    await store.close()
+  })
+})
+
 describe('a full disk', () => {
   // /dev/full is no file; a file size limit is a full disk that needs no root.
   it.each(['aside', 'here'])(

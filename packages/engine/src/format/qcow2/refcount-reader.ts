@@ -75,7 +75,11 @@ export class RefcountReader {
     if (there > 0) await readPadded(file, header.refcountTableOffset, bytes)
     const view = viewOf(bytes)
     const table = new Float64Array(bytes.length / 8)
-    for (let i = 0; i < table.length; i++) {
+    // Most entries are zero, and a program that has just started looks at each slowly. (Minus zero has no bit of an offset.)
+    const raw = new Float64Array(bytes.buffer)
+    const { length } = table
+    for (let i = 0; i < length; i++) {
+      if (raw[i] === 0) continue
       const offset = u64be(view, i * 8)
       table[i] = offset - (offset % 512)
     }

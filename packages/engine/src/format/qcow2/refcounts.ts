@@ -72,7 +72,11 @@ export class Refcounts extends RefcountReader {
   private constructor(image: Qcow2Image, store: ByteStore, guard: MetadataGuard, table: Float64Array) {
     super(image, table)
     this.#guard = guard
-    for (const block of table) if (block > 0) guard.addBlock(block)
+    const { length } = table
+    for (let i = 0; i < length; i++) {
+      const block = table[i] ?? 0
+      if (block > 0) guard.addBlock(block)
+    }
     this.#store = store
     const { refcountBits } = image.geometry
     this.#max = refcountBits >= 53 ? Number.MAX_SAFE_INTEGER : 2 ** refcountBits - 1

@@ -2,8 +2,8 @@
  *
  *  Calls are made in the thread that asks: bun:ffi knows no others. So long ones are made in pieces, and between them, every few milliseconds, the event loop has its
  *  turn: signals are seen, a service answers. */
-import { dlopen, read } from 'bun:ffi'
 import type { LibC } from '../node/libc.ts'
+import { type CLibrary, cLibrary } from './c-library.ts'
 
 // About 5 ms of copying within the page cache.
 const copyPiece = 32 * 1024 * 1024
@@ -13,29 +13,11 @@ const turnMs = 5
 
 /** The C library; undefined where it has another name than glibc's. */
 export function openLibC(): LibC | undefined {
-  try {
-    return bind()
-  } catch {
-    return undefined
-  }
+  const library = cLibrary()
+  return library === undefined ? undefined : bind(library)
 }
 
-function bind(): LibC {
-  const { symbols } = dlopen('libc.so.6', {
-    __errno_location: { args: [], returns: 'ptr' },
-    lseek: { args: ['i32', 'i64_fast', 'i32'], returns: 'i64_fast' },
-    fallocate: { args: ['i32', 'i32', 'i64_fast', 'i64_fast'], returns: 'i32' },
-    copy_file_range: { args: ['i32', 'ptr', 'i32', 'ptr', 'u64_fast', 'u32'], returns: 'i64_fast' },
-    // Variadic in C; the calling conventions of x64 and arm64 Linux pass a third pointer the same way without.
-    fcntl: { args: ['i32', 'i32', 'ptr'], returns: 'i32' },
-    ioctl: { args: ['i32', 'u64_fast', 'ptr'], returns: 'i32' },
-  })
-  // It is the thread's own, and so is what a module knows: each worker opens the library for itself.
-  const errno = symbols.__errno_location()
-
-  /** Nothing stands between the call and the look at errno that could make another system call. */
-  const result = (returned: number): number => (returned >= 0 ? returned : -read.i32(errno))
-
+function bind({ symbols, result }: CLibrary): LibC {
   function persist(call: () => number): number {
     for (;;) {
       const done = result(call())

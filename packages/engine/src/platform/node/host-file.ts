@@ -11,7 +11,7 @@ import {
   throwIfCancelled,
   type ZeroMode,
 } from '../../core/index.ts'
-import { mayBlock } from './event-loop.ts'
+import { mayBlock, readingTurnMs } from './event-loop.ts'
 import { codeOf, hostError, strerror } from './host-error.ts'
 import type { Native } from './native.ts'
 
@@ -26,6 +26,8 @@ export interface HostFileFacts {
   writable: boolean
   /** flush() does nothing. */
   unsafe: boolean
+  /** Reads, looks at the size and the closing are made in the calling thread, as long as the event loop gets its turns. */
+  readsHere: boolean
   /** Writes are made in the calling thread, as long as the event loop gets its turns. */
   writesHere: boolean
   /** Finds the system calls when they are first needed; undefined where they cannot be had. */
@@ -47,6 +49,7 @@ export abstract class HostFile implements ByteStore {
   protected readonly writable: boolean
   protected readonly native: () => Native | undefined
   readonly #unsafe: boolean
+  readonly #readsHere: boolean
   readonly #writesHere: boolean
   /** The furthest end of any write under way, at least `size`. */
   #reach: number
@@ -65,6 +68,7 @@ export abstract class HostFile implements ByteStore {
     this.writable = facts.writable
     this.native = facts.native
     this.#unsafe = facts.unsafe
+    this.#readsHere = facts.readsHere
     this.#writesHere = facts.writesHere
   }
 
@@ -73,6 +77,7 @@ export abstract class HostFile implements ByteStore {
     const refusal = this.#refusal('read', offset, length, signal)
     if (refusal !== undefined) return Promise.reject(refusal)
     if (length === 0) return Promise.resolve()
+    if (this.#readsHere && mayBlock(readingTurnMs)) return this.#readHere(offset, into)
     this.#pending++
     return new Promise((resolve, reject) => {
       let filled = 0
@@ -90,17 +95,36 @@ export abstract class HostFile implements ByteStore {
         this.#settle()
         reject(
           error === null
-            ? new MoraineError('io', strerror('EIO'), {
-                path: this.name,
-                offset: offset + filled,
-                code: 'EIO',
-                rule: `the file has at least ${offset + length} bytes, as when it was opened`,
-                hint: 'The file became shorter while it was open.',
-              })
+            ? this.#becameShorter(offset + filled, offset + length)
             : hostError(codeOf(error), { path: this.name, offset: offset + filled, cause: error }),
         )
       }
       fs.read(this.descriptor, into, 0, length, offset, done)
+    })
+  }
+
+  /** Reads in this thread, as `#writeHere` writes. */
+  #readHere(offset: number, into: Uint8Array): Promise<void> {
+    let filled = 0
+    try {
+      while (filled < into.length) {
+        const bytes = fs.readSync(this.descriptor, into, filled, into.length - filled, offset + filled)
+        if (bytes === 0) return Promise.reject(this.#becameShorter(offset + filled, offset + into.length))
+        filled += bytes
+      }
+      return Promise.resolve()
+    } catch (error) {
+      return Promise.reject(hostError(codeOf(error), { path: this.name, offset: offset + filled, cause: error }))
+    }
+  }
+
+  #becameShorter(offset: number, end: number): MoraineError {
+    return new MoraineError('io', strerror('EIO'), {
+      path: this.name,
+      offset,
+      code: 'EIO',
+      rule: `the file has at least ${end} bytes, as when it was opened`,
+      hint: 'The file became shorter while it was open.',
     })
   }
 
@@ -204,11 +228,12 @@ export abstract class HostFile implements ByteStore {
     return this.busy(
       () =>
         new Promise((resolve, reject) => {
-          fs.fstat(this.descriptor, (error, stats) =>
+          const done = (error: NodeJS.ErrnoException | null, stats: Pick<fs.Stats, 'blocks'>) =>
             error === null
               ? resolve(stats.blocks * 512)
-              : reject(hostError(codeOf(error), { path: this.name, cause: error })),
-          )
+              : reject(hostError(codeOf(error), { path: this.name, cause: error }))
+          if (this.#readsHere && mayBlock(readingTurnMs)) done(null, fs.fstatSync(this.descriptor))
+          else fs.fstat(this.descriptor, done)
         }),
     )
   }
@@ -223,6 +248,11 @@ export abstract class HostFile implements ByteStore {
     const done = idle.then(
       () =>
         new Promise<void>((resolve, reject) => {
+          if (this.#readsHere && mayBlock(readingTurnMs)) {
+            fs.closeSync(this.descriptor)
+            resolve()
+            return
+          }
           fs.close(this.descriptor, (error) =>
             error ? reject(hostError(codeOf(error), { path: this.name, cause: error })) : resolve(),
           )

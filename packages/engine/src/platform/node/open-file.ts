@@ -2,6 +2,7 @@
 import fs from 'node:fs'
 import { type ByteStore, MoraineError } from '../../core/index.ts'
 import { DeviceStore, deviceGeometry } from './device-store.ts'
+import { mayBlock, readingTurnMs } from './event-loop.ts'
 import { FileStore } from './file-store.ts'
 import { codeOf, hostError, openError } from './host-error.ts'
 import type { HostFile } from './host-file.ts'
@@ -21,6 +22,9 @@ export interface OpenFileOptions {
   lock?: 'qemu' | 'none' | ImageLock | undefined
   /** `unsafe`: flush() does nothing. Default `always`. */
   sync?: 'always' | 'unsafe' | undefined
+  /** `here`: a regular file is opened, read and closed in the calling thread, for 50 ms between two turns of the event loop. For a process that reads little and waits for it:
+   *  no thread need start. Default `aside`. */
+  reads?: 'here' | 'aside' | undefined
   /** `here`: writes into a regular file are made in the calling thread, for 5 ms between two turns of the event loop. It is the faster way for a process with nothing
    *  else to do, as reads go on beside in other threads; a slow disk holds the process up. Default `aside`. */
   writes?: 'here' | 'aside' | undefined
@@ -39,11 +43,11 @@ export async function openFile(path: string, options: OpenFileOptions = {}): Pro
   // O_NONBLOCK: a pipe or a tape must not hang the open; files and disks do not care.
   let flags = constants.O_NONBLOCK | (writable ? constants.O_RDWR : constants.O_RDONLY)
   if (create) flags |= constants.O_CREAT | (options.exclusive === true ? constants.O_EXCL : 0)
-  const descriptor = await new Promise<number>((resolve, reject) => {
-    fs.open(path, flags, 0o644, (error, fd) =>
-      error === null ? resolve(fd) : reject(openError(options.name ?? path, error, create ? 'create' : 'open')),
-    )
-  })
+  const failed = (error: unknown) => openError(options.name ?? path, error, create ? 'create' : 'open')
+  const descriptor =
+    options.reads === 'here' && mayBlock(readingTurnMs)
+      ? openHere(path, flags, failed)
+      : await openAside(path, flags, failed)
   try {
     const store = wrap(descriptor, path, options)
     const lock = lockFor(options)
@@ -58,6 +62,24 @@ export async function openFile(path: string, options: OpenFileOptions = {}): Pro
     fs.closeSync(descriptor)
     throw error
   }
+}
+
+const permissions = 0o644
+
+function openHere(path: string, flags: number, failed: (error: unknown) => MoraineError): number {
+  try {
+    return fs.openSync(path, flags, permissions)
+  } catch (error) {
+    throw failed(error)
+  }
+}
+
+function openAside(path: string, flags: number, failed: (error: unknown) => MoraineError): Promise<number> {
+  return new Promise((resolve, reject) => {
+    fs.open(path, flags, permissions, (error, descriptor) =>
+      error === null ? resolve(descriptor) : reject(failed(error)),
+    )
+  })
 }
 
 function lockFor(options: OpenFileOptions): ImageLock | undefined {
@@ -82,6 +104,7 @@ function wrap(descriptor: number, path: string, options: OpenFileOptions): HostF
     identity: `${stats.dev}:${stats.ino}`,
     writable: options.mode === 'write',
     unsafe: options.sync === 'unsafe',
+    readsHere: options.reads === 'here' && stats.isFile(),
     writesHere: options.writes === 'here' && stats.isFile(),
     native: calls,
   }
