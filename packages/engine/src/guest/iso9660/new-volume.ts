@@ -2,7 +2,7 @@
 import { roundUp, viewOf } from '../../bytes/integers.ts'
 import { type ByteSource, MoraineError, throwIfCancelled } from '../../core/index.ts'
 import type { StreamPlan } from '../../format/format.ts'
-import { extentChunks } from '../../format/raw/stream.ts'
+import { contentChunks, openContent } from '../new-content.ts'
 import { type NewEntry, type NewNode, newTree } from '../new-tree.ts'
 import { recordFlags, sectorBytes } from './layout.ts'
 import { bootInfoTable, mediaNumber, mostBootImages, type NewBootImage, writeBootCatalog } from './new-boot.ts'
@@ -105,7 +105,12 @@ export function planIsoVolume(entries: readonly NewEntry[], options: NewVolumeOp
       if (layout.catalog !== undefined) yield writeBootCatalog(placed, await diskTypes(images))
       for (const node of layout.written) {
         if (infoTables.has(node)) yield await bytesWithTable(node, layout.files.get(node) ?? 0)
-        else yield* fileBytes(node, signal)
+        else {
+          yield* contentChunks(node, signal)
+          const { size = 0 } = node.entry
+          const rest = roundUp(size, sectorBytes) - size
+          if (rest > 0) yield new Uint8Array(rest)
+        }
       }
       for (let left = padding; left > 0; left -= 16) yield new Uint8Array(Math.min(left, 16) * sectorBytes)
     },
@@ -317,33 +322,6 @@ async function withContent<Result>(node: NewNode, work: (source: ByteSource) => 
   const source = await openContent(node)
   try {
     return await work(source)
-  } finally {
-    await source.close()
-  }
-}
-
-async function openContent({ entry: { open, size }, path }: NewNode): Promise<ByteSource> {
-  const source = await open?.()
-  if (source === undefined) throw refused('file', path, 'a content')
-  if (source.size === size) return source
-  await source.close()
-  throw new MoraineError('io', `the file for '${path}' has changed since it was looked at`, {
-    path: source.name,
-    field: 'size',
-    value: source.size,
-    rule: `${size}, as then`,
-  })
-}
-
-/** The content of a file up to the end of its last sector. What its host knows for zeros is not read. */
-async function* fileBytes(node: NewNode, signal: AbortSignal | undefined): AsyncGenerator<Uint8Array> {
-  const source = await openContent(node)
-  try {
-    for await (const batch of source.extents(0, source.size, signal)) {
-      for (const extent of batch) yield* extentChunks(source, extent, signal)
-    }
-    const rest = roundUp(source.size, sectorBytes) - source.size
-    if (rest > 0) yield new Uint8Array(rest)
   } finally {
     await source.close()
   }
