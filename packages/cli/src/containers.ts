@@ -14,6 +14,7 @@ import {
   plainMemberName,
   xmlParser,
 } from '@moraine/engine'
+import type { ReachRequest } from './reach.ts'
 import type { Context } from './verb.ts'
 import { memberBehind, unwrap, unwrapOptions } from './wrappers.ts'
 
@@ -45,7 +46,7 @@ export function openContainerIn(
 export async function reachInto(
   context: Context,
   source: ByteSource,
-  { member, writes, gate }: { member?: string | undefined; writes: boolean; gate: Gate },
+  { member, writes, gate, onContainer }: ReachRequest,
 ): Promise<ByteSource> {
   let inner = source
   let path = member
@@ -60,6 +61,7 @@ export async function reachInto(
       })
     }
     try {
+      if (path === undefined) onContainer?.(container)
       refuse(container, { writes, level })
     } catch (error) {
       await container.close()

@@ -2,6 +2,7 @@
 import {
   allFormats,
   type ByteSource,
+  type Container,
   type Disk,
   type DiskFormat,
   type Extent,
@@ -35,6 +36,8 @@ export interface OpenRequest {
   /** `--image-opts`: the name is a string of options. */
   imageOpts?: boolean | undefined
   cache?: CacheMode | undefined
+  /** Told of each container in which no member was named, before one is chosen. */
+  onContainer?: ((container: Container) => void) | undefined
 }
 
 const locks: Record<Use, { raw: ImageLock | undefined; other: ImageLock }> = {
@@ -114,7 +117,12 @@ async function open(context: Context, name: string, request: OpenRequest): Promi
   const gate = imageGate(context, { lock: request.forceShare === true ? 'none' : 'qemu', sync })
   const unwrapped = unwraps ? await unwrap(context, opened, { member, writes }) : opened
   const source = unwraps
-    ? await reach(context, unwrapped, { member: memberBehind(unwrapped, member), writes, gate })
+    ? await reach(context, unwrapped, {
+        member: memberBehind(unwrapped, member),
+        writes,
+        gate,
+        onContainer: request.onContainer,
+      })
     : opened
   let format: DiskFormat
   try {

@@ -14,6 +14,7 @@ const loaders: Record<string, { extension?: true; load(): Promise<{ verb: Verb }
   snapshot: { load: () => import('./snapshot.ts') },
   resize: { load: () => import('./resize.ts') },
   inspect: { extension: true, load: () => import('./inspect.ts') },
+  ova: { extension: true, load: () => import('./ova.ts') },
   iso: { extension: true, load: () => import('./iso.ts') },
   ubuntu: { extension: true, load: () => import('./ubuntu.ts') },
   catalog: { extension: true, load: () => import('./catalog.ts') },

@@ -1,5 +1,14 @@
 /** `info`: what an image is. */
-import { type Disk, type DiskInfo, isMoraineError, type WrappingFacts, wrappingOf } from '@moraine/engine'
+import {
+  type Container,
+  type Disk,
+  type DiskInfo,
+  isMoraineError,
+  type MemberFacts,
+  memberOf,
+  type WrappingFacts,
+  wrappingOf,
+} from '@moraine/engine'
 import { fileGate } from '@moraine/engine/node'
 import { Failure } from '../failure.ts'
 import { openImage } from '../open.ts'
@@ -23,6 +32,8 @@ interface ImageFacts {
   guest: GuestFacts | undefined
   /** What stands around it. */
   wrapping: { facts: WrappingFacts; text: string } | undefined
+  /** The container that it lies in. */
+  member: MemberFacts | undefined
 }
 
 export const verb = defineVerb({
@@ -48,10 +59,24 @@ export const verb = defineVerb({
   async run(values, operands, context) {
     const filename = oneImage(operands)
     const json = wantsJson(values.output)
-    const chain = await readChain(context, filename, values)
-    if (!json) context.out.write(chain.map(humanText).join('\n'))
+    const containers: Container[] = []
+    const seen = (container: Container) => containers.push(container)
+    let chain: ImageFacts[] = []
+    try {
+      chain = await readChain(context, filename, values, seen)
+    } catch (error) {
+      // A machine with several disks, or none, is a machine all the same.
+      if (containers.length === 0 || !(error instanceof Failure)) throw error
+      const { isMachine } = await import('../ova/describe.ts')
+      if (!containers.some(isMachine)) throw error
+      if (!/holds (?:no disk|\d+ disks)/.test(error.message)) context.warn(error.message)
+    }
+    const machines =
+      containers.length === 0 ? undefined : (await import('../ova/describe.ts')).describeMachines(containers)
+    if (!json)
+      context.out.write([...chain.map(humanText), ...(machines === undefined ? [] : [machines.text])].join('\n'))
     else if (values.chain) context.out.write(`${toPrettyJson(chain.map(jsonOf))}\n`)
-    else context.out.write(`${toPrettyJson(chain.map(jsonOf)[0] ?? {})}\n`)
+    else context.out.write(`${toPrettyJson({ ...(chain.map(jsonOf)[0] ?? { filename }), ...machines?.json })}\n`)
     return 0
   },
 })
@@ -67,6 +92,7 @@ async function readChain(
   context: Context,
   filename: string,
   { format: formatName, chain: whole, forceShare, imageOpts: opts }: ChainValues,
+  onContainer: (container: Container) => void,
 ): Promise<ImageFacts[]> {
   const chain: ImageFacts[] = []
   const names = new Set<string>()
@@ -82,6 +108,7 @@ async function readChain(
       format: next.format,
       forceShare,
       imageOpts: opts && chain.length === 0,
+      onContainer,
     })
     let facts: ImageFacts
     try {
@@ -110,6 +137,7 @@ async function readFacts(disk: Disk, { persona, signal }: Context): Promise<Imag
     info,
     guest: persona.details ? await guestOf(disk, info, signal) : undefined,
     wrapping: wrappingFacts(disk),
+    member: memberOf(disk.file),
   }
 }
 
@@ -144,11 +172,20 @@ async function actualSize(disk: Disk): Promise<number | undefined> {
 const silent = new Set(['parallels', 'bochs', 'cloop', 'dmg', 'null-co', 'null-aio'])
 
 /** The members in the order of QEMU's `ImageInfo`. */
-function jsonOf({ filename, actualSize: actual, fullBackingName, info, guest, wrapping }: ImageFacts): JsonValue {
+function jsonOf({
+  filename,
+  actualSize: actual,
+  fullBackingName,
+  info,
+  guest,
+  wrapping,
+  member,
+}: ImageFacts): Record<string, JsonValue | undefined> {
   return {
     filename,
     format: info.format,
     wrapping: wrapping === undefined ? undefined : wrappingJson(wrapping.facts),
+    container: member === undefined ? undefined : { format: member.container, member: member.member },
     'dirty-flag': info.dirty ?? (silent.has(info.format) ? undefined : false),
     'actual-size': actual,
     'virtual-size': info.virtualSize,
@@ -180,13 +217,22 @@ function wrappingJson({ wrapper, member, packedSize, sizeFrom }: WrappingFacts):
   return { wrapper, member, 'packed-size': packedSize, 'size-from': sizeFrom }
 }
 
-function humanText({ filename, actualSize: actual, fullBackingName, info, guest, wrapping }: ImageFacts): string {
+function humanText({
+  filename,
+  actualSize: actual,
+  fullBackingName,
+  info,
+  guest,
+  wrapping,
+  member,
+}: ImageFacts): string {
   const lines = [
     `image: ${filename}`,
     `file format: ${info.format}`,
     `virtual size: ${sizeText(info.virtualSize)} (${info.virtualSize} bytes)`,
     `disk size: ${actual === undefined ? 'unavailable' : sizeText(actual)}`,
   ]
+  if (member !== undefined) lines.push(`container: ${member.container}, member ${member.member}`)
   if (wrapping !== undefined) lines.push(`packed with: ${wrapping.text}`)
   if (info.encrypted === true) lines.push('encrypted: yes')
   if (info.clusterSize !== undefined) lines.push(`cluster_size: ${info.clusterSize}`)

@@ -21,23 +21,6 @@ export interface ContainerMember {
   readonly size: number | undefined
 }
 
-/** A fact for people and programs, nested as far as is needed. Undefined members are left out. */
-export type ContainerFact =
-  | string
-  | number
-  | boolean
-  | undefined
-  | readonly ContainerFact[]
-  | { readonly [key: string]: ContainerFact }
-
-/** What a container says of itself. */
-export interface ContainerDescription {
-  /** Lines for people, indented by two spaces for each level. */
-  lines: readonly string[]
-  /** The same for programs; keys in kebab-case, sizes in bytes. */
-  facts: Readonly<Record<string, ContainerFact>>
-}
-
 /** A container opened for reading. */
 export interface Container {
   /** The name of its format. */
@@ -52,8 +35,6 @@ export interface Container {
   /** The bytes of a member, in place where they lie in one piece or in known pieces. What is opened borrows the container: close it first, then the container.
    *  @throws MoraineError `unsupported` for a member that has none; `corrupt`; `missing`; `denied` by the gate. */
   open(member: ContainerMember, signal?: AbortSignal): Promise<ByteSource>
-  /** What it is beyond its members: a machine with its hardware, a volume's label. */
-  describe?(signal?: AbortSignal): Promise<ContainerDescription>
   /** Closes the source too. */
   close(): Promise<void>
 }

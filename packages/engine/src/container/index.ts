@@ -19,8 +19,6 @@ export { allContainers } from './all.ts'
 export {
   type Container,
   type ContainerContext,
-  type ContainerDescription,
-  type ContainerFact,
   type ContainerFormat,
   type ContainerMember,
   type ContainerOptions,
@@ -32,7 +30,35 @@ export {
   probeContainer,
 } from './container.ts'
 export { type MemberFacts, memberGate, memberOf, openMember } from './member-source.ts'
-export { ova, ovf } from './ovf/index.ts'
+export type { PackageFinding, PackageSeverity } from './ovf/check/finding.ts'
+export type { ImageLook, PackageCheck, PackageCheckOptions } from './ovf/check/index.ts'
+export type {
+  OperatingSystem,
+  OvfProduct,
+  OvfProperty,
+  StartupItem,
+  UnknownSection,
+  VirtualSystem,
+} from './ovf/content.ts'
+export type { DeploymentOption, Envelope, OvfNetwork } from './ovf/envelope.ts'
+export type { PackageFiles } from './ovf/files.ts'
+export type { HardwareItem, HardwareSection, ResourceKind } from './ovf/hardware.ts'
+export { checkPackage, isOvfPackage, ova, ovf, streamOva, writeOva, writeOvf } from './ovf/index.ts'
+export type { ControllerKind, Machine, MachineController, MachineDrive, MachineNic } from './ovf/machine.ts'
+export type { Manifest, ManifestEntry, ManifestSignature } from './ovf/manifest.ts'
+export type { OvfPackage } from './ovf/open-package.ts'
+export type { OvfDisk, OvfFile } from './ovf/references.ts'
+export type { NewAppliance, NewApplianceDisk, PackageSink } from './ovf/write/appliance.ts'
+export type { NewMachine, NewNic } from './ovf/write/machine-spec.ts'
+export { type GuestSystem, guestSystems } from './ovf/write/operating-systems.ts'
+export {
+  type ApplianceTarget,
+  applianceTargets,
+  type ControllerName,
+  controllers,
+  type TargetController,
+} from './ovf/write/targets.ts'
+export type { OvfVersion } from './ovf/xml.ts'
 export { gnuTarStream } from './tar/gnu-tar.ts'
 export { tar } from './tar/index.ts'
 export { detectWrapper, type WrapperName } from './wrapper/detect.ts'

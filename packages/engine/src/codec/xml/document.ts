@@ -19,20 +19,39 @@ export interface XmlElement {
   readonly text: string
   /** Where it begins, from 1. */
   readonly line: number
+  /** The prefix it is written with, '' without one. */
+  readonly prefix: string
+  /** Where it stands in the text (UTF-16 units): from its `<`, behind the `>` of its opening tag, and behind its end. */
+  readonly start: number
+  readonly inner: number
+  readonly end: number
 }
+
+/** What stands before the prefix as the namespace of one that is bound to none, where that is taken. */
+export const unboundNamespace = 'unbound:'
+
+/** An element as it is met. */
+export type XmlOpening = Pick<XmlElement, 'uri' | 'local' | 'prefix' | 'attributes' | 'line' | 'start' | 'inner'>
 
 /** What a parser tells while it reads. What throws here ends the reading. */
 export interface XmlEvents {
   /** A document type declaration was met. Nothing of it may be expanded or loaded. */
   doctype(line: number): void
-  open(uri: string, local: string, attributes: readonly XmlAttribute[], line: number): void
+  open(element: XmlOpening): void
   text(text: string): void
-  close(): void
+  /** @param end behind the element */
+  close(end: number): void
 }
 
 /** A parser that checks well-formedness and namespaces, expands no entity but the five that XML has itself, and opens nothing.
  *  @throws MoraineError `invalid` with the place for a document that is not well-formed. */
-export type XmlParser = (text: string, events: XmlEvents) => Promise<void>
+export type XmlParser = (text: string, events: XmlEvents, leniency?: XmlLeniency) => Promise<void>
+
+/** What is taken though it is wrong. */
+export interface XmlLeniency {
+  /** Prefixes that are bound to no namespace; theirs is `unboundNamespace` with the prefix behind it. */
+  unboundPrefixes?: boolean | undefined
+}
 
 /** What a document may cost. */
 export interface XmlLimits {
@@ -53,14 +72,7 @@ export const defaultXmlLimits: XmlLimits = {
   attributes: 500_000,
 }
 
-interface OpenElement {
-  uri: string
-  local: string
-  attributes: readonly XmlAttribute[]
-  children: XmlElement[]
-  text: string
-  line: number
-}
+type OpenElement = { -readonly [Key in keyof XmlElement]: XmlElement[Key] } & { children: XmlElement[] }
 
 /** Reads a document: UTF-8, or UTF-16 with a byte order mark.
  *  @param path for messages
@@ -69,7 +81,7 @@ export async function readXml(
   bytes: Uint8Array,
   parser: XmlParser,
   path: string,
-  limits: Partial<XmlLimits> = {},
+  limits: Partial<XmlLimits> & XmlLeniency = {},
 ): Promise<XmlElement> {
   const most = { ...defaultXmlLimits, ...limits }
   const bound = (field: keyof XmlLimits, value: number, line?: number): void => {
@@ -83,7 +95,7 @@ export async function readXml(
     })
   }
   bound('bytes', bytes.length)
-  const text = decode(bytes, path)
+  const text = decodeXml(bytes, path)
   const open: OpenElement[] = []
   let root: OpenElement | undefined
   let elements = 0
@@ -100,13 +112,14 @@ export async function readXml(
         },
       )
     },
-    open(uri, local, attributes, line) {
+    open(met) {
+      const { attributes, line } = met
       elements++
       attributeCount += attributes.length
       bound('elements', elements, line)
       bound('attributes', attributeCount, line)
       bound('depth', open.length + 1, line)
-      const element: OpenElement = { uri, local, attributes, children: [], text: '', line }
+      const element: OpenElement = { ...met, children: [], text: '', end: met.inner }
       const parent = open.at(-1)
       if (parent === undefined) root = element
       else parent.children.push(element)
@@ -116,12 +129,13 @@ export async function readXml(
       const element = open.at(-1)
       if (element !== undefined) element.text += more
     },
-    close() {
-      open.pop()
+    close(end) {
+      const element = open.pop()
+      if (element !== undefined) element.end = end
     },
   }
   try {
-    await parser(text, events)
+    await parser(text, events, limits)
   } catch (error) {
     if (!(error instanceof MoraineError) || error.path !== undefined) throw error
     throw new MoraineError(error.kind, error.reason, { ...error, path, cause: error })
@@ -130,7 +144,9 @@ export async function readXml(
   return root
 }
 
-function decode(bytes: Uint8Array, path: string): string {
+/** The text of a document, without a byte order mark.
+ *  @throws MoraineError `invalid` for bytes that are not what its encoding says; `unsupported` for an encoding that is not known. */
+export function decodeXml(bytes: Uint8Array, path: string): string {
   const [first, second] = bytes
   const wide =
     first === 0xff && second === 0xfe ? 'utf-16le' : first === 0xfe && second === 0xff ? 'utf-16be' : undefined

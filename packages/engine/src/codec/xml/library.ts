@@ -1,16 +1,19 @@
 /** XML by a library that is handed in. `saxes` was chosen: jsdom's parser, strict, with namespaces and places; it knows no entity but XML's own five, reports a document type
  *  declaration without reading into it, and reads as it is fed, so that bounds hold while it reads. */
 import { MoraineError } from '../../core/index.ts'
-import type { XmlAttribute, XmlParser } from './document.ts'
+import { unboundNamespace, type XmlAttribute, type XmlParser } from './document.ts'
 
 interface Tag {
   uri: string
   local: string
+  prefix: string
   attributes: Record<string, { uri: string; local: string; value: string }>
 }
 
 interface Reader {
   readonly line: number
+  /** UTF-16 units that were read. */
+  readonly position: number
   on(name: 'error', handler: (error: Error) => void): void
   on(name: 'doctype' | 'text' | 'cdata', handler: (text: string) => void): void
   on(name: 'attribute' | 'closetag', handler: () => void): void
@@ -22,7 +25,11 @@ interface Reader {
 
 /** What is needed of a library; `saxes` has it, in Node and in browsers. */
 export interface XmlLibrary {
-  SaxesParser: new (options: { xmlns: true; position: true }) => unknown
+  SaxesParser: new (options: {
+    xmlns: true
+    position: true
+    resolvePrefix?: (prefix: string) => string | undefined
+  }) => unknown
 }
 
 const mostAttributes = 1024
@@ -31,11 +38,13 @@ const pieceCharacters = 64 * 1024
 /** A parser by the library, which is loaded when it is first needed.
  *  @throws MoraineError `invalid` in the library's words, which begin with line and column. */
 export function xmlParser(load: () => Promise<XmlLibrary>): XmlParser {
-  return async (text, events) => {
+  return async (text, events, { unboundPrefixes = false } = {}) => {
     const { SaxesParser } = await load()
-    const reader = new SaxesParser({ xmlns: true, position: true }) as Reader
+    const resolvePrefix = unboundPrefixes ? (prefix: string) => `${unboundNamespace}${prefix}` : () => undefined
+    const reader = new SaxesParser({ xmlns: true, position: true, resolvePrefix }) as Reader
     let attributes = 0
     let line = 1
+    let start = 0
     reader.on('error', (error) => {
       throw new MoraineError('invalid', `the XML document is not well-formed: ${error.message}`)
     })
@@ -45,6 +54,7 @@ export function xmlParser(load: () => Promise<XmlLibrary>): XmlParser {
     reader.on('opentagstart', () => {
       attributes = 0
       line = reader.line
+      start = text.lastIndexOf('<', reader.position - 1)
     })
     reader.on('attribute', () => {
       attributes++
@@ -62,9 +72,17 @@ export function xmlParser(load: () => Promise<XmlLibrary>): XmlParser {
     reader.on('opentag', (tag) => {
       const list: XmlAttribute[] = []
       for (const { uri, local, value } of Object.values(tag.attributes)) list.push({ uri, local, value })
-      events.open(tag.uri, tag.local, list, line)
+      events.open({
+        uri: tag.uri,
+        local: tag.local,
+        prefix: tag.prefix,
+        attributes: list,
+        line,
+        start,
+        inner: reader.position,
+      })
     })
-    reader.on('closetag', () => events.close())
+    reader.on('closetag', () => events.close(reader.position))
     for (let at = 0; at < text.length; at += pieceCharacters) reader.write(text.slice(at, at + pieceCharacters))
     reader.close()
   }

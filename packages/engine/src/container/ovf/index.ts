@@ -1,7 +1,22 @@
 /** OVF and OVA as containers: a descriptor with its files beside it, or all of them in one tar. Facts: DMTF DSP0243 1.1 and 2.1. */
-import type { ProbeWindow } from '../../format/format.ts'
-import type { ContainerFormat } from '../container.ts'
+import type { ByteStore, RunOptions } from '../../core/index.ts'
+import type { ProbeWindow, StreamPlan } from '../../format/format.ts'
+import type { Container, ContainerFormat } from '../container.ts'
 import { looksLikeTar } from '../tar/index.ts'
+import type { PackageCheck, PackageCheckOptions } from './check/index.ts'
+import type { OvfPackage } from './open-package.ts'
+import type { NewAppliance, PackageSink } from './write/appliance.ts'
+
+/** Whether a container is an appliance, whose descriptor can be asked. */
+export function isOvfPackage(container: Container): container is OvfPackage {
+  return 'envelope' in container && (container.format === 'ova' || container.format === 'ovf')
+}
+
+/** Checks a package: the descriptor's rules, the archive's order, each file's size and digest (every byte is read once), the signature, and the images.
+ *  @throws MoraineError `io`, `cancelled`. */
+export async function checkPackage(opened: OvfPackage, options: PackageCheckOptions): Promise<PackageCheck> {
+  return await (await import('./check/index.ts')).checkOpened(opened, options)
+}
 
 /** Appliances in one file. */
 export const ova: ContainerFormat = {
@@ -34,4 +49,22 @@ export const ovf: ContainerFormat = {
 function firstName({ head }: ProbeWindow): string {
   const end = head.indexOf(0)
   return new TextDecoder().decode(head.subarray(0, Math.min(100, end < 0 ? 100 : end)))
+}
+
+/** Writes an OVA into an empty file, in one pass.
+ *  @throws MoraineError `invalid` for a machine that cannot be so; what reading, writing and signing throw. */
+export async function writeOva(store: ByteStore, appliance: NewAppliance, run: RunOptions = {}): Promise<void> {
+  return await (await import('./write/appliance.ts')).writeOva(store, appliance, run)
+}
+
+/** An OVA front to back, for a pipe: disks whose length is not known before are made twice.
+ *  @throws MoraineError as `writeOva`. */
+export async function streamOva(appliance: NewAppliance, run: RunOptions = {}): Promise<StreamPlan> {
+  return await (await import('./write/appliance.ts')).streamOva(appliance, run)
+}
+
+/** Writes a package whose files lie beside one another, the descriptor last.
+ *  @throws MoraineError as `writeOva`. */
+export async function writeOvf(sink: PackageSink, appliance: NewAppliance, run: RunOptions = {}): Promise<void> {
+  return await (await import('./write/appliance.ts')).writeOvf(sink, appliance, run)
 }

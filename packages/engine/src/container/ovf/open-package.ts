@@ -1,105 +1,73 @@
 /** Opens packages: the descriptor is read at once, files when they are asked for. */
 import { type ByteSource, isMoraineError, MoraineError } from '../../core/index.ts'
+import { sliceSource } from '../../source/index.ts'
 import { joinedSource } from '../../source/joined.ts'
-import type { Container, ContainerContext, ContainerMember } from '../container.ts'
-import { plainMemberName } from '../container.ts'
-import { TarArchive } from '../tar/archive.ts'
-import type { TarMember } from '../tar/read-members.ts'
+import { type Container, type ContainerContext, type ContainerMember, plainMemberName } from '../container.ts'
 import { unwrapSource } from '../wrapper/open-wrapped.ts'
 import { type Envelope, readEnvelope } from './envelope.ts'
+import { filesBeside, filesOfArchive, type PackageFiles } from './files.ts'
+import { diskAliases, type Machine, readMachines } from './machine.ts'
+import { type Manifest, type ManifestSignature, readManifest, readSignature } from './manifest.ts'
 import { type OvfFile, packageName } from './references.ts'
-
-/** The files of a package by name. */
-interface PackageFiles {
-  /** All that can be listed without being named by the descriptor. */
-  readonly listed: readonly { name: string; size: number; kind: ContainerMember['kind'] }[]
-  /** @throws MoraineError `missing`. */
-  open(name: string): Promise<ByteSource>
-}
 
 const mostChunks = 100_000
 
+/** An appliance: a container whose descriptor is known. */
+export interface OvfPackage extends Container {
+  readonly format: 'ova' | 'ovf'
+  readonly envelope: Envelope
+  readonly files: PackageFiles
+  /** @throws MoraineError `invalid` for amounts that are none. */
+  machines(): Machine[]
+  /** The bytes of a file as it is stored: chunks in a row, nothing unpacked.
+   *  @throws MoraineError `missing`, `corrupt`, `denied`. */
+  openStored(file: OvfFile): Promise<ByteSource>
+  /** @throws MoraineError `invalid`. */
+  manifest(signal?: AbortSignal): Promise<Manifest | undefined>
+  /** The signature of the manifest.
+   *  @throws MoraineError `invalid`. */
+  signature(signal?: AbortSignal): Promise<ManifestSignature | undefined>
+}
+
 /** Opens an OVA.
- *  @throws MoraineError as `readTarMembers` and `readEnvelope`; `invalid` without a descriptor, or with names twice. */
-export async function openOva(source: ByteSource, context: ContainerContext): Promise<Container> {
-  const archive = await TarArchive.open(source, context.signal)
-  const byName = new Map<string, TarMember>()
-  for (const member of archive.members) {
-    const name = plainMemberName(member.name)
-    if (byName.has(name)) {
-      throw new MoraineError('invalid', `two members of the OVA are called '${name}'`, {
-        path: source.name,
-        field: 'member',
-        value: name,
-        rule: 'each name once',
-      })
-    }
-    byName.set(name, member)
-  }
-  const descriptor = archive.members.find(({ name, type }) => type === 'file' && /\.ovf$/i.test(name))
-  if (descriptor === undefined)
-    throw new MoraineError('invalid', 'the OVA has no descriptor', {
-      path: source.name,
-      field: 'member',
-      rule: 'a name that ends in .ovf',
-    })
-  const envelope = await readEnvelope(archive.bytes(descriptor), context)
-  const files: PackageFiles = {
-    listed: [...byName].map(([name, member]) => ({
-      name,
-      size: member.type === 'file' ? member.size : 0,
-      kind: member.type === 'file' ? 'file' : 'other',
-    })),
-    async open(name) {
-      const member = byName.get(name)
-      if (member === undefined) throw missing(source.name, name)
-      return archive.bytes(member)
-    },
-  }
-  return new OvfPackage('ova', source, envelope, files, context)
+ *  @throws MoraineError as `filesOfArchive` and `readEnvelope`. */
+export async function openOva(source: ByteSource, context: ContainerContext): Promise<OvfPackage> {
+  const files = await filesOfArchive(source, context.signal)
+  const envelope = await readEnvelope(await files.open(files.descriptor), context)
+  return new OpenPackage('ova', source, envelope, files, context)
 }
 
 /** Opens a descriptor with its files beside it, through the gate.
  *  @throws MoraineError as `readEnvelope`. */
-export async function openOvf(source: ByteSource, context: ContainerContext): Promise<Container> {
-  const envelope = await readEnvelope(source, context)
-  const own = source.name.slice(source.name.lastIndexOf('/') + 1)
-  const files: PackageFiles = {
-    listed: [{ name: own, size: source.size, kind: 'file' }],
-    async open(name) {
-      try {
-        return await context.gate.open({ from: source.name, name: `./${name}`, role: 'extent', mode: 'read' })
-      } catch (error) {
-        throw isMoraineError(error, 'missing') ? missing(source.name, name, error) : error
-      }
-    },
-  }
-  return new OvfPackage('ovf', source, envelope, files, context)
+export async function openOvf(source: ByteSource, context: ContainerContext): Promise<OvfPackage> {
+  return new OpenPackage('ovf', source, await readEnvelope(source, context), filesBeside(source, context.gate), context)
 }
 
-function missing(path: string, name: string, cause?: unknown): MoraineError {
-  return new MoraineError('missing', `the package has no file '${name}', which its descriptor names`, {
-    path,
-    field: 'href',
-    value: name,
-    cause,
-  })
+/** The number behind a chunk's name. Facts: DSP0243 2.1, section 7.1: nine decimal digits. */
+export function chunkName(name: string, index: number): string {
+  return `${name}.${String(index).padStart(9, '0')}`
 }
 
-class OvfPackage implements Container {
-  readonly format: string
+class OpenPackage implements OvfPackage {
+  readonly format: 'ova' | 'ovf'
   readonly source: ByteSource
   readonly envelope: Envelope
-  readonly #files: PackageFiles
+  readonly files: PackageFiles
   readonly #context: ContainerContext
   readonly #members = new Map<ContainerMember, OvfFile | undefined>()
   readonly #byAlias = new Map<string, ContainerMember>()
 
-  constructor(format: string, source: ByteSource, envelope: Envelope, files: PackageFiles, context: ContainerContext) {
+  constructor(
+    format: 'ova' | 'ovf',
+    source: ByteSource,
+    envelope: Envelope,
+    files: PackageFiles,
+    context: ContainerContext,
+  ) {
     this.format = format
     this.source = source
     this.envelope = envelope
-    this.#files = files
+    this.files = files
     this.#context = context
     this.#list()
   }
@@ -117,20 +85,8 @@ class OvfPackage implements Container {
     if (!this.#members.has(member))
       throw new MoraineError('invalid', 'the member is of another container', { path: this.source.name })
     const file = this.#members.get(member)
-    if (file === undefined) return await this.#files.open(member.name)
-    const stored =
-      file.chunkSize === undefined
-        ? await this.#files.open(member.name)
-        : await this.#openChunks(member.name, file, file.chunkSize)
-    if (file.size !== undefined && file.size !== stored.size) {
-      await stored.close()
-      throw new MoraineError('corrupt', `the file '${member.name}' is not as large as the descriptor says`, {
-        path: this.source.name,
-        field: 'size',
-        value: stored.size,
-        rule: `${file.size}`,
-      })
-    }
+    if (file === undefined) return await this.#openListed(member.name)
+    const stored = await this.openStored(file)
     if (file.compression === 'identity') return stored
     if (file.compression === 'gzip' || file.compression === 'bzip2') return await unwrapSource(stored, this.#context)
     await stored.close()
@@ -146,38 +102,110 @@ class OvfPackage implements Container {
     )
   }
 
+  async openStored(file: OvfFile): Promise<ByteSource> {
+    const name = packageName(file.href, this.source.name)
+    const stored =
+      file.chunkSize === undefined ? await this.files.open(name) : await this.#openChunks(name, file, file.chunkSize)
+    if (file.size === undefined || file.size === stored.size) return stored
+    await stored.close()
+    throw new MoraineError('corrupt', `the file '${name}' is not as large as the descriptor says`, {
+      path: this.source.name,
+      field: 'size',
+      value: stored.size,
+      rule: `${file.size}`,
+    })
+  }
+
+  machines(): Machine[] {
+    return readMachines(this.envelope, this.source.name)
+  }
+
+  async manifest(signal?: AbortSignal): Promise<Manifest | undefined> {
+    const found = await this.#besides('mf', signal)
+    return found === undefined ? undefined : readManifest(found.bytes, found.name, this.source.name)
+  }
+
+  async signature(signal?: AbortSignal): Promise<ManifestSignature | undefined> {
+    const found = await this.#besides('cert', signal)
+    return found === undefined ? undefined : readSignature(found.bytes, found.name, this.source.name)
+  }
+
   close(): Promise<void> {
     return this.source.close()
   }
 
+  /** The file of that extension: that of the descriptor's own name before any other. */
+  async #besides(
+    extension: string,
+    signal: AbortSignal | undefined,
+  ): Promise<{ name: string; bytes: Uint8Array } | undefined> {
+    const own = this.files.descriptor.replace(/\.[^.]*$/, `.${extension}`)
+    const other = this.files.listed.find(
+      ({ name, kind }) => kind === 'file' && name.toLowerCase().endsWith(`.${extension}`),
+    )?.name
+    for (const name of other === undefined || other === own ? [own] : [own, other]) {
+      let source: ByteSource
+      try {
+        source = await this.files.open(name)
+      } catch (error) {
+        if (isMoraineError(error, 'missing')) continue
+        throw error
+      }
+      try {
+        const most = this.#context.limits.tableBytes
+        if (source.size > most)
+          throw new MoraineError('limit', `the file '${name}' is too large`, {
+            path: this.source.name,
+            field: 'size',
+            value: source.size,
+            rule: `at most ${most}`,
+          })
+        const bytes = new Uint8Array(source.size)
+        await source.read(0, bytes, signal)
+        return { name, bytes }
+      } finally {
+        await source.close()
+      }
+    }
+    return undefined
+  }
+
   #list(): void {
     const { files, disks } = this.envelope
-    const isDisk = new Map<string, string[]>()
-    let count = 0
+    const short = diskAliases(this.envelope)
+    const aliases = new Map<string, string[]>()
     for (const { fileRef, id } of disks) {
-      if (fileRef === undefined) continue
-      count++
-      isDisk.set(fileRef, [...(isDisk.get(fileRef) ?? []), `disk${count}`, id])
+      const alias = short.get(id)
+      if (fileRef !== undefined && alias !== undefined)
+        aliases.set(fileRef, [...(aliases.get(fileRef) ?? []), alias, id])
     }
-    const named = new Set<string>()
+    // Two references may name one file.
+    const byName = new Map<string, { file: OvfFile; aliases: string[]; isDisk: boolean }>()
     for (const file of files) {
-      const name = packageName(file.href, this.source.name)
-      if (named.has(name)) continue
-      named.add(name)
-      const aliases = isDisk.get(file.id)
-      const plain = file.compression === 'identity'
-      const member: ContainerMember = {
-        name,
-        aliases,
-        kind: aliases === undefined ? 'file' : 'disk',
-        size: plain ? file.size : undefined,
+      const own = aliases.get(file.id)
+      const found = byName.get(plainMemberName(file.href))
+      if (found === undefined)
+        byName.set(plainMemberName(file.href), { file, aliases: [...(own ?? [])], isDisk: own !== undefined })
+      else if (own !== undefined) {
+        found.aliases.push(...own)
+        found.isDisk = true
       }
-      this.#members.set(member, file)
-      for (const alias of aliases ?? []) if (!this.#byAlias.has(alias)) this.#byAlias.set(alias, member)
     }
-    for (const { name, size, kind } of this.#files.listed) {
-      if (!named.has(name) && !this.#isChunk(name)) this.#members.set({ name, kind, size }, undefined)
+    for (const [name, found] of byName) {
+      const size = found.file.compression === 'identity' ? found.file.size : undefined
+      const member: ContainerMember = { name, aliases: found.aliases, kind: found.isDisk ? 'disk' : 'file', size }
+      this.#members.set(member, found.file)
+      for (const alias of found.aliases) if (!this.#byAlias.has(alias)) this.#byAlias.set(alias, member)
     }
+    for (const { name, size, kind } of this.files.listed) {
+      if (!byName.has(name) && !this.#isChunk(name)) this.#members.set({ name, kind, size }, undefined)
+    }
+  }
+
+  /** A file that the descriptor does not name. The descriptor itself is lent out. */
+  async #openListed(name: string): Promise<ByteSource> {
+    if (this.format === 'ovf' && name === this.files.descriptor) return sliceSource(this.source, 0, this.source.size)
+    return await this.files.open(name)
   }
 
   #isChunk(name: string): boolean {
@@ -201,22 +229,32 @@ class OvfPackage implements Container {
     const parts: ByteSource[] = []
     try {
       for (let index = 0; index < count; index++) {
-        let part: ByteSource
-        try {
-          part = await this.#files.open(`${name}.${String(index).padStart(9, '0')}`)
-        } catch (error) {
-          if (file.size === undefined && index > 0 && isMoraineError(error, 'missing')) break
-          throw error
-        }
+        const part = await this.#openChunk(name, index, file)
+        if (part === undefined) break
         parts.push(part)
         const last = file.size === undefined ? part.size < chunkSize : index === count - 1
         const wanted = file.size === undefined || !last ? chunkSize : file.size - chunkSize * index
-        if (last ? part.size > wanted : part.size !== wanted) throw refuse(part.size, `${wanted}`)
+        if (last && file.size === undefined ? part.size > wanted : part.size !== wanted)
+          throw refuse(part.size, `${wanted}`)
         if (last) break
       }
       return joinedSource(`${this.source.name}#${name}`, parts)
     } catch (error) {
       for (const part of parts) await part.close()
+      throw error
+    }
+  }
+
+  /** One chunk; undefined behind the last one of a file whose size is not said. */
+  async #openChunk(name: string, index: number, file: OvfFile): Promise<ByteSource | undefined> {
+    try {
+      return await this.files.open(chunkName(name, index))
+    } catch (error) {
+      if (!isMoraineError(error, 'missing')) throw error
+      if (file.size === undefined && index > 0) return undefined
+      // VMware writes a chunk size of a file that was small enough to stay whole.
+      if (index === 0 && file.size !== undefined && file.size <= (file.chunkSize ?? 0))
+        return await this.files.open(name)
       throw error
     }
   }

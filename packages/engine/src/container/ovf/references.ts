@@ -1,6 +1,7 @@
 /** The files and disks that a descriptor names. Facts: DSP0243 2.1, sections 7.1 (References) and 9.1 (DiskSection). */
-import { attributeOf, childrenOf, type XmlElement } from '../../codec/xml/document.ts'
+import { childrenOf, type XmlElement } from '../../codec/xml/document.ts'
 import { MoraineError } from '../../core/index.ts'
+import { ovfAttribute } from './xml.ts'
 
 /** One file of the package. */
 export interface OvfFile {
@@ -35,7 +36,7 @@ export interface OvfDisk {
 }
 
 function wholeNumber(element: XmlElement, name: string, path: string): number | undefined {
-  const text = attributeOf(element, name)
+  const text = ovfAttribute(element, name)
   if (text === undefined || text.trim() === '') return undefined
   const value = /^\s*[0-9]{1,16}\s*$/.test(text) ? Number(text) : Number.NaN
   if (Number.isSafeInteger(value)) return value
@@ -52,10 +53,10 @@ function wholeNumber(element: XmlElement, name: string, path: string): number | 
 export function readFiles(envelope: XmlElement, path: string): OvfFile[] {
   return childrenOf(envelope, 'References').flatMap((references) =>
     childrenOf(references, 'File').map((file) => ({
-      id: attributeOf(file, 'id') ?? '',
-      href: attributeOf(file, 'href') ?? '',
+      id: ovfAttribute(file, 'id') ?? '',
+      href: ovfAttribute(file, 'href') ?? '',
       size: wholeNumber(file, 'size', path),
-      compression: (attributeOf(file, 'compression') || 'identity').trim().toLowerCase(),
+      compression: (ovfAttribute(file, 'compression') || 'identity').trim().toLowerCase(),
       chunkSize: wholeNumber(file, 'chunkSize', path) || undefined,
       line: file.line,
     })),
@@ -67,13 +68,13 @@ export function readFiles(envelope: XmlElement, path: string): OvfFile[] {
 export function readDisks(sections: readonly XmlElement[], path: string): OvfDisk[] {
   return sections.flatMap((section) =>
     childrenOf(section, 'Disk').map((disk) => ({
-      id: attributeOf(disk, 'diskId') ?? '',
-      fileRef: attributeOf(disk, 'fileRef') || undefined,
-      capacity: attributeOf(disk, 'capacity'),
-      capacityUnits: attributeOf(disk, 'capacityAllocationUnits'),
-      format: attributeOf(disk, 'format'),
+      id: ovfAttribute(disk, 'diskId') ?? '',
+      fileRef: ovfAttribute(disk, 'fileRef') || undefined,
+      capacity: ovfAttribute(disk, 'capacity'),
+      capacityUnits: ovfAttribute(disk, 'capacityAllocationUnits'),
+      format: ovfAttribute(disk, 'format'),
       populatedSize: wholeNumber(disk, 'populatedSize', path),
-      parentRef: attributeOf(disk, 'parentRef') || undefined,
+      parentRef: ovfAttribute(disk, 'parentRef') || undefined,
       line: disk.line,
     })),
   )

@@ -1,0 +1,199 @@
+/** `ova create`: an appliance of disks of any format. */
+import {
+  type ControllerName,
+  controllers,
+  type Disk,
+  guestSystems,
+  type NewAppliance,
+  type NewNic,
+} from '@moraine/engine'
+import { Failure, failureFrom, usageFailure } from '../../failure.ts'
+import { readInteger, readSize } from '../../numbers.ts'
+import { openImage, pathOf } from '../../open.ts'
+import {
+  applianceDisk,
+  baseName,
+  pipeAppliance,
+  readSigner,
+  refuseSource,
+  signing,
+  targetNamed,
+  writeAppliance,
+} from '../../ova/create.ts'
+import { type Context, defineVerb } from '../../verb.ts'
+import { format, quiet } from '../common.ts'
+
+const MiB = 1024 * 1024
+
+export const verb = defineVerb({
+  name: 'ova create',
+  summary: 'Make an appliance of one or more disks',
+  operands: 'TARGET',
+  syntax: '',
+  about:
+    'Makes TARGET.ova, or TARGET.ovf with its files beside it, of disks of any format: each becomes a streamOptimized VMDK on the way, of whole MiB. The manifest has the digest of every file. ' +
+    'With - as the target the archive goes to standard output, front to back; disks are then packed twice, as their length stands before them. ' +
+    'The machine is laid out as whoever imports it wants it (--for): vmware, virtualbox, or generic, which has devices that everybody has.',
+  examples: [
+    [
+      'moraine ova create --disk disk.qcow2 --cpus 2 --memory 4G --os ubuntu --for vmware box.ova',
+      'for vSphere, with paravirtual devices',
+    ],
+    [
+      'moraine ova create --disk root.vhdx --disk data.raw --nic LAN --firmware efi --sign key.pem,cert.pem box.ova',
+      'two disks, signed',
+    ],
+    ['moraine ova create --disk disk.vdi --for virtualbox - | ssh host "cat > box.ova"', 'through a pipe'],
+  ],
+  options: {
+    disk: {
+      long: 'disk',
+      argument: 'FILE',
+      collect: true,
+      help: 'A disk, in the order of their slots; may be given several times.',
+    },
+    format: { ...format, long: 'format', help: 'Format of the disks; found out when not given.' },
+    name: { long: 'name', argument: 'NAME', help: 'Name of the machine. That of the target when not given.' },
+    for: {
+      long: 'for',
+      argument: 'TARGET',
+      help: 'Who shall import it: vmware, virtualbox or generic (the default).',
+      parse: targetNamed,
+    },
+    cpus: { long: 'cpus', argument: 'N', help: 'Processors; 1 when not given.', parse: readCpus },
+    memory: {
+      long: 'memory',
+      argument: 'SIZE',
+      help: 'Memory, whole MiB, as 4G; 1G when not given.',
+      parse: readMemory,
+    },
+    nic: {
+      long: 'nic',
+      argument: 'NETWORK[,model=MODEL]',
+      collect: true,
+      help: 'A network adapter; may be given several times. One on the usual network of the target when not given, and with "none" no adapter at all.',
+      parse: readNic,
+    },
+    firmware: {
+      long: 'firmware',
+      argument: 'KIND',
+      help: 'bios (the default) or efi.',
+      parse(text: string): 'bios' | 'efi' {
+        if (text === 'bios' || text === 'efi') return text
+        throw new Failure('--firmware must be used with bios or efi')
+      },
+    },
+    secureBoot: { long: 'secure-boot', help: 'With efi: boot only what is signed.' },
+    os: {
+      long: 'os',
+      argument: 'NAME',
+      help: `The system of the guest: ${Object.keys(guestSystems).join(', ')}. linux when not given.`,
+      parse(text: string): string {
+        if (Object.hasOwn(guestSystems, text)) return text
+        throw new Failure(`Unknown system '${text}': known are ${Object.keys(guestSystems).join(', ')}`)
+      },
+    },
+    controller: {
+      long: 'controller',
+      argument: 'NAME',
+      help: `What the disks hang on: ${Object.keys(controllers).join(', ')}. The usual one of the target when not given.`,
+      parse(text: string): ControllerName {
+        if (Object.hasOwn(controllers, text)) return text as ControllerName
+        throw new Failure(`Unknown controller '${text}': known are ${Object.keys(controllers).join(', ')}`)
+      },
+    },
+    hardware: {
+      long: 'hardware',
+      argument: 'FAMILY',
+      help: 'The hardware family, as vmx-19. That of the target when not given.',
+    },
+    cd: { long: 'cd', help: 'Add an empty CD drive.' },
+    annotation: { long: 'annotation', argument: 'TEXT', help: 'A note about the machine.' },
+    digest: {
+      long: 'digest',
+      argument: 'NAME',
+      help: 'What the manifest has: sha256 (the default), sha512, or sha1 for importers of before 2014.',
+      parse(text: string): 'sha1' | 'sha256' | 'sha512' {
+        if (text === 'sha1' || text === 'sha256' || text === 'sha512') return text
+        throw new Failure('--digest must be used with sha256, sha512 or sha1')
+      },
+    },
+    sign: { long: 'sign', argument: 'KEY,CERTIFICATE', help: 'Sign the manifest: two files in PEM.' },
+    passphrase: {
+      long: 'passphrase-file',
+      argument: 'FILE',
+      help: 'The first line of FILE is the passphrase of the key.',
+    },
+    quiet,
+  },
+  async run(values, [target, ...more], context) {
+    if (target === undefined || more.length > 0) throw usageFailure('Expecting the name of one target')
+    if (values.disk.length === 0) throw usageFailure('At least one --disk is needed')
+    const path = context.persona.readName(target).kind === 'stdio' ? undefined : pathOf(target, context.persona)
+    const base = baseName(path ?? values.name ?? 'appliance')
+    const applianceTarget = values.for ?? targetNamed('generic')
+    if (values.secureBoot && values.firmware !== 'efi') throw new Failure('--secure-boot needs --firmware efi')
+    if (path !== undefined) refuseSource(path, values.disk)
+    const opened: Disk[] = []
+    try {
+      for (const name of values.disk)
+        opened.push(await openImage(context, name, { use: 'source', format: values.format }))
+      const signer = values.sign === undefined ? undefined : readSigner(values.sign, values.passphrase)
+      const nics = values.nic.filter(({ network }) => network !== 'none')
+      const appliance: NewAppliance = {
+        machine: {
+          name: values.name ?? base,
+          target: applianceTarget,
+          cpus: values.cpus ?? 1,
+          memory: values.memory ?? 1024 * MiB,
+          firmware: values.firmware ?? 'bios',
+          secureBoot: values.secureBoot,
+          os: values.os ?? 'linux',
+          nics: values.nic.length === 0 ? undefined : nics,
+          controller: values.controller,
+          family: values.hardware,
+          annotation: values.annotation,
+          cd: values.cd,
+        },
+        base,
+        disks: await Promise.all(opened.map(applianceDisk)),
+        digest: values.digest ?? 'sha256',
+        signing,
+        signer,
+      }
+      if (path === undefined) await pipeAppliance(context, appliance)
+      else await writeAppliance(context, path, appliance)
+    } catch (error) {
+      throw failureFrom(error, context.persona, `Could not make '${target}': `)
+    } finally {
+      for (const disk of opened) await disk.close()
+    }
+    if (!values.quiet) sayMore(context, applianceTarget.saysFirmware, values.firmware)
+    return 0
+  },
+})
+
+function sayMore({ err, persona }: Context, saysFirmware: boolean, firmware: string | undefined): void {
+  if (saysFirmware || firmware !== 'efi') return
+  err.write(
+    `${persona.name}: note: OVF has no place where VirtualBox would look for the firmware: after the import, VBoxManage modifyvm NAME --firmware efi64\n`,
+  )
+}
+
+function readCpus(text: string): number {
+  const value = readInteger(text)
+  if (value !== undefined && value >= 1 && value <= 1024) return value
+  throw new Failure(`Invalid number of processors '${text}': 1 to 1024 are possible`)
+}
+
+function readMemory(text: string, warn: (message: string) => void): number {
+  const size = readSize('memory', text, warn)
+  if (size >= BigInt(MiB) && size % BigInt(MiB) === 0n && size <= BigInt(64 * 1024 ** 4)) return Number(size)
+  throw new Failure(`Invalid memory '${text}': whole MiB are possible, as 4G or 512M`)
+}
+
+function readNic(text: string): NewNic {
+  const [, network = '', model] = /^(.*?)(?:,model=([\w.-]+))?$/.exec(text) ?? []
+  if (network === '') throw new Failure(`Invalid network adapter '${text}': NETWORK[,model=MODEL] is expected`)
+  return { network, model }
+}
