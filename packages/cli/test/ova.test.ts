@@ -4,7 +4,7 @@ import { existsSync, readdirSync, readFileSync, statSync, writeFileSync } from '
 import { basename, join } from 'node:path'
 import { beforeAll, expect, it } from 'vitest'
 import { temporaryFolder } from '../../engine/test/support/folder.ts'
-import { describeWith, run } from '../../engine/test/support/process.ts'
+import { describeWith, run, tool } from '../../engine/test/support/process.ts'
 import { qemuImg, qemuIo } from '../../engine/test/support/qemu.ts'
 import { moraine } from './support/differential.ts'
 
@@ -21,6 +21,15 @@ async function ok(...args: string[]): Promise<string> {
   const { code, stdout, stderr } = await run(moraine, args)
   expect(code, stderr).toBe(0)
   return stdout
+}
+
+/** Runs another program. */
+function other(program: string, args: string[], options: { cwd?: string; input?: string } = {}): string {
+  return execFileSync(tool(program).path ?? program, args, {
+    encoding: 'utf8',
+    stdio: ['pipe', 'pipe', 'ignore'],
+    ...options,
+  })
 }
 
 /** Unpacks with tar into a folder of its own. */
@@ -40,25 +49,21 @@ describeWith(['qemu-img', 'tar', 'sha256sum', 'openssl', 'xmllint'], 'ova', () =
     await qemuImg('create', '-q', '-f', 'raw', raw, String(size))
     await qemuIo(raw, 'raw', 'write -P 17 64k 1M', 'write -P 34 2M 4k')
     await qemuImg('convert', '-O', 'qcow2', raw, folder.file('disk.qcow2'))
-    execFileSync(
-      'openssl',
-      [
-        'req',
-        '-x509',
-        '-newkey',
-        'rsa:2048',
-        '-nodes',
-        '-keyout',
-        key,
-        '-out',
-        certificate,
-        '-days',
-        '30',
-        '-subj',
-        '/CN=maker',
-      ],
-      { stdio: 'ignore' },
-    )
+    other('openssl', [
+      'req',
+      '-x509',
+      '-newkey',
+      'rsa:2048',
+      '-nodes',
+      '-keyout',
+      key,
+      '-out',
+      certificate,
+      '-days',
+      '30',
+      '-subj',
+      '/CN=maker',
+    ])
     await ok(
       ...[
         'ova',
@@ -102,18 +107,18 @@ describeWith(['qemu-img', 'tar', 'sha256sum', 'openssl', 'xmllint'], 'ova', () =
     }
     const manifest = readFileSync(join(path, 'signed.mf'), 'utf8')
     const list = manifest.replace(/^SHA256\((.*)\)= (.*)$/gm, '$2  $1')
-    expect(execFileSync('sha256sum', ['-c', '-'], { cwd: path, input: list, encoding: 'utf8' })).toBe(
+    expect(other('sha256sum', ['-c', '-'], { cwd: path, input: list })).toBe(
       'signed.ovf: OK\nsigned-disk1.vmdk: OK\nsigned-disk2.vmdk: OK\n',
     )
     const text = readFileSync(join(path, 'signed.cert'), 'utf8')
     const [, hex = ''] = /^SHA256\(signed\.mf\)= ([0-9a-f]+)$/m.exec(text) ?? []
     writeFileSync(join(path, 'signature'), Buffer.from(hex, 'hex'))
-    const publicKey = execFileSync('openssl', ['x509', '-in', join(path, 'signed.cert'), '-noout', '-pubkey'])
+    const publicKey = other('openssl', ['x509', '-in', join(path, 'signed.cert'), '-noout', '-pubkey'])
     writeFileSync(join(path, 'public'), publicKey)
-    const verified = execFileSync(
+    const verified = other(
       'openssl',
       ['dgst', '-sha256', '-verify', 'public', '-signature', 'signature', 'signed.mf'],
-      { cwd: path, encoding: 'utf8' },
+      { cwd: path },
     )
     expect(verified).toBe('Verified OK\n')
     expect(await command('ova', 'check', signed)).toMatch(/^0\nnote certificate: .*\nNo errors were found\.\n$/)
@@ -170,25 +175,21 @@ describeWith(['qemu-img', 'tar', 'sha256sum', 'openssl', 'xmllint'], 'ova', () =
 
   it('signs with a key of an elliptic curve, and refuses a key that is not that of the certificate', async () => {
     const [ecKey, ecCertificate] = [folder.file('ec.pem'), folder.file('ec-cert.pem')]
-    execFileSync(
-      'openssl',
-      [
-        'req',
-        '-x509',
-        '-newkey',
-        'ec',
-        '-pkeyopt',
-        'ec_paramgen_curve:prime256v1',
-        '-nodes',
-        '-keyout',
-        ecKey,
-        '-out',
-        ecCertificate,
-        '-subj',
-        '/CN=ec',
-      ],
-      { stdio: 'ignore' },
-    )
+    other('openssl', [
+      'req',
+      '-x509',
+      '-newkey',
+      'ec',
+      '-pkeyopt',
+      'ec_paramgen_curve:prime256v1',
+      '-nodes',
+      '-keyout',
+      ecKey,
+      '-out',
+      ecCertificate,
+      '-subj',
+      '/CN=ec',
+    ])
     const target = folder.file('ec.ova')
     await ok('ova', 'create', '--disk', raw, '--sign', `${ecKey},${ecCertificate}`, target)
     expect(await command('ova', 'check', target)).toMatch(/^0\n/)
@@ -304,7 +305,7 @@ describeWith(['qemu-img', 'tar', 'sha256sum', 'openssl', 'xmllint'], 'ova', () =
 
   it('writes descriptors that xmllint finds well-formed', () => {
     const { path } = unpack(signed)
-    execFileSync('xmllint', ['--noout', '--nonet', join(path, 'signed.ovf')])
+    other('xmllint', ['--noout', '--nonet', join(path, 'signed.ovf')])
   })
 
   // It brings 83 packages, a kernel's worth of them, so CI does not install it.
