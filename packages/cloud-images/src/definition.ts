@@ -57,8 +57,8 @@ export interface Definition {
   readonly keyring?: 'ubuntu' | 'debian' | 'fedora' | 'rocky'
   /** The streams, the default first. */
   readonly streams: Readonly<Record<string, SimplestreamsLayout | ChecksumsLayout>>
-  /** Kinds of images that are disks, the most usual first. Other kinds are files, and are left as they are. */
-  readonly disks: readonly string[]
+  /** Kinds of images that are disks, the most usual first, with their format and, where they boot no other way, their firmware. Other kinds are files, and are left as they are. */
+  readonly disks: Readonly<Record<string, { readonly format: string; readonly firmware?: 'uefi' }>>
   /** Days after which a catalogue that was not updated looks held back. */
   readonly staleDays: number
   /** Properties that an image service gives the images: those of all processors (`*`), and of one. */

@@ -93,7 +93,7 @@ function namesOf({ release, version, title, aliases }: CloudImage): string[] {
 
 /** Of each release and processor the first kind of disk that is there: builds of `disk1.img` do not compete with those of `vmdk`. */
 function usualKinds({ disks }: Definition, images: readonly CloudImage[]): CloudImage[] {
-  const rank = new Map(disks.map((kind, at) => [kind, at]))
+  const rank = new Map(Object.keys(disks).map((kind, at) => [kind, at]))
   const key = ({ version, architecture }: CloudImage) => `${version} ${architecture}`
   const best = new Map<string, number>()
   for (const image of images) {

@@ -1,6 +1,7 @@
 /** Starts and ends what is behind the HTTP side. */
 import { mkdir } from 'node:fs/promises'
 import { join } from 'node:path'
+import { isMoraineError } from '@moraine/engine'
 import type { Logger } from 'pino'
 import { ImageSchemas } from './api/images/image-schemas.ts'
 import { FileCache } from './cache/file-cache.ts'
@@ -23,6 +24,8 @@ import { HashThreads } from './store/hashing.ts'
 import { httpStore } from './store/http.ts'
 import { openStores } from './store/open-stores.ts'
 import { type Stores, stagingStore } from './store/stores.ts'
+import { Schedule } from './sync/schedule.ts'
+import { readSources } from './sync/sources.ts'
 import { TaskRunner } from './task/runner.ts'
 import { Worker } from './task/worker.ts'
 import { WebClient } from './web/client.ts'
@@ -33,6 +36,7 @@ export async function openService(config: Config, log: Pick<Logger, 'info' | 'wa
   const policy = readPolicy(config.policyFile)
   const protections = readProtections(config.propertyProtectionFile, config.propertyProtectionFormat, policy)
   const schemas = new ImageSchemas(config)
+  const sources = readSources(config)
   await mkdir(config.data, { recursive: true, mode: 0o700 })
   const catalog = await openCatalog(config.data)
   try {
@@ -76,14 +80,23 @@ export async function openService(config: Config, log: Pick<Logger, 'info' | 'wa
         api_image_import: (run) => importHandler(service, log)(run),
         location_import: (run) => locationHandler(service, log)(run),
         import: (run) => legacyImportHandler(service, log)(run),
+        catalogue_sync: async (run) => (await import('./sync/sync.ts')).syncHandler(service, log)(run),
       },
       limit: config.taskLimit,
       keepSeconds: config.taskHours * 3600,
-      explain: explainFailure,
+      explain: (error, task) =>
+        task.type === 'catalogue_sync' && isMoraineError(error) ? error.message : explainFailure(error),
       log,
     })
-    const service: Service = { ...parts, tasks, importTokens: new Map() }
+    const schedule = new Schedule({
+      sources,
+      tasks: catalog.work.tasks,
+      kick: () => tasks.kick(),
+      onError: (error) => log.error({ err: error }, 'catalogues cannot be looked after'),
+    })
+    const service: Service = { ...parts, tasks, schedule, importTokens: new Map() }
     tasks.start()
+    schedule.start()
     imageCache.fill()
     return service
   } catch (error) {
@@ -105,8 +118,9 @@ async function sweep(
 
 /** Waits for running uploads, gives back running tasks, then closes everything. */
 export async function closeService(service: Service): Promise<void> {
-  const { imageCache, uploads, tasks, worker, web, hashes, identity, catalog } = service
+  const { imageCache, uploads, tasks, schedule, worker, web, hashes, identity, catalog } = service
   imageCache.stop()
+  await schedule.stop()
   await uploads.settled()
   await tasks.stop()
   await worker.stop()

@@ -11,6 +11,7 @@ import type { Quotas } from './quota/quotas.ts'
 import type { RunningWork } from './running-work.ts'
 import type { HashThreads } from './store/hashing.ts'
 import type { Stores } from './store/stores.ts'
+import type { Schedule } from './sync/schedule.ts'
 import type { TaskRunner } from './task/runner.ts'
 import type { Worker } from './task/worker.ts'
 import type { WebClient } from './web/client.ts'
@@ -31,6 +32,8 @@ export interface Service {
   readonly worker: Worker
   /** Runs tasks, those of other processes too. */
   readonly tasks: TaskRunner
+  /** Asks for looks at catalogues. */
+  readonly schedule: Schedule
   /** Fetches what is imported. */
   readonly web: WebClient
   /** Tokens of requests whose task fetches in their name, by task. Only in memory: a task that another process takes over has none. */

@@ -105,6 +105,16 @@ export const settings = {
     '',
     'image services that glance-download fetches from, as in `RegionTwo=https://images.example.org`',
   ),
+  catalogueFile: text(
+    '',
+    'file in YAML with catalogues of cloud images whose images are kept here, as docs/cloud-images.md describes it; empty: none',
+  ),
+  catalogueHours: number(
+    24,
+    'hours between two looks at a catalogue that does not say otherwise; 0: only moraine serve sync looks',
+    0,
+    24 * 365,
+  ),
   taskLimit: number(4, 'tasks that run at once in one process', 1),
   taskHours: number(48, 'hours after which a task that is over is forgotten', 1),
   trustedProxies: text(

@@ -14,12 +14,16 @@ import { type DoctorOptions, examine, type Finding } from './operate/doctor.ts'
 import { backUpCatalog, forgetRestored, restoreCatalog } from './operate/upkeep.ts'
 import { httpStore } from './store/http.ts'
 import { openStores } from './store/open-stores.ts'
+import { type SyncOptions, syncOnce } from './sync/once.ts'
+import type { SyncResult } from './sync/sync.ts'
 import { Worker } from './task/worker.ts'
 import { WebClient } from './web/client.ts'
 import { WebGate } from './web/gate.ts'
 
 export { type DataMode, dataModes, type Step } from './migrate/migrate.ts'
 export type { DoctorOptions, Finding } from './operate/doctor.ts'
+export type { SyncOptions } from './sync/once.ts'
+export type { SyncResult } from './sync/sync.ts'
 
 /** Writes a copy of the catalog as it is at one moment, with permissions for its owner alone. The service may run. Settings are read as by `serve`.
  *  @throws MoraineError `invalid` when there is a file at `to` already, `missing` when there is no catalog, `corrupt` when it is not sound. */
@@ -114,4 +118,10 @@ export async function* migrate(
     await catalog.close()
     await db.destroy()
   }
+}
+
+/** Looks at the catalogues that the settings name, and brings the images here in step with them. The service may run.
+ *  @throws MoraineError `missing` or `invalid` for settings that name none; `cancelled`. */
+export async function* sync(settings: ConfigInput, options: SyncOptions): AsyncGenerator<SyncResult> {
+  yield* syncOnce(readConfig(settings, process.env), options)
 }

@@ -46,7 +46,7 @@ export async function pullImage(
   return await withCatalogue(context, distribution, values, async (reading) => {
     const image = await findImage(reading, { ...queryOf(values, release), release })
     warnOf(context, image)
-    if (making !== undefined && !reading.definition.disks.includes(image.kind)) {
+    if (making !== undefined && !Object.hasOwn(reading.definition.disks, image.kind)) {
       throw new Failure(`${image.kind} is no disk, so it cannot be made one of another format or size`, {
         hint: 'Without --to the file is put into the current folder as it is.',
       })

@@ -11,6 +11,7 @@ const below = subVerbs({
   doctor: () => import('./serve/doctor.ts'),
   password: () => import('./serve/password.ts'),
   migrate: () => import('./serve/migrate.ts'),
+  sync: () => import('./serve/sync.ts'),
 })
 
 export const verb = defineVerb({

@@ -45,16 +45,18 @@ async function imageBytes(format: string, text: string, options: OptionValues = 
   return Buffer.concat(pieces)
 }
 
-/** Makes a mirror in a folder. */
-export async function makeMirror(folder: string, given?: Signer): Promise<MadeMirror> {
-  const signer = given ?? (await makeSigner('Test Image Signing Key', new Date('2020-01-01T00:00:00Z')))
+const makers = { ubuntu: makeUbuntu, debian: makeDebian, fedora: makeFedora, alpine: makeAlpine, rocky: makeRocky }
+
+/** Makes a mirror in a folder.
+ *  @param only Distributions; default: all. */
+export async function makeMirror(
+  folder: string,
+  only = Object.keys(makers) as (keyof typeof makers)[],
+): Promise<MadeMirror> {
+  const signer = await makeSigner('Test Image Signing Key', new Date('2020-01-01T00:00:00Z'))
   const keyring = join(folder, 'keyring.asc')
   await put(keyring, signer.publicKey)
-  await makeUbuntu(join(folder, 'ubuntu'), signer)
-  await makeDebian(join(folder, 'debian'), signer)
-  await makeFedora(join(folder, 'fedora'), signer)
-  await makeAlpine(join(folder, 'alpine'), signer)
-  await makeRocky(join(folder, 'rocky'), signer)
+  for (const name of only) await makers[name](join(folder, name), signer)
   return { folder, signer, keyring }
 }
 

@@ -24,7 +24,7 @@ export interface Upload {
 }
 
 export type TaskStatus = 'pending' | 'processing' | 'success' | 'failure'
-export type TaskType = 'import' | 'api_image_import' | 'location_import'
+export type TaskType = 'import' | 'api_image_import' | 'location_import' | 'catalogue_sync'
 
 /** A piece of long work. Times are seconds since 1970. */
 export interface Task {

@@ -27,7 +27,7 @@ export interface RunnerOptions {
   /** How long a task is kept that is over. */
   keepSeconds: number
   /** What is told of a failure. */
-  explain(error: unknown): string
+  explain(error: unknown, task: Task): string
   log: { info(facts: object, text: string): void; error(facts: object, text: string): void }
 }
 
@@ -130,7 +130,7 @@ export class TaskRunner {
     } catch (error) {
       try {
         if (signal.aborted && this.#closed) await tasks.release(task.id, workerId)
-        else await tasks.finish(task.id, workerId, { status: 'failure', message: explain(error) }, expiresAt())
+        else await tasks.finish(task.id, workerId, { status: 'failure', message: explain(error, task) }, expiresAt())
         log.error({ err: error, task: task.id, image: task.imageId }, signal.aborted ? 'task stopped' : 'task failed')
       } catch (second) {
         log.error({ err: second, task: task.id }, 'the end of a task cannot be written down')
