@@ -31,6 +31,8 @@ export interface Persona {
   readonly taciturn: readonly string[]
   /** `snapshot -d` takes an id too; QEMU looks for names only. */
   readonly deletesById: boolean
+  /** `dd` counts the blocks that are skipped among those that are copied, as QEMU 7.2 does. */
+  readonly countsSkipped: boolean
   /** A wrong use of one verb points to: */
   usageHint(verb: string | undefined): string
   /** @throws MoraineError `unsupported` or `invalid`: a name of something that cannot be opened. */
@@ -73,6 +75,7 @@ const qemuImg: Persona = {
   details: false,
   progress: 'percent',
   deletesById: false,
+  countsSkipped: true,
   extensions: false,
   unmapped: ['vhdx', 'bochs', 'cloop', 'dmg'],
   checks: (format, repair) => qemuChecks[format] === true || (!repair && format in qemuChecks),
@@ -109,6 +112,7 @@ const moraine: Persona = {
   details: true,
   progress: 'auto',
   deletesById: true,
+  countsSkipped: false,
   extensions: true,
   unmapped: [],
   checks: () => true,

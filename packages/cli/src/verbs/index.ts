@@ -8,6 +8,7 @@ const loaders: Record<string, { extension?: true; load(): Promise<{ verb: Verb }
   compare: { load: () => import('./compare.ts') },
   convert: { load: () => import('./convert.ts') },
   create: { load: () => import('./create.ts') },
+  dd: { load: () => import('./dd.ts') },
   info: { load: () => import('./info.ts') },
   map: { load: () => import('./map.ts') },
   measure: { load: () => import('./measure.ts') },
@@ -23,7 +24,7 @@ const loaders: Record<string, { extension?: true; load(): Promise<{ verb: Verb }
   config: { extension: true, load: () => import('./config.ts') },
 }
 
-const foreignVerbs = new Set(['amend', 'bench', 'bitmap', 'commit', 'dd', 'rebase'])
+const foreignVerbs = new Set(['amend', 'bench', 'bitmap', 'commit', 'rebase'])
 
 /** Whether QEMU has a verb of this name that moraine has not. */
 export function isForeignVerb(name: string): boolean {

@@ -1,0 +1,160 @@
+/** `dd`: blocks of an image into a new one. */
+import type { Disk, WritableDisk } from '@moraine/engine'
+import { throwIfCancelled } from '@moraine/engine'
+import { Failure, failureFrom } from '../failure.ts'
+import { formatNamed } from '../formats.ts'
+import { readSize, type Warn } from '../numbers.ts'
+import { openImage } from '../open.ts'
+import { NewImage } from '../target.ts'
+import { type Context, defineVerb } from '../verb.ts'
+import { forceShare, format, imageOpts, object } from './common.ts'
+
+/** What the operands say. */
+interface Request {
+  blockSize: number
+  /** Blocks. */
+  count: bigint | undefined
+  /** Blocks of the source that are left out. */
+  skip: bigint
+  source: string
+  target: string
+}
+
+/** Bytes read and written at once, whatever the block size. */
+const pieceBytes = 2 * 1024 * 1024
+
+export const verb = defineVerb({
+  name: 'dd',
+  summary: 'Copy blocks of an image into a new one',
+  operands: 'if=SOURCE of=TARGET [bs=SIZE] [count=BLOCKS] [skip=BLOCKS]',
+  syntax:
+    '[--image-opts] [-U] [-f fmt] [-O output_fmt] [bs=block_size] [count=blocks] [skip=blocks] if=input of=output',
+  about:
+    'Copies guest bytes from SOURCE into a new image TARGET, which is as large as what is copied. Without bs, blocks have 512 bytes. ' +
+    'All of it is written, zeros too.',
+  examples: [
+    ['moraine dd if=disk.qcow2 of=boot.raw bs=1M count=1', 'the first MiB of what the guest sees'],
+    ['moraine dd -O qcow2 if=disk.raw of=part.qcow2 bs=1M skip=1', 'all but the first MiB'],
+  ],
+  options: {
+    object,
+    imageOpts,
+    forceShare,
+    format,
+    targetFormat: { short: 'O', argument: 'FMT', help: 'Format of the target; raw by default.' },
+  },
+  async run(values, operands, context) {
+    const request = readRequest(operands, context.warn)
+    const disk = await openImage(context, request.source, {
+      use: 'read',
+      format: values.format,
+      forceShare: values.forceShare,
+      imageOpts: values.imageOpts,
+    })
+    try {
+      await copy(context, disk, request, values.targetFormat ?? 'raw')
+      return 0
+    } finally {
+      await disk.close()
+    }
+  },
+})
+
+/** @throws Failure in QEMU's words. */
+function readRequest(operands: readonly string[], warn: Warn): Request {
+  const request: Partial<Request> = {}
+  for (const operand of operands) {
+    const at = operand.indexOf('=')
+    const name = at < 0 ? operand : operand.slice(0, at)
+    const value = operand.slice(at + 1)
+    if (at >= 0 && name === 'bs') request.blockSize = Number(sizeOf('bs', value, 1n, 2n ** 31n - 1n, warn))
+    else if (at >= 0 && name === 'count') request.count = sizeOf('count', value, 0n, undefined, warn)
+    else if (at >= 0 && name === 'skip') request.skip = sizeOf('skip', value, 0n, undefined, warn)
+    else if (at >= 0 && name === 'if') request.source = value
+    else if (at >= 0 && name === 'of') request.target = value
+    else throw new Failure(`unrecognized operand ${name}`)
+  }
+  const { source, target } = request
+  if (source === undefined || target === undefined) throw new Failure('Must specify both input and output files')
+  return { blockSize: 512, count: undefined, skip: 0n, ...request, source, target }
+}
+
+function sizeOf(name: string, text: string, least: bigint, most: bigint | undefined, warn: Warn): bigint {
+  const size = readSize(name, text, warn)
+  if (most === undefined || (size >= least && size <= most)) return size
+  throw new Failure(`Invalid ${name} specified. Must be between ${least} and ${most}.`)
+}
+
+async function copy(context: Context, disk: Disk, request: Request, formatName: string): Promise<void> {
+  const target = formatFor(context, formatName)
+  const { blockSize, count, skip } = request
+  const start = skip * BigInt(blockSize)
+  const length = lengthOf(
+    context,
+    BigInt(disk.size),
+    start,
+    count === undefined ? undefined : count * BigInt(blockSize),
+  )
+  let image: NewImage
+  try {
+    image = await NewImage.create(context, {
+      name: request.target,
+      format: target,
+      size: length ?? 0n,
+      options: {},
+      cache: 'writeback',
+      sources: [disk],
+    })
+  } catch (error) {
+    throw failureFrom(error, context.persona, `${request.target}: error while creating output image: `)
+  }
+  try {
+    if (length === undefined) context.report(`${request.source}: cannot skip to specified offset`)
+    const written = await image.open()
+    try {
+      if (length !== undefined) await copyBytes(context, disk, Number(start), Number(length), written)
+    } finally {
+      await written.close()
+    }
+    await image.publish()
+  } catch (error) {
+    await image.abandon()
+    throw failureFrom(error, context.persona, 'error while writing to output image: ')
+  }
+}
+
+/** Bytes that are copied; undefined where there is nothing at `start`. */
+function lengthOf({ persona }: Context, size: bigint, start: bigint, wanted: bigint | undefined): bigint | undefined {
+  const least = (a: bigint, b: bigint): bigint => (a < b ? a : b)
+  const end = wanted === undefined ? size : least(size, persona.countsSkipped ? wanted : start + wanted)
+  return start > end ? undefined : end - start
+}
+
+function formatFor({ persona }: Context, name: string) {
+  try {
+    const format = formatNamed(name, 'file format', persona)
+    if (format.create === undefined) {
+      throw new Failure(`Format driver '${persona.nameOf(format.name)}' does not support image creation`)
+    }
+    return format
+  } catch (error) {
+    if (error instanceof Failure) throw error
+    throw new Failure(persona.details ? `Unknown file format '${name}'` : 'Unknown file format')
+  }
+}
+
+async function copyBytes(
+  { signal }: Context,
+  disk: Disk,
+  from: number,
+  length: number,
+  target: WritableDisk,
+): Promise<void> {
+  const buffer = new Uint8Array(Math.min(pieceBytes, length))
+  for (let done = 0; done < length; done += buffer.length) {
+    throwIfCancelled(signal, disk.name)
+    const piece = buffer.subarray(0, Math.min(buffer.length, length - done))
+    await disk.read(from + done, piece, signal)
+    await target.write(done, piece, signal)
+  }
+}
