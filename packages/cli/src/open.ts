@@ -35,6 +35,10 @@ export interface OpenRequest {
   forceShare?: boolean | undefined
   /** `--image-opts`: the name is a string of options. */
   imageOpts?: boolean | undefined
+  /** False: the disk under the image is not opened. */
+  parents?: boolean | undefined
+  /** An opened disk in place of one that would be opened by this name, as the gate resolves it. */
+  under?: { name: string; disk: Disk } | undefined
   cache?: CacheMode | undefined
   /** Told of each container in which no member was named, before one is chosen. */
   onContainer?: ((container: Container) => void) | undefined
@@ -142,9 +146,9 @@ async function open(context: Context, name: string, request: OpenRequest): Promi
     mode: writes ? 'write' : 'read',
     purpose: purposes[request.use],
     // A check of an image whose chain does not open fails, as QEMU's does.
-    parents: purposes[request.use] !== 'info',
+    parents: request.parents ?? purposes[request.use] !== 'info',
     // What an image in a container names is in that container, or nowhere.
-    gate: memberGate(source) ?? gate,
+    gate: memberGate(source) ?? (request.under === undefined ? gate : gateWith(gate, request.under)),
     get codecs() {
       return nodeCodecs
     },
@@ -230,6 +234,13 @@ export function imageGate(context: Context, options: { lock: 'qemu' | 'none'; sy
     },
   }
   return gate
+}
+
+function gateWith(gate: Gate, { name, disk }: { name: string; disk: Disk }): Gate {
+  return {
+    resolve: (asked) => gate.resolve(asked),
+    open: async (asked) => (gate.resolve(asked) === name ? disk : await gate.open(asked)),
+  }
 }
 
 /** Lets disks tell no more about what lies where than the persona knows. */

@@ -119,8 +119,7 @@ const unknown = 'vvfat'
 
 describe('what qemu-img has and this has not is refused by name', () => {
   for (const [line, message] of [
-    ['commit a.qcow2', "command 'commit' is not supported by moraine"],
-    ['bitmap --add a.qcow2 b', "command 'bitmap' is not supported by moraine"],
+    ['amend a.qcow2', "command 'amend' is not supported by moraine"],
     ['create --object secret_keyring,id=x x 1M', "objects of type 'secret_keyring' are not supported by moraine"],
     ['--trace foo info a.raw', "option '--trace' is not supported by moraine"],
     ['info rbd:host/x', "Could not open 'rbd:host/x': Unknown protocol 'rbd'"],

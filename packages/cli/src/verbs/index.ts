@@ -5,6 +5,7 @@ import type { Verb } from '../verb.ts'
 /** In the order of QEMU's help; `inspect` and what follows are not QEMU's. */
 const loaders: Record<string, { extension?: true; load(): Promise<{ verb: Verb }> }> = {
   check: { load: () => import('./check.ts') },
+  commit: { load: () => import('./commit.ts') },
   compare: { load: () => import('./compare.ts') },
   convert: { load: () => import('./convert.ts') },
   create: { load: () => import('./create.ts') },
@@ -12,6 +13,7 @@ const loaders: Record<string, { extension?: true; load(): Promise<{ verb: Verb }
   info: { load: () => import('./info.ts') },
   map: { load: () => import('./map.ts') },
   measure: { load: () => import('./measure.ts') },
+  rebase: { load: () => import('./rebase.ts') },
   snapshot: { load: () => import('./snapshot.ts') },
   resize: { load: () => import('./resize.ts') },
   inspect: { extension: true, load: () => import('./inspect.ts') },
@@ -24,7 +26,7 @@ const loaders: Record<string, { extension?: true; load(): Promise<{ verb: Verb }
   config: { extension: true, load: () => import('./config.ts') },
 }
 
-const foreignVerbs = new Set(['amend', 'bench', 'bitmap', 'commit', 'rebase'])
+const foreignVerbs = new Set(['amend', 'bench', 'bitmap'])
 
 /** Whether QEMU has a verb of this name that moraine has not. */
 export function isForeignVerb(name: string): boolean {

@@ -82,6 +82,11 @@ export interface WritableDisk extends Disk, ByteStore {
   /** Sets the virtual size. `shrink` must be true to lose bytes.
    *  @throws MoraineError `unsupported` where the format or its state (snapshots, bitmaps) forbids it. */
   resize(size: number, preallocation?: Preallocation, shrink?: boolean): Promise<void>
+  /** Records another backing file, or none. What the guest sees is the caller's concern; this disk goes on reading through the parent that it was opened with.
+   *  @throws MoraineError `invalid` for a name that is too long or not possible. */
+  changeBacking?(backing: { name: string; format?: string | undefined } | undefined): Promise<void>
+  /** Gives up everything that the image itself holds, so that what lies under it shows. Internal snapshots keep theirs. */
+  makeEmpty?(): Promise<void>
 }
 
 /** Whether a source is a disk already: an image that was opened, not the bytes of one. */

@@ -1,5 +1,6 @@
 /** What is done with disks as a whole. */
 export * from './check.ts'
+export * from './commit.ts'
 export * from './compare.ts'
 export * from './convert.ts'
 export * from './create.ts'
@@ -8,4 +9,5 @@ export * from './map.ts'
 export * from './measure.ts'
 export { padDisk } from './padded-disk.ts'
 export * from './presets.ts'
+export * from './rebase.ts'
 export { Throttle } from './throttle.ts'

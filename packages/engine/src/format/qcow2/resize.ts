@@ -141,17 +141,30 @@ async function shrinkImage(disk: WritableQcow2Disk, size: number): Promise<void>
   await writeZeros(disk, size, Math.min(from, old))
   await dropClusters(disk, from, roundUp(old, clusterSize))
   await writer.writeSize(size)
-  const keep = Math.ceil(size / l2Cover)
-  for (let index = keep; index < image.l1.size && index < Math.ceil(old / l2Cover); index++) {
+  await dropTables(disk, Math.ceil(size / l2Cover), Math.ceil(old / l2Cover))
+  const data = image.data as ByteStore
+  if (hasDataFile(image) && data.size > size) await data.resize(size)
+  await writer.cutFile()
+}
+
+/** Gives up every cluster and table of the active disk: what lies under it shows. Nothing else may run meanwhile. */
+export async function emptyImage(disk: WritableQcow2Disk): Promise<void> {
+  const { writer, image } = disk
+  await dropClusters(disk, 0, roundUp(image.size, image.geometry.clusterSize))
+  await dropTables(disk, 0, image.l1.size)
+  await writer.cutFile()
+}
+
+/** Gives up the L2 tables of a range of L1 entries; they point at nothing any more. */
+async function dropTables(disk: WritableQcow2Disk, from: number, to: number): Promise<void> {
+  const { writer, image } = disk
+  for (let index = from; index < image.l1.size && index < to; index++) {
     const table = image.l1.l2Offset(index)
     if (table === 0) continue
     image.l1.set(index, 0)
     writer.guard.removeTable(table)
     writer.touchL1(index)
-    writer.free(table, clusterSize)
+    writer.free(table, image.geometry.clusterSize)
   }
   await writer.writeBack()
-  const data = image.data as ByteStore
-  if (hasDataFile(image) && data.size > size) await data.resize(size)
-  await writer.cutFile()
 }

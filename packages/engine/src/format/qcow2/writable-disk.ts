@@ -16,9 +16,10 @@ import { WritableBitmaps } from './bitmap-store.ts'
 import { BitmapTracker } from './bitmap-tracker.ts'
 import { discardRange, type ZeroHow, zeroRange } from './clear.ts'
 import { Qcow2Disk } from './disk.ts'
-import { fault, hasDataFile, type Qcow2Image } from './image.ts'
+import { fault, hasDataFile, hasRawDataFile, type Qcow2Image } from './image.ts'
+import { bounds } from './layout.ts'
 import { PackedWriter } from './packed-writer.ts'
-import { resizeImage } from './resize.ts'
+import { emptyImage, resizeImage } from './resize.ts'
 import { Qcow2Snapshots } from './snapshots.ts'
 import { abandonPieces, linkPiece, type Piece, placeRequest } from './write-request.ts'
 import { Qcow2Writer } from './writer.ts'
@@ -310,6 +311,39 @@ export class WritableQcow2Disk extends Qcow2Disk implements WritableDisk {
     await this.alone(async () => {
       await this.#bitmaps.resized(size)
       await resizeImage(this, size, preallocation, shrink)
+    })
+  }
+
+  async changeBacking(backing: { name: string; format?: string | undefined } | undefined): Promise<void> {
+    const { image } = this
+    if (backing !== undefined && hasRawDataFile(image)) {
+      throw fault(image, 'invalid', 'Invalid argument', 'backing file', {
+        rule: 'none, as the data file is a raw image',
+      })
+    }
+    if (backing !== undefined && new TextEncoder().encode(backing.name).length > bounds.backingNameBytes) {
+      const rule = `at most ${bounds.backingNameBytes} bytes`
+      throw fault(image, 'invalid', 'Invalid argument', 'backing file', { value: backing.name, rule })
+    }
+    await this.alone(async () => {
+      await this.writer.writeBack()
+      const { header } = image
+      await this.writer.replaceHeader({ ...header, backingFile: backing?.name, backingFormat: backing?.format })
+    })
+  }
+
+  async makeEmpty(): Promise<void> {
+    if (hasRawDataFile(this.image)) {
+      throw fault(
+        this.image,
+        'unsupported',
+        'the data file is a raw image by itself and keeps its content',
+        'data file',
+      )
+    }
+    await this.alone(async () => {
+      this.forgetUnpacked()
+      await emptyImage(this)
     })
   }
 

@@ -14,7 +14,7 @@ import {
 import type { TablePage } from '../entry-tables.ts'
 import { type MappedRun, settled } from '../mapped-disk.ts'
 import { entryAt, QedDisk, type QedImage, zeroEntry } from './disk.ts'
-import { encodeHeader, feature, largestDisk } from './layout.ts'
+import { encodeHeader, feature, headerBytes, largestDisk, mostNameBytes } from './layout.ts'
 
 /** Zeros that are written at once where there is no other way. */
 const zeroBytes = 256 * 1024
@@ -320,6 +320,28 @@ export class WritableQedDisk extends QedDisk implements WritableDisk {
       header.imageSize = before
       throw error
     }
+  }
+
+  async changeBacking(backing: { name: string; format?: string | undefined } | undefined): Promise<void> {
+    const name = new TextEncoder().encode(backing?.name ?? '')
+    const { header, geometry } = this.image
+    if (name.length > mostNameBytes || headerBytes + name.length > geometry.headerEnd) {
+      const rule = `at most ${Math.min(mostNameBytes, geometry.headerEnd - headerBytes)} bytes`
+      throw this.fault('invalid', 'Invalid argument', { field: 'backing file', value: backing?.name ?? '', rule })
+    }
+    await this.alone(async () => {
+      const features = header.features & ~(feature.backing | feature.rawBacking)
+      header.features = features | (backing === undefined ? 0 : feature.backing)
+      if (backing?.format === 'raw') header.features |= feature.rawBacking
+      header.backingOffset = backing === undefined ? header.backingOffset : headerBytes
+      header.backingLength = name.length
+      // The header and the name that it points at are written as one.
+      const bytes = new Uint8Array(headerBytes + name.length)
+      bytes.set(encodeHeader(header))
+      bytes.set(name, headerBytes)
+      await this.store.write(0, bytes)
+      await this.store.flush()
+    })
   }
 
   async #writeHeader(): Promise<void> {

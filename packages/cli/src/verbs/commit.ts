@@ -1,0 +1,154 @@
+/** `commit`: what an overlay holds goes into a disk that it stands on. */
+import { realpathSync } from 'node:fs'
+import { commitDisk, type Disk, isWritable, type WritableDisk } from '@moraine/engine'
+import { fileGate } from '@moraine/engine/node'
+import { readCacheMode } from '../cache.ts'
+import { Failure, failureFrom } from '../failure.ts'
+import { readSize, type Warn } from '../numbers.ts'
+import { openForWriting, openImage } from '../open.ts'
+import { showProgress } from '../output/progress.ts'
+import { type Context, defineVerb } from '../verb.ts'
+import { format, imageOpts, object, oneImage, progressMode, showProgress as progressOption, quiet } from './common.ts'
+
+export const verb = defineVerb({
+  name: 'commit',
+  summary: 'Write what an overlay holds into its backing file',
+  operands: 'FILE',
+  syntax: '[--object objectdef] [--image-opts] [-q] [-f fmt] [-t cache] [-b base] [-r rate_limit] [-d] [-p] filename',
+  about:
+    'Afterwards the backing file shows what FILE shows, and FILE is emptied. With -b an image further down the chain takes it all; FILE and those between are ' +
+    'left as they are, and are of no use any more where the base was changed under them. With -d FILE is not emptied.',
+  examples: [
+    ['moraine commit overlay.qcow2', 'into its backing file'],
+    ['moraine commit -b base.qcow2 top.qcow2', 'a whole chain into its base'],
+  ],
+  options: {
+    object,
+    imageOpts,
+    quiet,
+    format,
+    cache: {
+      short: 't',
+      argument: 'CACHE',
+      help: 'Cache mode for writing: none, writeback (the default), writethrough, directsync or unsafe.',
+    },
+    base: { short: 'b', argument: 'BASE', help: 'The image of the chain that takes it; the backing file by default.' },
+    rate: {
+      short: 'r',
+      argument: 'RATE',
+      help: 'Bytes a second at most.',
+      parse: (text: string, warn: Warn) => Number(readSize('rate limit', text, warn)),
+    },
+    drop: { short: 'd', help: 'Do not empty FILE.' },
+    percent: progressOption,
+    progress: progressMode,
+  },
+  async run(values, operands, context) {
+    const filename = oneImage(operands)
+    const cache = readCacheMode('cache', values.cache ?? 'writeback')
+    const link = await findBase(context, filename, values)
+    const display = await showProgress(context, {
+      percent: values.percent,
+      quiet: values.quiet,
+      mode: values.progress,
+      step: 1,
+      operation: 'commit',
+    })
+    try {
+      display.onProgress?.({ done: 0, total: 0 })
+      const base = await openForWriting(context, link.name, { use: 'resize', format: link.format, cache })
+      let top: Disk
+      try {
+        top = await openForWriting(context, filename, {
+          use: 'write',
+          format: values.format,
+          imageOpts: values.imageOpts,
+          under: { name: link.name, disk: base },
+          cache,
+        })
+      } catch (error) {
+        await base.close()
+        throw error
+      }
+      try {
+        await commit(context, top, base, values.rate, display.onProgress)
+        if (!values.drop && values.base === undefined && isWritable(top)) await empty(context, top)
+      } finally {
+        await top.close()
+      }
+      display.finish()
+    } finally {
+      display.end()
+    }
+    if (!values.quiet) context.out.write('Image committed.\n')
+    return 0
+  },
+})
+
+/** One image of a chain, by its full name. */
+interface Link {
+  name: string
+  format: string | undefined
+}
+
+/** Looks for the base down the chain, opening nothing for use. */
+async function findBase(
+  context: Context,
+  filename: string,
+  { base, format, imageOpts }: { base: string | undefined; format: string | undefined; imageOpts: boolean },
+): Promise<Link> {
+  const wanted = base === undefined ? undefined : placeOf(base)
+  let next: Link = { name: filename, format }
+  const seen = new Set<string>()
+  for (let depth = 0; !seen.has(next.name); depth++) {
+    seen.add(next.name)
+    const disk = await openImage(context, next.name, {
+      use: 'info',
+      format: next.format,
+      imageOpts: imageOpts && depth === 0,
+    })
+    const { backing } = disk.info()
+    const from = disk.file.name
+    await disk.close()
+    if (backing === undefined) break
+    next = { name: fileGate().resolve({ from, name: backing.name }), format: backing.format }
+    if (wanted === undefined || wanted === placeOf(next.name)) return next
+  }
+  if (base === undefined) {
+    // What is wrong with writing it is said first, as in QEMU.
+    await (await openForWriting(context, filename, { use: 'write', format, imageOpts })).close()
+    throw new Failure('Image does not have a backing file')
+  }
+  throw new Failure(`Did not find '${base}' in the backing chain of '${filename}'`)
+}
+
+function placeOf(name: string): string {
+  try {
+    return realpathSync(name)
+  } catch {
+    return name
+  }
+}
+
+async function commit(
+  context: Context,
+  top: Disk,
+  base: WritableDisk,
+  rate: number | undefined,
+  onProgress: ((progress: { done: number; total: number }) => void) | undefined,
+): Promise<void> {
+  try {
+    await commitDisk(top, base, { signal: context.signal, rate: rate === 0 ? undefined : rate, onProgress })
+  } catch (error) {
+    throw failureFrom(error, context.persona, 'Block job failed: ')
+  }
+}
+
+/** Where the format knows no way, the overlay keeps what it has, which is now in both. */
+async function empty(context: Context, top: WritableDisk): Promise<void> {
+  try {
+    await top.makeEmpty?.()
+  } catch (error) {
+    throw failureFrom(error, context.persona, `Could not empty ${top.name}: `)
+  }
+}

@@ -1,0 +1,165 @@
+/** `rebase`: give an image another backing file. */
+import { changeBacking, copyFromBacking, type Disk, isMoraineError, type WritableDisk } from '@moraine/engine'
+import { fileGate } from '@moraine/engine/node'
+import { readCacheMode } from '../cache.ts'
+import { Failure, failureFrom, usageFailure } from '../failure.ts'
+import { formatNamed } from '../formats.ts'
+import { openForWriting, openImage } from '../open.ts'
+import { showProgress } from '../output/progress.ts'
+import { type Context, defineVerb } from '../verb.ts'
+import {
+  forceShare,
+  format,
+  imageOpts,
+  object,
+  oneImage,
+  progressMode,
+  showProgress as progressOption,
+  quiet,
+  sourceCache,
+} from './common.ts'
+
+export const verb = defineVerb({
+  name: 'rebase',
+  summary: 'Give an image another backing file',
+  operands: 'FILE',
+  syntax:
+    '[--object objectdef] [--image-opts] [-U] [-q] [-f fmt] [-t cache] [-T src_cache] [-p] [-u] -b backing_file [-F backing_fmt] filename',
+  about:
+    'The guest sees afterwards what it saw before: what the old backing file shows and the new one does not is copied into the image first. ' +
+    "With -u only the name is changed, which is right when the file was merely moved. With an empty name (-b '') the image needs no backing file any more.",
+  examples: [
+    ['moraine rebase -b base2.qcow2 -F qcow2 disk.qcow2', 'stand on another image'],
+    ["moraine rebase -b '' disk.qcow2", 'stand alone'],
+    ['moraine rebase -u -b /new/place/base.qcow2 -F qcow2 disk.qcow2', 'the backing file was moved'],
+  ],
+  options: {
+    object,
+    imageOpts,
+    forceShare,
+    quiet,
+    format,
+    cache: {
+      short: 't',
+      argument: 'CACHE',
+      help: 'Cache mode for writing: none, writeback (the default), writethrough, directsync or unsafe.',
+    },
+    sourceCache: { ...sourceCache, help: 'Cache mode for reading backing files.' },
+    percent: progressOption,
+    unsafe: { short: 'u', help: 'Only change the name; nothing is read or copied.' },
+    backing: { short: 'b', argument: 'FILE', help: 'The new backing file; relative to the folder of the image.' },
+    backingFormat: { short: 'F', argument: 'FMT', help: 'Format of the new backing file.' },
+    progress: progressMode,
+  },
+  async run(values, operands, context) {
+    const filename = oneImage(operands)
+    const { backing: name, unsafe } = values
+    if (name === undefined && !unsafe) throw usageFailure('Must specify backing file (-b) or use unsafe mode (-u)')
+    const cache = readCacheMode('cache', values.cache ?? 'writeback')
+    readCacheMode('source cache', values.sourceCache ?? 'writeback')
+    const display = await showProgress(context, {
+      percent: values.percent,
+      quiet: values.quiet,
+      mode: values.progress,
+      step: 1,
+      operation: 'rebase',
+    })
+    try {
+      display.onProgress?.({ done: 0, total: 0 })
+      const disk = await openForWriting(context, filename, {
+        use: 'write',
+        format: values.format,
+        imageOpts: values.imageOpts,
+        parents: !unsafe,
+        cache,
+      })
+      try {
+        const target =
+          name === undefined || name === '' ? undefined : { name, format: formatOf(context, values.backingFormat) }
+        if (!unsafe) await copyContent(context, disk, target, values.forceShare, display.onProgress)
+        await change(context, disk, target)
+      } finally {
+        await disk.close()
+      }
+      display.finish()
+      return 0
+    } finally {
+      display.end()
+    }
+  },
+})
+
+interface NewBacking {
+  name: string
+  format: string | undefined
+}
+
+function formatOf({ persona }: Context, name: string | undefined): string | undefined {
+  if (name === undefined) return undefined
+  try {
+    formatNamed(name, 'driver', persona)
+    return name
+  } catch {
+    throw new Failure(`Invalid format name: '${name}'`)
+  }
+}
+
+async function copyContent(
+  context: Context,
+  disk: WritableDisk,
+  target: NewBacking | undefined,
+  share: boolean,
+  onProgress: ((progress: { done: number; total: number }) => void) | undefined,
+): Promise<void> {
+  const base = target === undefined ? undefined : await openBase(context, disk, target, share)
+  try {
+    // What could not be recorded afterwards is not begun.
+    refuse(context, disk, target)
+    await copyFromBacking(disk, base, { signal: context.signal, onProgress })
+    await disk.flush()
+  } finally {
+    await base?.close()
+  }
+}
+
+async function openBase(context: Context, disk: WritableDisk, target: NewBacking, share: boolean): Promise<Disk> {
+  const full = fileGate().resolve({ from: disk.file.name, name: target.name })
+  try {
+    return await openImage(context, full, { use: 'source', format: target.format, forceShare: share })
+  } catch (error) {
+    if (!(error instanceof Failure)) throw error
+    const [first = '', ...rest] = error.messages
+    const reason = first.replace(`Could not open '${full}': `, '')
+    const { exitCode, usage, hint } = error
+    throw new Failure([`Could not open new backing file '${target.name}': ${reason}`, ...rest], {
+      exitCode,
+      usage,
+      hint,
+    })
+  }
+}
+
+function refuse(context: Context, disk: WritableDisk, target: NewBacking | undefined): void {
+  const prefix = target === undefined ? '' : `Could not change the backing file to '${target.name}': `
+  if (disk.changeBacking === undefined) {
+    const lacks = context.persona.details ? `the format '${disk.format}' cannot be rebased` : 'Operation not supported'
+    throw new Failure(`${prefix === '' ? "Could not change the backing file to '(null)': " : prefix}${lacks}`)
+  }
+  if (target !== undefined && target.format === undefined) {
+    throw new Failure(`${prefix}backing format must be specified`, {
+      hint: context.persona.details ? 'Say it with -F.' : undefined,
+    })
+  }
+}
+
+async function change(context: Context, disk: WritableDisk, target: NewBacking | undefined): Promise<void> {
+  refuse(context, disk, target)
+  try {
+    await changeBacking(disk, target)
+  } catch (error) {
+    if (isMoraineError(error) && error.code === 'ENOSPC') {
+      throw new Failure(`Could not change the backing file to '${target?.name}': No space left in the file header`)
+    }
+    throw failureFrom(error, context.persona, `Could not change the backing file to '${target?.name ?? ''}': `)
+  }
+}

@@ -1,0 +1,93 @@
+/** Committing an overlay: what it holds goes into a disk that it stands on. Behaviour: `qemu-img commit` of QEMU 7.2. */
+import {
+  type Disk,
+  type Extent,
+  MoraineError,
+  type RunOptions,
+  throwIfCancelled,
+  type WritableDisk,
+} from '../core/index.ts'
+import { Throttle } from './throttle.ts'
+import { Window } from './window.ts'
+
+const pieceBytes = 1024 * 1024
+const piecesInFlight = 4
+
+/** How to commit. */
+export interface CommitOptions extends RunOptions {
+  /** Bytes a second. Default: as fast as it goes. */
+  rate?: number | undefined
+}
+
+/** Writes into `base` whatever `top`, or a disk between the two, has over it; `base` grows where `top` is larger. `base` is one of the disks under `top`, opened
+ *  for writing. Afterwards `base` shows what `top` shows.
+ *  @throws MoraineError `invalid` when `base` is not under `top`; from reading and writing; `cancelled`. */
+export async function commitDisk(top: Disk, base: WritableDisk, options: CommitOptions = {}): Promise<void> {
+  const depth = depthOf(top, base)
+  if (base.size < top.size) await base.resize(top.size)
+  const throttle = options.rate === undefined ? undefined : new Throttle(options.rate)
+  const window = new Window<never>(piecesInFlight)
+  const total = await lengthAbove(top, depth, options.signal)
+  let done = 0
+  options.onProgress?.({ done, total })
+  try {
+    for await (const batch of top.extents(0, top.size, options.signal)) {
+      for (const extent of batch) {
+        if (!isAbove(extent, depth)) continue
+        for (let at = extent.offset; at < extent.offset + extent.length; at += pieceBytes) {
+          throwIfCancelled(options.signal, top.name)
+          const length = Math.min(pieceBytes, extent.offset + extent.length - at)
+          await throttle?.pass(length, options.signal)
+          await window.push(async () => {
+            await copyPiece(top, base, at, length, extent.zero, options.signal)
+            done += length
+            options.onProgress?.({ done, total })
+            return undefined
+          })
+        }
+      }
+    }
+    await window.firstOfAll()
+  } finally {
+    await window.settle()
+  }
+  await base.flush()
+}
+
+function depthOf(top: Disk, base: Disk): number {
+  let depth = 0
+  for (let disk: Disk | undefined = top; disk !== undefined; disk = disk.parent, depth++) {
+    if (depth > 0 && (disk === base || disk.file.identity === base.file.identity)) return depth
+  }
+  throw new MoraineError('invalid', `'${base.name}' is not in the backing chain of '${top.name}'`, {
+    path: top.name,
+    field: 'base',
+    value: base.name,
+  })
+}
+
+function isAbove({ allocated, depth }: Extent, base: number): boolean {
+  return allocated && depth < base
+}
+
+async function lengthAbove(top: Disk, depth: number, signal: AbortSignal | undefined): Promise<number> {
+  let length = 0
+  for await (const batch of top.extents(0, top.size, signal)) {
+    for (const extent of batch) if (isAbove(extent, depth)) length += extent.length
+  }
+  return length
+}
+
+async function copyPiece(
+  top: Disk,
+  base: WritableDisk,
+  offset: number,
+  length: number,
+  zero: boolean,
+  signal: AbortSignal | undefined,
+): Promise<void> {
+  if (zero) return await base.zero(offset, length, 'unmap', signal)
+  const bytes = new Uint8Array(length)
+  await top.read(offset, bytes, signal)
+  await base.write(offset, bytes, signal)
+}
