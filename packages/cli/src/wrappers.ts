@@ -29,8 +29,13 @@ async function loadXz() {
   }
 }
 
+let codecs: StreamCodecs | undefined
+
 /** All codecs for whole files that the command has. */
-export const streamCodecs: StreamCodecs = { ...nodeStreamCodecs, xz: xzStream(loadXz) }
+export function streamCodecs(): StreamCodecs {
+  codecs ??= { ...nodeStreamCodecs, xz: xzStream(loadXz) }
+  return codecs
+}
 
 /** Splits `FILE#MEMBER`, where there is no file of the whole name and one of the first part. */
 export function splitMember(path: string, persona: Persona): { path: string; member?: string } {
@@ -62,7 +67,7 @@ export function unwrapOptions(context: Context, name: string, member?: string): 
       { probe: ({ head }) => (beginsAsContainer(head) ? { score: 50, evidence: 'its beginning' } : undefined) },
     ],
     get codecs() {
-      return streamCodecs
+      return streamCodecs()
     },
     member,
     signal: context.signal,
@@ -156,7 +161,7 @@ export function packStream(
   wrapping: TargetWrapping | undefined,
   onProgress: RunOptions['onProgress'],
 ): StreamPlan {
-  const pack = wrapping === undefined ? undefined : streamCodecs[wrapping]?.pack
+  const pack = wrapping === undefined ? undefined : streamCodecs()[wrapping]?.pack
   if (pack === undefined) return stream
   return { length: undefined, chunks: (signal) => pack(countChunks(stream, onProgress, signal), stream.length) }
 }

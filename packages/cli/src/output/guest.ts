@@ -19,7 +19,7 @@ export interface GuestFacts {
 /** Looks at a disk.
  *  @throws MoraineError what reading throws. */
 export async function readGuestFacts(disk: Disk, signal: AbortSignal): Promise<GuestFacts> {
-  const description = await describeGuest(disk, { codecs: streamCodecs, signal })
+  const description = await describeGuest(disk, { codecs: streamCodecs(), signal })
   return { lines: guestLines(description), data: guestData(description) }
 }
 

@@ -145,12 +145,23 @@ async function readFacts(disk: Disk, { persona, signal }: Context): Promise<Imag
 async function guestOf(disk: Disk, info: DiskInfo, signal: AbortSignal): Promise<GuestFacts | undefined> {
   if (info.backing !== undefined || info.encrypted === true) return undefined
   try {
+    if (await isEmpty(disk, signal)) return undefined
     const { readGuestFacts } = await import('../output/guest.ts')
     return await readGuestFacts(disk, signal)
   } catch (error) {
     if (isMoraineError(error) && error.kind !== 'cancelled') return undefined
     throw error
   }
+}
+
+/** Whether it can be told at the first look that all of a disk is zeros, so that what looks for a guest's content need not load. */
+async function isEmpty(disk: Disk, signal: AbortSignal): Promise<boolean> {
+  for await (const batch of disk.extents(0, disk.size, signal)) {
+    const last = batch[batch.length - 1]
+    const isWhole = last !== undefined && last.offset + last.length === disk.size
+    return isWhole && batch.every(({ allocated, zero }) => zero || !allocated)
+  }
+  return true
 }
 
 function wrappingFacts({ file }: Disk): ImageFacts['wrapping'] {
