@@ -53,7 +53,8 @@ export type GlanceRow<Table extends keyof GlanceTables> = Selectable<GlanceTable
  *  @throws MoraineError `missing`, `unsupported`, `invalid`. */
 export async function openGlance(connection: string): Promise<Kysely<GlanceTables>> {
   if (isDatabaseFile(connection)) return new Kysely({ dialect: sqliteFile(connection) })
-  const url = URL.parse(connection)
+  // A user at no host is one at a socket; to the URL standard it is an error.
+  const url = URL.parse(connection.replace(/^([^/]+:\/\/[^/?#]*@)(?=\/)/, '$1localhost'))
   const kind = url?.protocol.replace(/[+:].*$/s, '')
   if (url === null || kind === undefined) {
     throw new MoraineError('invalid', `${connection} is neither a database of SQLite nor the address of one`)
