@@ -1,12 +1,12 @@
 /** `npm run test:packages`, after `npm run build`: packs the packages as npm would publish them, installs the tarballs in an empty folder,
  *  and uses them there as a stranger would: the command, the library, its types. */
 import { randomBytes } from 'node:crypto'
-import { mkdir, mkdtemp, readdir, readFile, rm, writeFile } from 'node:fs/promises'
+import { mkdtemp, readdir, readFile, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { delimiter, dirname, join } from 'node:path'
 import { rolldown } from 'rolldown'
+import { installPackages, must, packPackages } from './build/pack.ts'
 import { nodeProgram, root, workspacePackages } from './build/workspace.ts'
-import { run } from './support/run.ts'
 import { startService } from './support/service.ts'
 
 /** A program of somebody who has installed the engine. */
@@ -25,7 +25,7 @@ const folder = await mkdtemp(join(tmpdir(), 'moraine-packed-'))
 // The commands start with `#!/usr/bin/env node`: the pinned one comes first.
 process.env.PATH = `${dirname(nodeProgram())}${delimiter}${process.env.PATH ?? ''}`
 try {
-  const tarballs = await pack(join(folder, 'tarballs'))
+  const tarballs = await packPackages(join(folder, 'tarballs'))
   await testCommand(join(folder, 'command'), tarballs)
   await testEngine(join(folder, 'engine'), tarballs)
   console.log('packed packages: ok')
@@ -33,42 +33,15 @@ try {
   await rm(folder, { recursive: true, force: true })
 }
 
-/** Runs a program that must end with 0; what it printed. */
-async function must(cwd: string, command: string, ...args: string[]): Promise<string> {
-  const { code, stdout, stderr } = await run(command, args, cwd)
-  if (code !== 0) throw new Error(`${command} ${args.join(' ')}: exit ${code}\n${stdout}${stderr}`)
-  return stdout
-}
-
 function expect(what: string, ok: boolean): void {
   if (!ok) throw new Error(`packed packages: ${what}: no`)
   console.log(`packed packages: ${what}: yes`)
 }
 
-/** Tarballs by the package's name. */
-async function pack(into: string): Promise<Map<string, string>> {
-  await mkdir(into)
-  const tarballs = new Map<string, string>()
-  for (const { folder: from, manifest } of packages) {
-    const before = new Set(await readdir(into))
-    await must(from, 'npm', 'pack', '--silent', '--pack-destination', into)
-    const [name] = (await readdir(into)).filter((file) => !before.has(file))
-    if (name === undefined) throw new Error(`npm pack left no tarball of ${manifest.name}`)
-    tarballs.set(manifest.name, join(into, name))
-  }
-  return tarballs
-}
-
-async function install(into: string, tarballs: Iterable<string>): Promise<void> {
-  await mkdir(into)
-  await writeFile(join(into, 'package.json'), '{ "private": true, "type": "module" }\n')
-  await must(into, 'npm', 'install', '--silent', '--prefer-offline', '--no-audit', '--no-fund', ...tarballs)
-}
-
 /** The command alone, from all tarballs: it makes an image, converts it (compressed, so that the worker threads of the built package run)
  *  and gives the same bytes back. */
 async function testCommand(into: string, tarballs: Map<string, string>): Promise<void> {
-  await install(into, tarballs.values())
+  await installPackages(into, tarballs.values())
   const moraine = (...args: string[]) => must(into, join('node_modules', '.bin', 'moraine'), ...args)
 
   const version = packages.find(({ manifest }) => manifest.name === 'moraine')?.manifest.version ?? '?'
@@ -110,7 +83,7 @@ async function bundlePage(folder: string, formats: string): Promise<string> {
 async function testEngine(into: string, tarballs: Map<string, string>): Promise<void> {
   const engine = tarballs.get('@moraine/engine')
   if (engine === undefined) throw new Error('the engine was not packed')
-  await install(into, [engine])
+  await installPackages(into, [engine])
   const installed = (await readdir(join(into, 'node_modules'))).filter((name) => !name.startsWith('.'))
   expect('the engine installs alone', installed.join() === '@moraine')
 
