@@ -8,7 +8,7 @@ import { installPackages, must, packPackages } from './build/pack.ts'
 import { root } from './build/workspace.ts'
 import { run } from './support/run.ts'
 
-const valueOf = (option: string) =>
+const given = (option: string) =>
   process.argv.find((argument) => argument.startsWith(`${option}=`))?.slice(option.length + 1)
 
 const context = join(root, 'dist', 'container')
@@ -22,7 +22,7 @@ try {
   await rm(scratch, { recursive: true, force: true })
 }
 if (!process.argv.includes('--no-image')) {
-  const base = valueOf('--base')
+  const base = given('--base')
   // The format of Docker, as OCI's has no health check.
   const args = ['build', ...(base === undefined ? [] : ['--build-arg', `BASE=${base}`]), '--tag', 'moraine', context]
   const tool = await builder()
