@@ -303,6 +303,112 @@ describeWith(['qemu-img', 'tar', 'sha256sum', 'openssl', 'xmllint'], 'ova', () =
     expect(readFileSync(first).subarray(0, 4096).equals(readFileSync(second).subarray(0, 4096))).toBe(true)
   })
 
+  it('changes the machine and nothing else, and brings the manifest up to date', async () => {
+    const target = folder.file('changed.ova')
+    const changes = [
+      '--cpus',
+      '4',
+      '--memory',
+      '8G',
+      '--firmware',
+      'bios',
+      '--name',
+      'new & name',
+      '--network',
+      'net=other',
+      '--add-nic',
+      'DMZ',
+      '--remove-nic',
+      '1',
+    ]
+    const { code, stderr } = await run(moraine, ['ova', 'set', ...changes, signed, target])
+    expect([code, stderr]).toEqual([0, 'moraine: note: the signature was of the old manifest and is gone\n'])
+    expect(await command('ova', 'check', target)).toBe('0\nNo errors were found.\n')
+    const [machine] = JSON.parse(await ok('ova', 'info', '--output=json', target)).machines
+    expect(machine).toMatchObject({
+      name: 'new & name',
+      cpus: 4,
+      memory: 8 * 2 ** 30,
+      firmware: 'bios',
+      nics: [{ network: 'other', model: 'E1000' }, { network: 'DMZ' }],
+    })
+    const { path } = unpack(target)
+    other('xmllint', ['--noout', '--nonet', join(path, 'signed.ovf')])
+    // In place, signed again; what was set before stays.
+    await ok('ova', 'set', '--cpus', '1', '--sign', `${key},${certificate}`, target)
+    expect(await command('ova', 'check', target)).toMatch(/^0\nnote certificate: /)
+    expect(JSON.parse(await ok('ova', 'info', '--output=json', target)).machines[0]).toMatchObject({
+      cpus: 1,
+      memory: 8 * 2 ** 30,
+    })
+    expect(await ok('compare', `${target}#disk2`, raw)).toContain('Images are identical.')
+    expect(readdirSync(folder.file('.')).filter((name) => name.startsWith('.moraine'))).toEqual([])
+  })
+
+  it('changes a package whose files lie beside one another', async () => {
+    const target = folder.file('lies.ovf')
+    await ok('ova', 'create', '--disk', raw, '--sign', `${key},${certificate}`, target)
+    await ok('ova', 'set', '--cpus', '3', target)
+    expect(existsSync(folder.file('lies.cert'))).toBe(false)
+    expect(await command('ova', 'check', target)).toBe('0\nNo errors were found.\n')
+    expect(await ok('info', target)).toContain('processors: 3\n')
+  })
+
+  it.each([
+    [[], /nothing would change/],
+    [['--machine', 'nobody', '--cpus', '2'], /there is no machine 'nobody'[\s\S]*It has 'a_<b>_c'/],
+    [['--network', 'nobody=x'], /there is no network 'nobody'[\s\S]*It has 'LAN & WAN', 'net'/],
+    [['--remove-nic', '3'], /there is no network adapter 3/],
+    [['--name', 'a\u0001'], /a character that XML cannot have/],
+  ])('set %j is refused and changes nothing', async (args, said) => {
+    const before = readFileSync(signed)
+    expect(await command('ova', 'set', ...args, signed)).toMatch(said)
+    expect(readFileSync(signed).equals(before)).toBe(true)
+  })
+
+  it('does not pass on a file that is not what the manifest says', async () => {
+    const damaged = folder.file('damaged.ova')
+    const bytes = readFileSync(signed)
+    bytes.fill(7, bytes.length - 20_000, bytes.length - 19_000)
+    writeFileSync(damaged, bytes)
+    const target = folder.file('never.ova')
+    expect(await command('ova', 'set', '--cpus', '2', damaged, target)).toMatch(/^1\n.*is not what the manifest says/)
+    expect(existsSync(target)).toBe(false)
+    const to = folder.file('never')
+    expect(await command('ova', 'extract', damaged, '--to', to)).toMatch(
+      /^1\n.*'signed-disk2\.vmdk' is not what the manifest says/,
+    )
+    expect(readdirSync(to)).not.toContain('signed-disk2.vmdk')
+  })
+
+  it('extracts into a folder and nowhere else', async () => {
+    const to = folder.file('taken')
+    expect(await ok('ova', 'extract', signed, 'disk1', 'signed.ovf', '--to', to)).toBe(
+      'extracted: signed-disk1.vmdk\nextracted: signed.ovf\n',
+    )
+    expect(await qemuImg('compare', raw, join(to, 'signed-disk1.vmdk'))).toContain('Images are identical.')
+    expect(await command('ova', 'extract', signed, '--to', to)).toMatch(/^1\n.*it is there already/)
+    const outside = folder.file('outside')
+    execFileSync('ln', ['-sf', outside, join(to, 'signed.mf')])
+    await ok('ova', 'extract', signed, '--force', '--to', to)
+    expect(existsSync(outside)).toBe(false)
+    const { path } = unpack(signed)
+    const archive = folder.fresh('.ova')
+    execFileSync('tar', [
+      '-C',
+      path,
+      '--transform',
+      's,signed-disk1,../../out,',
+      '-cPf',
+      archive,
+      'signed.ovf',
+      'signed-disk1.vmdk',
+    ])
+    expect(await command('ova', 'extract', archive, '--to', to)).toMatch(
+      /^1\n.*leads out of the package.*\.\.\/\.\.\/out\.vmdk/,
+    )
+  })
+
   it('writes descriptors that xmllint finds well-formed', () => {
     const { path } = unpack(signed)
     other('xmllint', ['--noout', '--nonet', join(path, 'signed.ovf')])

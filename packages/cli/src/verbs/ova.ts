@@ -5,6 +5,8 @@ const below = subVerbs({
   create: () => import('./ova/create.ts'),
   info: () => import('./ova/info.ts'),
   check: () => import('./ova/check.ts'),
+  extract: () => import('./ova/extract.ts'),
+  set: () => import('./ova/set.ts'),
 })
 
 export const verb = defineVerb({

@@ -40,10 +40,23 @@ export type {
   UnknownSection,
   VirtualSystem,
 } from './ovf/content.ts'
+export type { MachineChanges } from './ovf/edit/machine.ts'
+export type { RewriteOptions, RewrittenPapers } from './ovf/edit/rewrite.ts'
 export type { DeploymentOption, Envelope, OvfNetwork } from './ovf/envelope.ts'
 export type { PackageFiles } from './ovf/files.ts'
 export type { HardwareItem, HardwareSection, ResourceKind } from './ovf/hardware.ts'
-export { checkPackage, isOvfPackage, ova, ovf, streamOva, writeOva, writeOvf } from './ovf/index.ts'
+export {
+  changeMachine,
+  checkPackage,
+  isOvfPackage,
+  ova,
+  ovf,
+  rewriteOva,
+  rewritePapers,
+  streamOva,
+  writeOva,
+  writeOvf,
+} from './ovf/index.ts'
 export type { ControllerKind, Machine, MachineController, MachineDrive, MachineNic } from './ovf/machine.ts'
 export type { Manifest, ManifestEntry, ManifestSignature } from './ovf/manifest.ts'
 export type { OvfPackage } from './ovf/open-package.ts'

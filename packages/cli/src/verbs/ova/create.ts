@@ -1,15 +1,8 @@
 /** `ova create`: an appliance of disks of any format. */
-import {
-  type ControllerName,
-  controllers,
-  type Disk,
-  guestSystems,
-  type NewAppliance,
-  type NewNic,
-} from '@moraine/engine'
+import { type ControllerName, controllers, type Disk, guestSystems, type NewAppliance } from '@moraine/engine'
 import { Failure, failureFrom, usageFailure } from '../../failure.ts'
-import { readInteger, readSize } from '../../numbers.ts'
 import { openImage, pathOf } from '../../open.ts'
+import { readCpus, readFirmware, readMemory, readNic } from '../../ova/arguments.ts'
 import {
   applianceDisk,
   baseName,
@@ -78,10 +71,7 @@ export const verb = defineVerb({
       long: 'firmware',
       argument: 'KIND',
       help: 'bios (the default) or efi.',
-      parse(text: string): 'bios' | 'efi' {
-        if (text === 'bios' || text === 'efi') return text
-        throw new Failure('--firmware must be used with bios or efi')
-      },
+      parse: readFirmware,
     },
     secureBoot: { long: 'secure-boot', help: 'With efi: boot only what is signed.' },
     os: {
@@ -178,22 +168,4 @@ function sayMore({ err, persona }: Context, saysFirmware: boolean, firmware: str
   err.write(
     `${persona.name}: note: OVF has no place where VirtualBox would look for the firmware: after the import, VBoxManage modifyvm NAME --firmware efi64\n`,
   )
-}
-
-function readCpus(text: string): number {
-  const value = readInteger(text)
-  if (value !== undefined && value >= 1 && value <= 1024) return value
-  throw new Failure(`Invalid number of processors '${text}': 1 to 1024 are possible`)
-}
-
-function readMemory(text: string, warn: (message: string) => void): number {
-  const size = readSize('memory', text, warn)
-  if (size >= BigInt(MiB) && size % BigInt(MiB) === 0n && size <= BigInt(64 * 1024 ** 4)) return Number(size)
-  throw new Failure(`Invalid memory '${text}': whole MiB are possible, as 4G or 512M`)
-}
-
-function readNic(text: string): NewNic {
-  const [, network = '', model] = /^(.*?)(?:,model=([\w.-]+))?$/.exec(text) ?? []
-  if (network === '') throw new Failure(`Invalid network adapter '${text}': NETWORK[,model=MODEL] is expected`)
-  return { network, model }
 }

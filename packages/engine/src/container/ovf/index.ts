@@ -4,6 +4,8 @@ import type { ProbeWindow, StreamPlan } from '../../format/format.ts'
 import type { Container, ContainerFormat } from '../container.ts'
 import { looksLikeTar } from '../tar/index.ts'
 import type { PackageCheck, PackageCheckOptions } from './check/index.ts'
+import type { MachineChanges } from './edit/machine.ts'
+import type { RewriteOptions, RewrittenPapers } from './edit/rewrite.ts'
 import type { OvfPackage } from './open-package.ts'
 import type { NewAppliance, PackageSink } from './write/appliance.ts'
 
@@ -67,4 +69,26 @@ export async function streamOva(appliance: NewAppliance, run: RunOptions = {}): 
  *  @throws MoraineError as `writeOva`. */
 export async function writeOvf(sink: PackageSink, appliance: NewAppliance, run: RunOptions = {}): Promise<void> {
   return await (await import('./write/appliance.ts')).writeOvf(sink, appliance, run)
+}
+
+/** The text of a package's descriptor with changes of a machine: all else stays as it was written.
+ *  @throws MoraineError `invalid`, `missing`, `unsupported`. */
+export async function changeMachine(opened: OvfPackage, changes: MachineChanges): Promise<string> {
+  return (await import('./edit/machine.ts')).changeMachine(opened.envelope, changes, opened.source.name)
+}
+
+/** What becomes of descriptor, manifest and signature of a package that gets another descriptor; the digests of files stay those of the old manifest.
+ *  @throws MoraineError `missing` for a package without a manifest that is to be signed, `invalid`. */
+export async function rewritePapers(opened: OvfPackage, options: RewriteOptions): Promise<RewrittenPapers> {
+  return await (await import('./edit/rewrite.ts')).rewritePapers(opened, options)
+}
+
+/** Writes an OVA again, with another descriptor, into an empty file. Its files are compared with the manifest while they are copied.
+ *  @throws MoraineError `corrupt`, `unsupported`, and what reading and writing throw. */
+export async function rewriteOva(
+  store: ByteStore,
+  opened: OvfPackage,
+  options: RewriteOptions,
+): Promise<RewrittenPapers> {
+  return await (await import('./edit/rewrite.ts')).rewriteOva(store, opened, options)
 }

@@ -4,21 +4,22 @@ import { tarBlock } from './header.ts'
 
 const mostOctal = 8 ** 11
 
-/** The header of a plain file; `name` has at most 100 ASCII characters.
+/** The header of a plain file; `name` has at most 100 bytes of UTF-8.
  *  @throws MoraineError `invalid` for another name. */
 export function tarHeader(name: string, size: number): Uint8Array {
-  if (name.length === 0 || name.length > 100 || !/^[\x20-\x7e]+$/.test(name)) {
+  const bytes = new TextEncoder().encode(name)
+  if (bytes.length === 0 || bytes.length > 100 || bytes.includes(0)) {
     throw new MoraineError('invalid', 'a name cannot stand in the archive', {
       field: 'name',
       value: name.slice(0, 120),
-      rule: 'at most 100 ASCII characters',
+      rule: 'at most 100 bytes',
     })
   }
   const block = new Uint8Array(tarBlock)
   const text = (at: number, value: string) => {
     for (let index = 0; index < value.length; index++) block[at + index] = value.charCodeAt(index)
   }
-  text(0, name)
+  block.set(bytes)
   text(100, '0000644\0')
   text(108, '0000000\0')
   text(116, '0000000\0')

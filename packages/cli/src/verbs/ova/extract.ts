@@ -1,0 +1,43 @@
+/** `ova extract`: the files of an appliance. */
+import { failureFrom, usageFailure } from '../../failure.ts'
+import { plainText } from '../../image/error-text.ts'
+import { extractFiles } from '../../ova/extract.ts'
+import { withPackage } from '../../ova/open.ts'
+import { defineVerb } from '../../verb.ts'
+import { quiet } from '../common.ts'
+
+export const verb = defineVerb({
+  name: 'ova extract',
+  summary: 'Take the files out of an appliance, comparing them with the manifest',
+  operands: 'FILE [MEMBER]...',
+  syntax: '',
+  about:
+    'Takes out everything, or the members named, also by their short names. Files come as they are stored: moraine convert FILE#disk1 makes an image of another format without this step. ' +
+    'Each is compared with the digest of the manifest while it is written, and is not there when it differs. Nothing is written outside the target folder.',
+  examples: [
+    ['moraine ova extract box.ova --to box', 'everything'],
+    ['moraine ova extract box.ova disk1', 'one disk, into the current folder'],
+  ],
+  options: {
+    to: {
+      short: 'C',
+      long: 'to',
+      argument: 'FOLDER',
+      help: 'Where to; made if need be. The current folder when not given.',
+    },
+    force: { long: 'force', help: 'Replace files that are there already.' },
+    quiet,
+  },
+  async run(values, [name, ...names], context) {
+    if (name === undefined) throw usageFailure('Expecting the name of an appliance')
+    return await withPackage(context, name, async (opened) => {
+      try {
+        const done = await extractFiles(context, opened, { folder: values.to ?? '.', names, force: values.force })
+        if (!values.quiet) context.out.write(`${done.map((each) => `extracted: ${plainText(each)}`).join('\n')}\n`)
+        return 0
+      } catch (error) {
+        throw failureFrom(error, context.persona, `Could not extract '${name}': `)
+      }
+    })
+  },
+})
