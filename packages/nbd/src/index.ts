@@ -7,6 +7,7 @@ export {
   parseNbdName,
   serverText,
 } from './address.ts'
+export { listNbd, type NbdListed } from './client/list.ts'
 export type { Agreement } from './client/negotiate.ts'
 export { type NbdOptions, nameOf, openNbd } from './client/open.ts'
 export { type NbdStatus, NbdStore } from './client/store.ts'

@@ -22,6 +22,7 @@ const loaders: Record<string, { extension?: true; load(): Promise<{ verb: Verb }
   ubuntu: { extension: true, load: () => import('./ubuntu.ts') },
   catalog: { extension: true, load: () => import('./catalog.ts') },
   image: { extension: true, load: () => import('./image.ts') },
+  nbd: { extension: true, load: () => import('./nbd.ts') },
   serve: { extension: true, load: () => import('./serve.ts') },
   config: { extension: true, load: () => import('./config.ts') },
 }

@@ -1,7 +1,7 @@
 /** Exporting a disk: who may connect, how many at once, and how it ends. */
 import { rm } from 'node:fs/promises'
 import { createServer, type Socket } from 'node:net'
-import { type Disk, MoraineError } from '@moraine/engine'
+import { type Disk, isMoraineError, MoraineError } from '@moraine/engine'
 import { codeOf, strerror } from '@moraine/engine/node'
 import type { NbdAddress } from '../address.ts'
 import { nameOf } from '../client/open.ts'
@@ -31,6 +31,8 @@ export interface NbdServer {
   /** A URI for it. */
   readonly uri: string
   readonly port: number | undefined
+  /** Clients may write. */
+  readonly writable: boolean
   /** Takes no more clients and no more requests, answers those under way, flushes, and closes. The disk is still the caller's to close. `patience`: milliseconds after which
    *  clients are cut off. Default 10,000. */
   close(patience?: number): Promise<void>
@@ -71,8 +73,8 @@ export async function serveNbd(disk: Disk, options: ServeNbdOptions): Promise<Nb
         sessions.delete(session)
       }
     } catch (error) {
-      if (chosen && (error as MoraineError).kind !== 'corrupt') failure ??= error
-      options.warn?.(error instanceof Error ? error.message : String(error))
+      if (chosen && !isMoraineError(error, 'corrupt')) failure ??= error
+      if (!hasLeft(error)) options.warn?.(error instanceof Error ? error.message : String(error))
     } finally {
       clearTimeout(tooLong)
       socket.destroySoon()
@@ -117,6 +119,7 @@ export async function serveNbd(disk: Disk, options: ServeNbdOptions): Promise<Nb
   return {
     uri: nameOf(addressOf(options, port)),
     port,
+    writable: exported.writable !== undefined,
     async close(patience = 10_000) {
       closing = true
       const closed = new Promise<void>((resolve) => server.close(() => resolve()))
@@ -133,6 +136,12 @@ export async function serveNbd(disk: Disk, options: ServeNbdOptions): Promise<Nb
       if (failure !== undefined) throw failure
     },
   }
+}
+
+/** Clients come and go as they like. */
+function hasLeft(error: unknown): boolean {
+  const code = codeOf(error)
+  return code === 'EPIPE' || code === 'ECONNRESET' || code === 'ERR_STREAM_DESTROYED'
 }
 
 function addressOf({ listen, exportName = '', tls }: ServeNbdOptions, port: number | undefined): NbdAddress {

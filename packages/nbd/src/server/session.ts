@@ -88,10 +88,12 @@ export class Session {
   }
 
   async #serve(): Promise<void> {
-    const { receiver } = this.#client
+    const { receiver, socket } = this.#client
     const header = Buffer.alloc(requestBytes)
     while (!this.#stopping) {
       await receiver.fill(header)
+      // What it asked for before it went is nobody's wish any more.
+      if (socket.destroyed) return
       if (header.readUInt32BE(0) !== requestMagic) throw broken('magic', header.readUInt32BE(0))
       const asked: Asked = {
         flags: header.readUInt16BE(4),

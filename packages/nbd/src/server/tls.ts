@@ -1,6 +1,7 @@
 /** TLS of a server: what it is, and the handshake on a connection that is there. */
 import type { Socket } from 'node:net'
-import { createSecureContext, type SecureContext, TLSSocket, type TLSSocketOptions } from 'node:tls'
+import { createSecureContext, createServer, type TLSSocket, type TlsOptions } from 'node:tls'
+import { MoraineError } from '@moraine/engine'
 import { readPem } from '../transport/tls.ts'
 
 /** How a server speaks TLS. */
@@ -28,34 +29,39 @@ export function readServerCertificates(folder: string, { verifyPeer }: { verifyP
 /** TLS that is ready to be spoken. */
 export interface SpokenTls {
   required: boolean
-  context: SecureContext
-  verifyPeer: boolean
+  options: TlsOptions
 }
 
 /** Reads keys and certificates.
- *  @throws what OpenSSL says. */
+ *  @throws MoraineError `invalid` with what OpenSSL says. */
 export function prepareTls({ cert, key, clientCa, mode }: NbdServerTls): SpokenTls {
-  const context = createSecureContext({ cert, key, ...(clientCa === undefined ? {} : { ca: clientCa }) })
-  return { required: mode !== 'allow', context, verifyPeer: clientCa !== undefined }
-}
-
-/** Waits for a client's TLS handshake. Rejects when it fails; the socket is then closed by whoever owns it. */
-export function acceptTls(socket: Socket, { context, verifyPeer }: SpokenTls): Promise<TLSSocket> {
-  const options: TLSSocketOptions = {
-    isServer: true,
-    secureContext: context,
+  const verifyPeer = clientCa !== undefined
+  const options = {
+    cert,
+    key,
+    ...(verifyPeer ? { ca: clientCa } : {}),
     requestCert: verifyPeer,
     rejectUnauthorized: verifyPeer,
   }
-  const secure = new TLSSocket(socket, options)
-  return new Promise((resolve, reject) => {
-    const fail = (error?: Error) => reject(error ?? new Error('the client left during the TLS handshake'))
-    secure.on('error', fail)
-    secure.once('close', () => fail())
-    // A TLSSocket of a server says `secure`, whatever it thinks of the client.
-    secure.once('secure', () => {
-      if (verifyPeer && !secure.authorized) return fail(secure.authorizationError)
-      return resolve(secure)
+  try {
+    createSecureContext(options)
+  } catch (cause) {
+    throw new MoraineError('invalid', `the certificates cannot be used: ${(cause as Error).message}`, {
+      field: 'tls',
+      cause,
     })
+  }
+  return { required: mode !== 'allow', options }
+}
+
+/** Waits for a client's TLS handshake. Rejects when it fails; the socket is then closed by whoever owns it. */
+export function acceptTls(socket: Socket, { options }: SpokenTls): Promise<TLSSocket> {
+  // Only a server of node:tls looks at a client's certificate. It is given this connection, and never listens.
+  const server = createServer(options)
+  return new Promise((resolve, reject) => {
+    server.once('secureConnection', resolve)
+    server.once('tlsClientError', reject)
+    socket.once('close', () => reject(new Error('a client left during the TLS handshake')))
+    server.emit('connection', socket)
   })
 }
