@@ -1,6 +1,7 @@
 /** The server and the clients of others: nbdinfo, nbdcopy, qemu-img, qemu-io; and our own, both ends at once. */
 import { existsSync, writeFileSync } from 'node:fs'
 import { connect } from 'node:net'
+import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { type Disk, faultySource, isWritable, MemoryStore, openDisk, raw, type WritableDisk } from '@moraine/engine'
 import { beforeAll, describe, expect, it } from 'vitest'
@@ -395,6 +396,23 @@ describe('a server', () => {
     })
     await (await openNbd(first.uri)).close()
     await first.close()
+  })
+
+  it('takes the place of one that was killed, and names a folder that is not there', async () => {
+    const path = folder.fresh('.sock')
+    const script = `require('node:net').createServer().listen(${JSON.stringify(path)}, () => process.kill(process.pid, 'SIGKILL'))`
+    await run(process.execPath, ['-e', script])
+    expect(existsSync(path)).toBe(true)
+    const disk = await memoryDisk(content(size))
+    const { uri, close } = await served(disk, { listen: { path } })
+    await (await openNbd(uri)).close()
+    await close()
+    const nowhere = serveNbd(disk, { listen: { path: join(path, 'x') } })
+    await expect(nowhere).rejects.toMatchObject({ kind: 'missing', reason: expect.stringContaining('No such file') })
+    const file = folder.fresh()
+    writeFileSync(file, 'precious')
+    await expect(serveNbd(disk, { listen: { path: file } })).rejects.toMatchObject({ kind: 'denied' })
+    expect(existsSync(file)).toBe(true)
   })
 
   const bad: [name: string, said: Buffer][] = [

@@ -1,6 +1,8 @@
 /** Exporting a disk: who may connect, how many at once, and how it ends. */
+import { existsSync, lstatSync } from 'node:fs'
 import { rm } from 'node:fs/promises'
-import { createServer, type Socket } from 'node:net'
+import { connect, createServer, type Server, type Socket } from 'node:net'
+import { dirname } from 'node:path'
 import { type Disk, isMoraineError, MoraineError } from '@moraine/engine'
 import { codeOf, strerror } from '@moraine/engine/node'
 import type { NbdAddress } from '../address.ts'
@@ -150,15 +152,47 @@ function addressOf({ listen, exportName = '', tls }: ServeNbdOptions, port: numb
   return { server: { type: 'inet', host: listen.host, port: String(port ?? listen.port) }, exportName, ...secure }
 }
 
-async function listen(server: ReturnType<typeof createServer>, where: ServeNbdOptions['listen']): Promise<void> {
-  await new Promise<void>((resolve, reject) => {
-    server.once('error', (cause) => {
-      const code = codeOf(cause)
-      const text = code === 'EADDRINUSE' ? 'Address already in use' : strerror(code)
-      const place = 'path' in where ? where.path : `${where.host}:${where.port}`
-      const kind = code === 'EACCES' || code === 'EADDRINUSE' ? 'denied' : 'io'
-      reject(new MoraineError(kind, `Failed to listen on '${place}': ${text}`, { path: place, code, cause }))
+async function listen(server: Server, where: ServeNbdOptions['listen']): Promise<void> {
+  try {
+    await listening(server, where)
+  } catch (error) {
+    if (!('path' in where) || codeOf(error) !== 'EADDRINUSE' || !(await isForsaken(where.path)))
+      throw listenError(error, where)
+    // What a server that was killed has left behind.
+    await rm(where.path)
+    await listening(server, where).catch((again: unknown) => {
+      throw listenError(again, where)
     })
-    server.listen(where, () => resolve())
+  }
+}
+
+function listening(server: Server, where: ServeNbdOptions['listen']): Promise<void> {
+  return new Promise((resolve, reject) => {
+    server.once('error', reject)
+    server.listen(where, () => {
+      server.removeListener('error', reject)
+      resolve()
+    })
   })
+}
+
+/** Whether nobody listens on a socket any more. */
+function isForsaken(path: string): Promise<boolean> {
+  return new Promise((resolve) => {
+    const probe = connect(path)
+    probe.once('connect', () => {
+      probe.destroy()
+      resolve(false)
+    })
+    probe.once('error', (error) => resolve(codeOf(error) === 'ECONNREFUSED' && lstatSync(path).isSocket()))
+  })
+}
+
+function listenError(cause: unknown, where: ServeNbdOptions['listen']): MoraineError {
+  const place = 'path' in where ? where.path : `${where.host}:${where.port}`
+  // Node says EACCES of a folder that is not there.
+  const code = 'path' in where && !existsSync(dirname(where.path)) ? 'ENOENT' : codeOf(cause)
+  const text = code === 'EADDRINUSE' ? 'Address already in use' : strerror(code)
+  const kind = code === 'EACCES' || code === 'EADDRINUSE' ? 'denied' : code === 'ENOENT' ? 'missing' : 'io'
+  return new MoraineError(kind, `Failed to listen on '${place}': ${text}`, { path: place, code, cause })
 }
