@@ -72,8 +72,11 @@ export function explain(error: MoraineError, persona: Persona): string {
   return error.message.startsWith(head) ? error.message.slice(head.length) : error.message
 }
 
-/** Of the engine's hints QEMU has only the first line of the one about locks. */
+/** Hints that are QEMU's own. */
+const theirs = /^(server reported: |Path must be less than |Did you forget a valid tls-creds)/
+
+/** Of the engine's hints QEMU has those of servers, and the first line of the one about locks. */
 function hintOf({ hint, kind }: MoraineError, persona: Persona): string | undefined {
-  if (persona.details || hint === undefined) return hint
+  if (persona.details || hint === undefined || theirs.test(hint)) return hint
   return kind === 'locked' ? hint.split('\n')[0] : undefined
 }

@@ -185,6 +185,8 @@ async function openNode(
       : await openNamedGraph(name, given && context.persona.nameOf(given.name), nodeRequest)
   try {
     const format = allFormats.find((known) => known.name === disk.format)
+    const guessed = given === undefined && request.imageOpts !== true && !name.startsWith('json:')
+    if (writing.has(request.use) && guessed && format?.name === 'raw') warnOfProbedRaw(context, name)
     if (request.forceShare !== true) for (const file of files) takeLock(file, request.use, format)
   } catch (error) {
     await disk.close()
@@ -257,6 +259,18 @@ async function* allData(offset: number, length: number): AsyncIterable<Extent[]>
 function takeLock(source: ByteSource, use: Use, format: DiskFormat | undefined): void {
   const lock = format === undefined || format.name === 'raw' ? locks[use].raw : locks[use].other
   if (lock !== undefined) lockImage(source, lock)
+}
+
+/** Whether a name is one of an export of an NBD server: what can be written, but is neither made nor removed. */
+export function isExport(name: string, persona: Persona): boolean {
+  const place = persona.readName(name)
+  return place.kind === 'node' && place.protocol.startsWith('nbd')
+}
+
+/** Refuses names of what no image can be made in.
+ *  @throws MoraineError as `pathOf` */
+export function refuseUncreatable(name: string, persona: Persona): void {
+  if (!isExport(name, persona)) pathOf(name, persona)
 }
 
 /** The path of a name that must be a file.

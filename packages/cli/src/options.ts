@@ -43,6 +43,8 @@ const mediumOptions: Record<Medium, readonly OptionSpec[]> = { file: fileOptions
 /** What the file of this name is, or will be. QEMU takes no name with a protocol for a device. */
 export function mediumOf(name: string, persona: Persona): Medium {
   const place = persona.readName(name)
+  // An export has the size that it has, as a device does.
+  if (place.kind === 'node' && place.protocol.startsWith('nbd')) return 'device'
   if (place.kind !== 'file' || place.path !== name) return 'file'
   const stats = statSync(name, { throwIfNoEntry: false })
   return stats?.isBlockDevice() === true || stats?.isCharacterDevice() === true ? 'device' : 'file'

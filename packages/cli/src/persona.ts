@@ -40,7 +40,10 @@ export interface Persona {
 }
 
 /** What may stand before a colon and is no file: all of them are opened by `blockdev/`. */
-const nodeProtocols = new Set('blkdebug host_device http https json null-aio null-co'.split(' '))
+const nodeProtocols = new Set('blkdebug host_device http https json nbd nbd+tcp nbd+unix null-aio null-co'.split(' '))
+
+/** The same with TLS, which QEMU does not say by name. */
+const secureProtocols = new Set('nbds nbds+tcp nbds+unix'.split(' '))
 
 /** Reads a name as QEMU does: what stands before a colon that comes before any slash is a protocol. */
 function readQemuName(name: string): ImagePlace {
@@ -53,6 +56,11 @@ function readQemuName(name: string): ImagePlace {
     path: name,
     hint: `a file whose name begins so can be named './${name}'`,
   })
+}
+
+function readSecureName(name: string): ImagePlace | undefined {
+  const protocol = /^([^:/]+):/.exec(name)?.[1]
+  return protocol !== undefined && secureProtocols.has(protocol) ? { kind: 'node', protocol } : undefined
 }
 
 /** What QEMU 7.2 checks; true where it repairs, too. */
@@ -118,7 +126,7 @@ const moraine: Persona = {
   checks: () => true,
   taciturn: [],
   usageHint: (verb) => `Try 'moraine ${verb === undefined ? '' : `${verb} `}--help' for more information`,
-  readName: (name) => (name === '-' ? { kind: 'stdio' } : readQemuName(name)),
+  readName: (name) => (name === '-' ? { kind: 'stdio' } : (readSecureName(name) ?? readQemuName(name))),
 }
 
 /** The persona for the name by which the program was called. */

@@ -17,7 +17,7 @@ import {
 } from '@moraine/engine'
 import { fileGate, imageLocks, localPath, type NewFile, newFile, nodeCodecs, openFile } from '@moraine/engine/node'
 import type { CacheMode } from './cache.ts'
-import { pathOf } from './open.ts'
+import { isExport, pathOf } from './open.ts'
 import type { Context } from './verb.ts'
 
 /** Where new files are written. Measured, qcow2 to raw, in seconds: in the standalone executable 0.26 in the main thread and 0.38 beside it; with Node 0.30 to 0.52 and 0.29, and
@@ -68,23 +68,19 @@ export class NewImage {
 
   /** The target was there before and is overwritten where it lies. */
   get inPlace(): boolean {
-    return this.files[0]?.inPlace === true
+    return this.exported || this.files[0]?.inPlace === true
+  }
+
+  /** The target is an export of a server, which is there. */
+  private get exported(): boolean {
+    return isExport(this.request.name, this.context.persona)
   }
 
   /** Opens the new image for writing. The disk is the caller's to close, before `publish`.
    *  @throws MoraineError */
   async open(): Promise<WritableDisk> {
     const { name, format } = this.request
-    const [first] = this.files
-    if (first === undefined) throw new MoraineError('io', 'the new image has no file', { path: name })
-    const store = await openFile(first.writtenPath, {
-      mode: 'write',
-      sync: this.sync,
-      writes: writer,
-      name,
-      lock: first.inPlace ? (format.name === 'raw' ? imageLocks.rawWrite : imageLocks.write) : 'none',
-    })
-    const disk = await openDisk(store, {
+    const disk = await openDisk(await this.openWritten(), {
       formats: allFormats,
       format: format.name,
       mode: 'write',
@@ -95,6 +91,25 @@ export class NewImage {
     if (isWritable(disk)) return disk
     await disk.close()
     throw new MoraineError('unsupported', `the format '${format.name}' cannot be written`, { path: name })
+  }
+
+  private async openWritten(): Promise<ByteStore> {
+    const { name, format } = this.request
+    if (this.exported) return await this.openExported()
+    const [first] = this.files
+    if (first === undefined) throw new MoraineError('io', 'the new image has no file', { path: name })
+    return await openFile(first.writtenPath, {
+      mode: 'write',
+      sync: this.sync,
+      writes: writer,
+      name,
+      lock: first.inPlace ? (format.name === 'raw' ? imageLocks.rawWrite : imageLocks.write) : 'none',
+    })
+  }
+
+  private async openExported(): Promise<ByteStore> {
+    const { openExported } = await import('./blockdev/exported-target.ts')
+    return await openExported(this.context, this.request.name, this.sync)
   }
 
   /** Gives every file its name.
@@ -123,8 +138,10 @@ export class NewImage {
     const { name, format, size, options, backing } = this.request
     const stores: ByteStore[] = []
     try {
-      const store = await this.add(pathOf(name, this.context.persona), name)
+      const store = this.exported ? await this.openExported() : await this.add(pathOf(name, this.context.persona), name)
       stores.push(store)
+      // As QEMU does where a target cannot be made anew: what was there before must not be taken for what comes.
+      if (this.exported) await store.zero(0, Math.min(512, store.size), 'unmap')
       await createImage(
         {
           store,

@@ -147,7 +147,8 @@ export function targetWrapping(
   persona: Persona,
 ): TargetWrapping | undefined {
   if (asked === 'none' || !persona.wrappers) return undefined
-  if (asked !== undefined) return asked
+  // An export keeps its size, whatever its name ends in.
+  if (asked !== undefined || persona.readName(name).kind === 'node') return asked
   const extension = extname(name)
   for (const [wrapping, { extensions }] of Object.entries(written)) {
     if ((extensions as readonly string[]).includes(extension)) return wrapping as TargetWrapping

@@ -226,7 +226,7 @@ export async function openNamedNode(name: string, request: NodeRequest): Promise
 async function readNodeName(name: string): Promise<NodeOptions> {
   const prefix = /^([^:/]*):/.exec(name)?.[1] ?? ''
   if (prefix === 'json') return (await import('./json-name.ts')).readJsonName(name.slice('json:'.length))
-  const driver = /^nbds?(\+unix)?$/.test(prefix) ? 'nbd' : prefix
+  const driver = /^nbds?(\+(unix|tcp))?$/.test(prefix) ? 'nbd' : prefix
   const options = isFilterName(prefix) ? readFilterName(name) : (await findProtocol(driver))?.readName?.(name)
   if (options === undefined) {
     throw new MoraineError('invalid', `Unknown protocol '${prefix}'`, { path: name, field: 'protocol' })

@@ -12,6 +12,7 @@ const loaders: Record<string, () => Promise<Protocol>> = {
   'null-aio': async () => nothing('null-aio'),
   http: async () => web('http'),
   https: async () => web('https'),
+  nbd: async () => (await import('./nbd.ts')).nbd,
 }
 
 /** Protocols that QEMU knows and that are out of reach here. */

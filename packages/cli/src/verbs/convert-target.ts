@@ -2,7 +2,7 @@
 import { type Disk, type DiskFormat, isMoraineError, type OptionValues } from '@moraine/engine'
 import { Failure, failureFrom } from '../failure.ts'
 import { formatNamed, newFormatNamed } from '../formats.ts'
-import { pathOf } from '../open.ts'
+import { refuseUncreatable } from '../open.ts'
 import { creationTable, mediumOf, optionPairs, readCreationOptions, readLoosely, refuseOurs } from '../options.ts'
 import type { Context } from '../verb.ts'
 import type { ConvertValues } from './convert-options.ts'
@@ -34,7 +34,7 @@ export function readTarget(
     }
     const format = newFormatNamed(formatName, context.persona)
     // What no image can be made on is said before anything else.
-    if (context.persona.readName(name).kind === 'node') pathOf(name, context.persona)
+    if (context.persona.readName(name).kind === 'node') refuseUncreatable(name, context.persona)
     const medium = mediumOf(name, context.persona)
     const pairs = optionPairs(values.options)
     readLoosely(format, medium, pairs, context.warn)

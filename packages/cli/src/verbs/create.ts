@@ -12,7 +12,7 @@ import { fileGate, localPath, nodeCodecs, openFile } from '@moraine/engine/node'
 import { explain, Failure, failureFrom, usageFailure } from '../failure.ts'
 import { formatNamed, newFormatNamed, probeFormat } from '../formats.ts'
 import { beyondLongest, longestImage, readSize } from '../numbers.ts'
-import { pathOf } from '../open.ts'
+import { refuseUncreatable } from '../open.ts'
 import {
   asksForHelp,
   creationTable,
@@ -118,7 +118,7 @@ function printOptions(context: Context, formatName: string, filename: string | u
 async function create(context: Context, args: CreateArguments): Promise<void> {
   const { filename } = args
   const format = creatable(args.formatName, context.persona)
-  pathOf(filename, context.persona)
+  refuseUncreatable(filename, context.persona)
   const medium = mediumOf(filename, context.persona)
   const pairs = gatherPairs(format, medium, args, context)
   const values = readLoosely(format, medium, pairs)

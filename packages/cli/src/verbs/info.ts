@@ -171,6 +171,8 @@ function wrappingFacts({ file }: Disk): ImageFacts['wrapping'] {
 }
 
 async function actualSize(disk: Disk): Promise<number | undefined> {
+  // A server does not tell what its export takes.
+  if (disk.file.allocatedSize === undefined) return undefined
   try {
     return await disk.allocatedSize?.()
   } catch (error) {
@@ -180,7 +182,12 @@ async function actualSize(disk: Disk): Promise<number | undefined> {
 }
 
 /** Formats of which QEMU 7.2 does not say whether they were closed. */
-const silent = new Set(['parallels', 'bochs', 'cloop', 'dmg', 'null-co', 'null-aio'])
+const silent = new Set(['parallels', 'bochs', 'cloop', 'dmg', 'null-co', 'null-aio', 'nbd'])
+
+/** Nor of what lies plain on another machine. */
+function isSilent(format: string, filename: string): boolean {
+  return silent.has(format) || (format === 'raw' && /^(nbds?|https?)[+:]/.test(filename))
+}
 
 /** The members in the order of QEMU's `ImageInfo`. */
 function jsonOf({
@@ -197,7 +204,7 @@ function jsonOf({
     format: info.format,
     wrapping: wrapping === undefined ? undefined : wrappingJson(wrapping.facts),
     container: member === undefined ? undefined : { format: member.container, member: member.member },
-    'dirty-flag': info.dirty ?? (silent.has(info.format) ? undefined : false),
+    'dirty-flag': info.dirty ?? (isSilent(info.format, filename) ? undefined : false),
     'actual-size': actual,
     'virtual-size': info.virtualSize,
     'cluster-size': info.clusterSize,

@@ -2,7 +2,7 @@
 import { isMoraineError, MoraineError, type Preallocation, scanSize, sizeComplaint } from '@moraine/engine'
 import { Failure, failureFrom, usageFailure } from '../failure.ts'
 import { beyondLongest, longestImage, type Warn, warnOfHex } from '../numbers.ts'
-import { openForWriting } from '../open.ts'
+import { isExport, openForWriting } from '../open.ts'
 import { mediumOf } from '../options.ts'
 import { defineVerb } from '../verb.ts'
 import { format, imageOpts, object, quiet } from './common.ts'
@@ -68,7 +68,11 @@ export const verb = defineVerb({
       }
       if (size > longestImage) throw new Failure(beyondLongest(size))
       // QEMU's raw leaves the resizing to the file, which says so.
-      if (disk.format === 'raw' && mediumOf(filename, context.persona) === 'device') {
+      if (
+        disk.format === 'raw' &&
+        mediumOf(filename, context.persona) === 'device' &&
+        !isExport(filename, context.persona)
+      ) {
         if (preallocation !== 'off') {
           throw new Failure(`Preallocation mode '${preallocation}' unsupported for this non-regular file`)
         }

@@ -1,0 +1,147 @@
+/** The protocol `nbd`: exports of NBD servers as nodes. Options, their checks and words: QEMU's `block/nbd.c`, tried with qemu-img 7.2. */
+import { type ByteSource, MoraineError } from '@moraine/engine'
+import { type NbdAddress, type NbdServerAddress, openNbd, parseNbdName } from '@moraine/nbd'
+import type { NodeRequest, Protocol } from './driver.ts'
+import { type NameParts, NodeOptions } from './options.ts'
+
+/** The protocol, under each of the names with which its names begin. */
+export const nbd: Protocol = {
+  strong: ['path', 'host', 'port', 'export', 'tls-creds', 'tls-hostname', 'server.', 'tls.'],
+  readName: (name) => optionsOf(parseNbdName(name)),
+  plainName,
+  open: openExport,
+}
+
+function optionsOf({ server, exportName, tls }: NbdAddress): NodeOptions {
+  const options = new NodeOptions([['server.type', server.type]])
+  if (server.type === 'unix') options.set('server.path', server.path)
+  else {
+    options.set('server.host', server.host)
+    options.set('server.port', server.port)
+    if (server.family !== undefined) options.set(`server.ipv${server.family}`, 'on')
+  }
+  if (exportName !== '') options.set('export', exportName)
+  if (tls === undefined) return options
+  // What QEMU says by an object, a name with nbds says by itself.
+  options.set('tls.required', true)
+  if (tls.certificates !== undefined) options.set('tls.certificates', tls.certificates)
+  if (tls.hostname !== undefined) options.set('tls.hostname', tls.hostname)
+  return options
+}
+
+/** What QEMU calls such a node: a URI, with nothing escaped. */
+function plainName(strong: NameParts): string | undefined {
+  const known = new Set(['server.type', 'server.path', 'server.host', 'server.port', 'path', 'host', 'port', 'export'])
+  const secure = Object.keys(strong).some((name) => name.startsWith('tls.'))
+  if (Object.keys(strong).some((name) => !known.has(name) && !name.startsWith('tls.'))) return undefined
+  const path = strong['server.path'] ?? strong.path
+  const host = strong['server.host'] ?? strong.host
+  const scheme = secure ? 'nbds' : 'nbd'
+  const { export: name } = strong
+  const certificates = strong['tls.certificates'] === undefined ? '' : `tls-certificates=${strong['tls.certificates']}`
+  if (path !== undefined) {
+    const query = certificates === '' ? '' : `&${certificates}`
+    return `${scheme}+unix://${name === undefined ? '' : `/${name}`}?socket=${path}${query}`
+  }
+  const port = strong['server.port'] ?? strong.port ?? '10809'
+  const query = certificates === '' ? '' : `?${certificates}`
+  return `${scheme}://${host}:${port}${name === undefined ? '' : `/${name}`}${query}`
+}
+
+async function openExport(options: NodeOptions, { context, mode }: NodeRequest): Promise<ByteSource> {
+  for (const name of ['reconnect-delay', 'open-timeout']) takeSeconds(options, name)
+  const exportName = options.takeText('export') ?? ''
+  const bitmap = options.takeText('x-dirty-bitmap')
+  const server = readServer(options)
+  const credentials = options.takeText('tls-creds')
+  if (credentials !== undefined) {
+    throw new MoraineError('missing', `No TLS credentials with id '${credentials}'`, {
+      field: 'tls-creds',
+      value: credentials,
+    })
+  }
+  options.take('tls-hostname')
+  if (bitmap !== undefined) {
+    throw new MoraineError('unsupported', "the option 'x-dirty-bitmap' is not supported by moraine", {
+      field: 'x-dirty-bitmap',
+    })
+  }
+  const tls = options.hasBelow('tls') ? readTls(options.takeBelow('tls')) : undefined
+  const address: NbdAddress = { server, exportName, ...(tls === undefined ? {} : { tls }) }
+  return await openNbd(address, { mode, signal: context.signal, ...(mode === 'write' ? { retries: 0 } : {}) })
+}
+
+function takeSeconds(options: NodeOptions, name: string): void {
+  const value = options.take(name)
+  if (value === undefined || /^\d+$/.test(String(value))) return
+  throw new MoraineError('invalid', `Parameter '${name}' expects a number`, { field: name, value: String(value) })
+}
+
+function readTls(options: NodeOptions): NonNullable<NbdAddress['tls']> {
+  options.take('required')
+  const certificates = options.takeText('certificates')
+  const hostname = options.takeText('hostname')
+  return { ...(certificates === undefined ? {} : { certificates }), ...(hostname === undefined ? {} : { hostname }) }
+}
+
+function readServer(options: NodeOptions): NbdServerAddress {
+  const refuse = (reason: string, field: string) => new MoraineError('invalid', reason, { field })
+  const path = options.takeText('path')
+  const host = options.takeText('host')
+  const port = textOf(options.take('port'))
+  if (path !== undefined && host !== undefined) throw refuse('path and host may not be used at the same time', 'path')
+  if (options.hasBelow('server')) {
+    if (path !== undefined || host !== undefined || port !== undefined) {
+      throw refuse("Cannot use 'server' and path/host/port at the same time", 'server')
+    }
+    return readSocket(options.takeBelow('server'))
+  }
+  if (path !== undefined) return { type: 'unix', path }
+  if (host === undefined) throw refuse('NBD server address missing', 'server')
+  return { type: 'inet', host, port: port ?? '10809' }
+}
+
+/** `SocketAddress` of QEMU's schema. */
+function readSocket(options: NodeOptions): NbdServerAddress {
+  const refuse = (reason: string, field: string) => new MoraineError('invalid', reason, { field: `server.${field}` })
+  const need = (name: string): string => {
+    const text = textOf(options.take(name))
+    if (text === undefined) throw refuse(`Parameter '${name}' is missing`, name)
+    return text
+  }
+  const type = need('type')
+  const server = ((): NbdServerAddress => {
+    switch (type) {
+      case 'unix':
+        return { type, path: need('path') }
+      case 'inet': {
+        const host = need('host')
+        const port = need('port')
+        for (const name of ['numeric', 'keep-alive', 'mptcp']) options.takeSwitch(name)
+        options.take('to')
+        const four = options.takeSwitch('ipv4')
+        const six = options.takeSwitch('ipv6')
+        return {
+          type,
+          host,
+          port,
+          family: four === true && six !== true ? 4 : six === true && four !== true ? 6 : undefined,
+        }
+      }
+      case 'vsock':
+      case 'fd':
+        throw new MoraineError('unsupported', `sockets of type '${type}' are not supported by moraine`, {
+          field: 'server.type',
+        })
+      default:
+        throw refuse(`Parameter 'type' does not accept value '${type}'`, 'type')
+    }
+  })()
+  const [left] = options.names()
+  if (left !== undefined) throw refuse(`Parameter '${left}' is unexpected`, left)
+  return server
+}
+
+function textOf(value: unknown): string | undefined {
+  return typeof value === 'string' || typeof value === 'number' ? String(value) : undefined
+}
