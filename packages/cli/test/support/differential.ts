@@ -31,7 +31,7 @@ export const moraine = testsStandalone ? standalone.moraine : join(projectRoot, 
 
 /** What is compared with qemu-img: the command from its sources or, with `MORAINE_COMMAND=built`, as it was built, which starts in a quarter of
  *  the time. CI builds first and does that; the other tests of the command run the sources. With `MORAINE_COMMAND=binary` all run the standalone executable. */
-const compared =
+export const compared =
   process.env.MORAINE_COMMAND === 'built'
     ? { program: process.execPath, args: [join(projectRoot, 'packages/cli/dist/main.js')] }
     : { program: ourQemuImg, args: [] }
