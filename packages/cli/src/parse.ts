@@ -3,11 +3,11 @@ import { Failure, unsupported, usageFailure } from './failure.ts'
 import { Getopt, type GetoptOption } from './getopt.ts'
 import type { Warn } from './numbers.ts'
 import type { Persona } from './persona.ts'
-import type { OptionSpec, Values, Verb } from './verb.ts'
+import type { Given, OptionSpec, Values, Verb } from './verb.ts'
 
 /** What was asked for. `complaint`: getopt's own message, for a verb that leaves it at that. */
 export type Request =
-  | { kind: 'run'; values: Values<Record<string, OptionSpec>>; operands: string[] }
+  | { kind: 'run'; values: Values<Record<string, OptionSpec>>; operands: string[]; given: Given }
   | { kind: 'help'; complaint?: string }
 
 /** `help` is an option of every verb. */
@@ -50,6 +50,7 @@ export function readArguments(verb: Verb, persona: Persona, args: readonly strin
   const values: Record<string, unknown> = {}
   for (const [key, option] of options) values[key] = initialValue(option)
   const seen = new Set<string>()
+  const given: { key: string; value: unknown }[] = []
   for (let step = getopt.next(); step.kind !== 'end'; step = getopt.next()) {
     if (step.kind !== 'option') {
       if (verb.lenient === true && !persona.extensions) {
@@ -63,12 +64,16 @@ export function readArguments(verb: Verb, persona: Persona, args: readonly strin
     if (option.refused === true) throw unsupported(`option '${spelling(option)}'`)
     verb.each?.(step.key, seen)
     seen.add(step.key)
-    values[step.key] = readValue(option, values[step.key], step.value, warn)
+    const value = readValue(option, step.value, warn)
+    const before = values[step.key]
+    values[step.key] = option.collect === true && Array.isArray(before) ? [...before, value] : value
+    given.push({ key: step.key, value })
   }
   return {
     kind: 'run',
     values: values as Values<Record<string, OptionSpec>>,
     operands: [...getopt.argv.slice(getopt.optind), ...trailing],
+    given,
   }
 }
 
@@ -85,10 +90,9 @@ function initialValue(option: OptionSpec): unknown {
   return option.argument === undefined ? false : undefined
 }
 
-function readValue(option: OptionSpec, before: unknown, text: string | undefined, warn: Warn): unknown {
+function readValue(option: OptionSpec, text: string | undefined, warn: Warn): unknown {
   if (text === undefined) return true
-  const value = option.parse === undefined ? text : option.parse(text, warn)
-  return option.collect === true && Array.isArray(before) ? [...before, value] : value
+  return option.parse === undefined ? text : option.parse(text, warn)
 }
 
 /** QEMU names the element that getopt stands behind, which within a bundle of short options is not always the wrong one. */

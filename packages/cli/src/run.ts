@@ -89,7 +89,7 @@ async function runVerb(context: Context, verb: Verb, args: readonly string[]): P
   if (request.kind === 'run') {
     const { object } = request.values
     if (Array.isArray(object) && object.length > 0) await defineObjects(context, object)
-    return await verb.run(request.values, request.operands, context)
+    return await verb.run(request.values, request.operands, context, request.given)
   }
   if (request.complaint !== undefined) context.err.write(`${request.complaint}\n`)
   return printHelp(context, verb.name.split(' '))

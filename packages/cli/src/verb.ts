@@ -62,6 +62,9 @@ type Value<Option extends OptionSpec> = Option extends { collect: true }
 /** The options of a call, by the names of the table. */
 export type Values<Options extends Record<string, OptionSpec>> = { [Key in keyof Options]: Value<Options[Key]> }
 
+/** The options of a call in the order in which they were given, by the names of the table; a switch has the value `true`. */
+export type Given = readonly { key: string; value: unknown }[]
+
 /** One verb. */
 export interface Verb<Options extends Record<string, OptionSpec> = Record<string, OptionSpec>> {
   readonly name: string
@@ -86,7 +89,7 @@ export interface Verb<Options extends Record<string, OptionSpec> = Record<string
   /** Arguments taken off the end before options are looked at, so that they may begin with a dash; `least` is how many there must be in all. */
   readonly trailing?: { readonly count: number; readonly least: number; readonly message: string }
   /** @returns the exit code */
-  run(values: Values<Options>, operands: string[], context: Context): Promise<number> | number
+  run(values: Values<Options>, operands: string[], context: Context, given: Given): Promise<number> | number
 }
 
 /** Lets the compiler know the types of a verb's options. */

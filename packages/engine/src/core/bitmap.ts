@@ -44,4 +44,16 @@ export interface BitmapStore extends Bitmaps {
   /** Adds bitmaps behind those that are there: all of them or, when this fails, none. They have reached the file when this returns.
    *  @throws MoraineError `invalid` (a name that is taken or too long, a granularity out of range), `limit`, and what `ranges` throws. */
   add(bitmaps: readonly NewBitmap[], signal?: AbortSignal): Promise<void>
+  /** Removes a bitmap, one that is inconsistent too.
+   *  @throws MoraineError `missing`. */
+  remove(name: string): Promise<void>
+  /** Says that nothing is dirty.
+   *  @throws MoraineError `missing`; `invalid` when it is inconsistent. */
+  clear(name: string): Promise<void>
+  /** Lets a bitmap follow the guest's writes, or not any more.
+   *  @throws MoraineError `missing`; `invalid` when it is inconsistent. */
+  enable(name: string, enabled: boolean): Promise<void>
+  /** Adds what bitmap `source` of `from` says is dirty. `from` may be this image or another one of the same size.
+   *  @throws MoraineError `missing`; `invalid` when either is inconsistent, `unsupported` when the sizes differ; what `ranges` throws. */
+  merge(name: string, from: Bitmaps, source: string, signal?: AbortSignal): Promise<void>
 }

@@ -3,13 +3,16 @@ import { divideUp, setU64be, viewOf } from '../../bytes/integers.ts'
 import {
   type BitmapInfo,
   type BitmapStore,
+  type Bitmaps,
   type DirtyRange,
   type MoraineError,
   type NewBitmap,
+  readPadded,
   throwIfCancelled,
 } from '../../core/index.ts'
-import { setBits } from './bitmap-bits.ts'
+import { readBitmapPart, setBits } from './bitmap-bits.ts'
 import { type BitmapEntry, bitmapFlag, encodeBitmapDirectory } from './bitmap-directory.ts'
+import { joinRanges } from './bitmap-ranges.ts'
 import { Qcow2Bitmaps } from './bitmaps.ts'
 import { encodeHeader } from './header.ts'
 import { fault } from './image.ts'
@@ -56,6 +59,92 @@ export class WritableBitmaps extends Qcow2Bitmaps implements BitmapStore {
         throw error
       }
     })
+  }
+
+  async remove(name: string): Promise<void> {
+    await this.#replace(name, async () => undefined, true)
+  }
+
+  async clear(name: string): Promise<void> {
+    await this.#replace(name, async (old, taken) => await this.#writeBitmap(newLike(old), taken, undefined))
+  }
+
+  async enable(name: string, enabled: boolean): Promise<void> {
+    await this.#replace(name, async (old) => ({ ...old, flags: enabled ? bitmapFlag.auto : 0 }))
+  }
+
+  async merge(name: string, from: Bitmaps, source: string, signal?: AbortSignal): Promise<void> {
+    await this.#replace(name, async (old, taken) => {
+      // Both are read as they stand in the file; what was followed so far is there by now.
+      const other = from === this ? super.ranges(source, signal) : from.ranges(source, signal)
+      if (from.list().every((bitmap) => bitmap.name !== source)) {
+        throw fault(this.image, 'missing', `Dirty bitmap '${source}' not found`, 'bitmap', { value: source })
+      }
+      if (from.size !== this.size) {
+        const reason = `Bitmaps are of different sizes (destination size is ${this.size}, source size is ${from.size}) and can't be merged`
+        throw fault(this.image, 'unsupported', reason, 'bitmap', { value: from.size, rule: `${this.size}` })
+      }
+      const ranges = joinRanges(super.ranges(name, signal), other, old.granularityBits, this.size)
+      return await this.#writeBitmap({ ...newLike(old), ranges }, taken, signal)
+    })
+  }
+
+  /** Puts what `make` gives in the place of a bitmap, or takes it away. Nothing changes when this fails. */
+  async #replace(
+    name: string,
+    make: (old: BitmapEntry, taken: HostRange[]) => Promise<BitmapEntry | undefined>,
+    broken = false,
+  ): Promise<void> {
+    await this.#disk.settleBitmaps()
+    await this.#disk.alone(async () => {
+      const { image } = this
+      const old = image.bitmapList.find((bitmap) => bitmap.name === name)
+      if (old === undefined) {
+        throw fault(image, 'missing', `Dirty bitmap '${name}' not found`, 'bitmap', { value: name })
+      }
+      if (!broken && (old.flags & bitmapFlag.inUse) !== 0) {
+        throw fault(image, 'invalid', `Bitmap '${name}' is inconsistent and cannot be used`, 'bitmap', { value: name })
+      }
+      const taken: HostRange[] = []
+      let freed: HostRange[]
+      try {
+        const made = await make(old, taken)
+        freed = made?.tableOffset === old.tableOffset ? [] : await this.#placesOf(old)
+        const list = image.bitmapList.flatMap((bitmap) =>
+          bitmap !== old ? [bitmap] : made === undefined ? [] : [made],
+        )
+        const header = await this.#headerFor(list, taken)
+        await this.#disk.writer.writeBack()
+        await this.#switch(header, list, taken)
+      } catch (error) {
+        for (const { offset, length } of taken) await this.#disk.writer.abandon(offset, length)
+        throw error
+      }
+      for (const { offset, length } of freed) this.#disk.writer.free(offset, length)
+      await this.#disk.writer.writeBack()
+    })
+  }
+
+  async #headerFor(list: readonly BitmapEntry[], taken: HostRange[]): Promise<Header> {
+    const { header } = this.image
+    if (list.length === 0) {
+      return { ...header, autoclearFeatures: header.autoclearFeatures & ~autoclear.bitmaps, bitmaps: undefined }
+    }
+    const directory = encodeBitmapDirectory(list)
+    return this.#headerWith(list.length, directory.length, await this.#write(directory, taken))
+  }
+
+  /** Where the table and the bits of a bitmap lie. */
+  async #placesOf({ name, tableOffset, tableSize }: BitmapEntry): Promise<HostRange[]> {
+    const { image } = this
+    const table = new Uint8Array(tableSize * 8)
+    await readPadded(image.file, tableOffset, table)
+    const places: HostRange[] = [{ offset: tableOffset, length: table.length }]
+    for (let index = 0; index < tableSize; index++) {
+      const { offset } = readBitmapPart(image, viewOf(table), index, name)
+      if (offset > 0) places.push({ offset, length: image.geometry.clusterSize })
+    }
+    return places
   }
 
   #checkAll(bitmaps: readonly NewBitmap[]): void {
@@ -182,6 +271,11 @@ export class WritableBitmaps extends Qcow2Bitmaps implements BitmapStore {
     if (old !== undefined) await writer.refcounts.update(old.directoryOffset, old.directorySize, -1)
     await writer.writeBack()
   }
+}
+
+/** A bitmap like one that is there, with nothing dirty in it. */
+function newLike({ name, granularityBits, flags }: BitmapEntry): NewBitmap {
+  return { name, granularity: 2 ** granularityBits, enabled: (flags & bitmapFlag.auto) !== 0 }
 }
 
 function entryOf(bitmap: NewBitmap, tableOffset: number, tableSize: number): BitmapEntry {
