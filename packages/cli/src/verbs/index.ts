@@ -22,6 +22,7 @@ const loaders: Record<string, { extension?: true; load(): Promise<{ verb: Verb }
   iso: { extension: true, load: () => import('./iso.ts') },
   ubuntu: { extension: true, load: () => import('./ubuntu.ts') },
   catalog: { extension: true, load: () => import('./catalog.ts') },
+  ami: { extension: true, load: () => import('./ami.ts') },
   image: { extension: true, load: () => import('./image.ts') },
   nbd: { extension: true, load: () => import('./nbd.ts') },
   serve: { extension: true, load: () => import('./serve.ts') },

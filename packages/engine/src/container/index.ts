@@ -15,7 +15,9 @@ export {
 } from '../codec/xml/document.ts'
 export { type XmlLibrary, xmlParser } from '../codec/xml/library.ts'
 export { type XzLibrary, xzStream } from '../codec/xz-library.ts'
+export type { BundleCrypto, RunningCipher, RunningDigest } from '../crypt/bundle-crypto.ts'
 export { allContainers } from './all.ts'
+export * from './bundle/index.ts'
 export {
   type Container,
   type ContainerContext,

@@ -1,6 +1,7 @@
 /** What Node gives the engine: `#platform` outside browsers. */
 
 export type * from '../worker-pool.ts'
+export { nodeBundleCrypto } from './bundle-crypto.ts'
 export { nodeCodecs, nodeCodecs as defaultCodecs } from './codecs.ts'
 export { fileGate, localPath, protocolOf } from './gate.ts'
 export { codeOf, strerror } from './host-error.ts'
