@@ -179,6 +179,10 @@ export const settings = {
     true,
     'ami, ari and aki must be both disk_format and container_format of an image, or neither',
   ),
+  requireBootImages: flag(
+    true,
+    'kernel_id and ramdisk_id of an image of disk_format ami must name images that the caller sees, of disk_format aki and ari',
+  ),
   listLimit: number(25, 'images on a page when the client names no limit', 1),
   listLimitMax: number(1000, 'most images on a page', 1),
   requireFormatMatch: flag(true, 'refuse image data that is not what disk_format says'),

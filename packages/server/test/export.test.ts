@@ -3,6 +3,7 @@ import { randomBytes } from 'node:crypto'
 import { closeSync, openSync, readFileSync, truncateSync, writeFileSync, writeSync } from 'node:fs'
 import { connect } from 'node:net'
 import { setTimeout as sleep } from 'node:timers/promises'
+import { gzipSync } from 'node:zlib'
 import { beforeAll, expect, it } from 'vitest'
 import { temporaryFolder } from '../../engine/test/support/folder.ts'
 import { describeWith } from '../../engine/test/support/process.ts'
@@ -147,7 +148,7 @@ describeWith(['qemu-img'], 'export', () => {
     expect((await refuse('00000000-0000-0000-0000-000000000000', '?format=raw'))[0]).toBe(404)
     expect((await refuse(await createImage(subject.url), '?format=raw'))[0]).toBe(409)
     const kernel = await createImage(subject.url, { disk_format: 'aki', container_format: 'aki' })
-    await upload(subject.url, kernel, Buffer.from('kernel'))
+    expect((await upload(subject.url, kernel, gzipSync('kernel'))).status).toBe(204)
     expect((await refuse(kernel, '?format=raw'))[0]).toBe(400)
   })
 

@@ -101,6 +101,8 @@ export async function bootKindOf(
   const { content } = await readFrom(source, readGuest(), { signal })
   for (const kind of ['ramdisk', 'kernel', 'file-system'] as const)
     if (content.some((each) => each.kind === kind)) return kind
+  // Kernels of other systems are programs as any.
+  if (content.some(({ kind }) => kind === 'program')) return 'kernel'
   return (await readFrom(source, isPacked(), { signal })) ? 'packed' : undefined
 }
 

@@ -3,7 +3,7 @@ import { inspectSource } from '@moraine/engine'
 import type { Image, Location } from '../catalog/image.ts'
 import { emptied, readableLocations } from '../catalog/image.ts'
 import type { JsonObject } from '../catalog/json.ts'
-import { claimOf, judge, virtualSizeOf } from '../inspect/judge.ts'
+import { claimOf, judge, judgeBootKind, virtualSizeOf } from '../inspect/judge.ts'
 import type { Service } from '../service.ts'
 import { takeIn } from '../store/intake.ts'
 import type { StoreUpload } from '../store/store.ts'
@@ -32,6 +32,7 @@ export async function lookAt(
     if (source.size > config.imageSizeCap) throw new ImportFailed('the image is too large')
     const claim = claimOf(config, image)
     const finding = judge(await inspectSource(source), claim, true)
+    await judgeBootKind(source, claim)
     return { size: source.size, virtualSize: await virtualSizeOf(open, claim, finding, source.size) }
   } finally {
     await source.close()

@@ -70,7 +70,7 @@ async function convert(
   signal: AbortSignal,
 ): Promise<Processed> {
   try {
-    const claim = { diskFormat, containerFormat, requireMatch: requireFormatMatch }
+    const claim = { diskFormat, containerFormat, requireMatch: requireFormatMatch, requireBootKind: false }
     judge(await inspectSource(data), claim, true)
     const from = findFormat(allFormats, diskFormat)
     const format = findFormat(allFormats, importConvert)

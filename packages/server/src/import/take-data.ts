@@ -1,8 +1,8 @@
 /** Image data on its way into a store: one pass with digests and a look at the head, then a look at the whole. Uploads and imports come this way. */
-import { inspectedHeadBytes, inspectSource } from '@moraine/engine'
+import { type Finding, inspectedHeadBytes, inspectSource } from '@moraine/engine'
 import type { Image } from '../catalog/image.ts'
 import type { Config } from '../config.ts'
-import { claimOf, inspectStart, judge, virtualSizeOf } from '../inspect/judge.ts'
+import { claimOf, inspectStart, judge, judgeBootKind, virtualSizeOf } from '../inspect/judge.ts'
 import type { HashThreads } from '../store/hashing.ts'
 import { takeIn } from '../store/intake.ts'
 import type { StoreUpload } from '../store/store.ts'
@@ -46,8 +46,13 @@ export async function takeData(taking: Taking): Promise<Taken> {
   })
   taking.onEnd?.(size)
   const source = await upload.read()
-  const inspection = await inspectSource(source).finally(() => source.close())
-  const finding = judge(inspection, claim, true)
+  let finding: Finding | undefined
+  try {
+    finding = judge(await inspectSource(source), claim, true)
+    await judgeBootKind(source, claim)
+  } finally {
+    await source.close()
+  }
   if (finding !== undefined && finding.format !== claim.diskFormat) {
     log.warn(
       { image: image.id, found: finding.format, declared: claim.diskFormat },

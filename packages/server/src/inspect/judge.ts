@@ -3,6 +3,7 @@
 import {
   allFormats,
   type ByteSource,
+  bootKindOf,
   type CheckName,
   closedGate,
   type Finding,
@@ -21,14 +22,21 @@ export interface Claim {
   containerFormat: string
   /** False: data that is something else than `diskFormat` is taken, unless it is dangerous. */
   requireMatch: boolean
+  /** Kernels and ramdisks (aki, ari) must be some. */
+  requireBootKind: boolean
 }
 
 /** What is said of an image, and what the settings ask for. */
 export function claimOf(
-  { requireFormatMatch }: { requireFormatMatch: boolean },
+  { requireFormatMatch, requireFormatAgreement }: { requireFormatMatch: boolean; requireFormatAgreement: boolean },
   { diskFormat, containerFormat }: { diskFormat: string | null; containerFormat: string | null },
 ): Claim {
-  return { diskFormat: diskFormat ?? '', containerFormat: containerFormat ?? '', requireMatch: requireFormatMatch }
+  return {
+    diskFormat: diskFormat ?? '',
+    containerFormat: containerFormat ?? '',
+    requireMatch: requireFormatMatch,
+    requireBootKind: requireFormatMatch && requireFormatAgreement,
+  }
 }
 
 /** Why data is refused: `mismatch` when it is not what was said, `unsafe` when nobody may upload it. */
@@ -73,6 +81,25 @@ export function judge(inspection: Inspection, claim: Claim, whole: boolean): Fin
   const found = finding?.format ?? (hasTable(inspection, claim) ? 'gpt' : 'raw')
   if (!claim.requireMatch || fits(found, claim.diskFormat, whole)) return finding
   throw new RefusedContent('mismatch', `the image data is ${found}, but disk_format says ${claim.diskFormat}`)
+}
+
+/** What may be stored as a kernel or a ramdisk: whatever a boot loader could take for one. What is packed cannot always be looked into, and old ramdisks are file systems. */
+const bootKinds: Readonly<Record<string, { name: string; kinds: readonly string[] }>> = {
+  aki: { name: 'a kernel', kinds: ['kernel', 'packed'] },
+  ari: { name: 'a ramdisk', kinds: ['ramdisk', 'packed', 'file-system'] },
+}
+
+/** Judges what is said to be a kernel or a ramdisk. @throws RefusedContent */
+export async function judgeBootKind(source: ByteSource, { diskFormat, containerFormat, requireBootKind }: Claim) {
+  const expected = diskFormat === containerFormat ? bootKinds[diskFormat] : undefined
+  if (expected === undefined || !requireBootKind) return
+  const kind = await bootKindOf(source)
+  if (kind !== undefined && expected.kinds.includes(kind)) return
+  const found = kind === undefined ? 'nothing that boots' : kind === 'packed' ? kind : `a ${kind}`
+  throw new RefusedContent(
+    'mismatch',
+    `the image data is ${found}, but disk_format says ${diskFormat}: ${expected.name} is expected`,
+  )
 }
 
 /** A check that failed stays failed, whatever still comes. */

@@ -1,5 +1,5 @@
 /** Kernels that boot loaders of other processors, U-Boot or UEFI start. Facts: Linux, Documentation/arch/arm64/booting.rst and arch/riscv/boot-image-header.rst,
- *  drivers/firmware/efi/libstub/zboot-header.S; U-Boot, include/image.h; the PE/COFF specification; the UAPI group's specification of unified kernel images. */
+ *  drivers/firmware/efi/libstub/zboot-header.S; U-Boot, include/image.h and doc/usage/fit; the PE/COFF specification; the UAPI group's specification of unified kernel images. */
 import { fields, latin1, name, nameAt, stands } from '../../bytes/header.ts'
 import { u64le } from '../../bytes/integers.ts'
 import type { DetailValue } from '../../core/index.ts'
@@ -94,6 +94,18 @@ export function readUImage(head: Uint8Array): GuestContent | undefined {
     }),
     kind: type === 'ramdisk' ? 'ramdisk' : 'kernel',
   }
+}
+
+/** A flattened image tree of U-Boot: kernels, ramdisks and device trees in one file. */
+export function readFit(head: Uint8Array): GuestContent | undefined {
+  if (!stands(head, '\xd0\x0d\xfe\xed') || !latin1(head, 0, 8192).includes('images\0')) return undefined
+  return kernel('fit', 'image tree', 'd0 0d fe ed at 0, and images', { bytes: fields(head, 4, 4).getUint32(0) })
+}
+
+/** A kernel of s390x, which machines of that kind load at address 0. */
+export function readS390Image(head: Uint8Array): GuestContent | undefined {
+  if (!stands(head, 'S390EP', 0x10008)) return undefined
+  return kernel('linux-kernel', 'Image', `"S390EP" at ${0x10008}`, { architecture: 's390x' })
 }
 
 const peMachines: Readonly<Record<number, string>> = {

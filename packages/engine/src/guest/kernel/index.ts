@@ -3,7 +3,16 @@ import { unpackBeginning } from '../../codec/beginning.ts'
 import type { GuestContent } from '../content.ts'
 import { type Reading, readBytes, readingHead, regionAt } from '../reading.ts'
 import { readElf } from './elf.ts'
-import { readArm64Image, readArmZImage, readEfiProgram, readRiscvImage, readUImage, readZboot } from './image.ts'
+import {
+  readArm64Image,
+  readArmZImage,
+  readEfiProgram,
+  readFit,
+  readRiscvImage,
+  readS390Image,
+  readUImage,
+  readZboot,
+} from './image.ts'
 import { packingOf } from './packing.ts'
 import { readX86Kernel } from './x86.ts'
 
@@ -21,6 +30,8 @@ export function* readPlainKernel(head: Uint8Array): Reading<GuestContent | undef
     (yield* readElf(head)) ??
     readArmZImage(head) ??
     readUImage(head) ??
+    readFit(head) ??
+    readS390Image(head) ??
     readEfiProgram(head)
   )
 }

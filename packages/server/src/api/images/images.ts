@@ -22,6 +22,7 @@ import {
 } from '../routes.ts'
 import { enforce, enforceOn, findImage, forbidden, isListed, noImage, ofNewImage, type Sight } from './access.ts'
 import { checkQuotas } from './attributes.ts'
+import { checkBootImages, touchesBoot } from './boot-images.ts'
 import { readNewImage } from './create.ts'
 import { imageDocument } from './image-document.ts'
 import { readListQuery } from './list-query.ts'
@@ -36,6 +37,7 @@ export function addImages(routes: Routes, service: Service): void {
     const given = readNewImage(readBody(request.body), service, caller)
     const owner = given.owner === undefined ? caller.projectId : given.owner
     checkNew(service, caller, { ...given, owner })
+    await checkBootImages(service, caller, given)
     const { image_count_total: imagesAtMost } = await service.quotas.limitsOf(owner)
     const image = await catalog.create({ ...given, owner }, imagesAtMost)
     const document = imageDocument(service, image, request.caller)
@@ -87,6 +89,9 @@ export function addImages(routes: Routes, service: Service): void {
     checkChanges(service, sight, changes)
     const resolved = await resolveLocations(service, sight, changes)
     const permits: Permits = (operation, name) => service.protections.allows(operation, name, request.caller)
+    if (touchesBoot(changes)) {
+      await checkBootImages(service, request.caller, applyPatch(sight.image, resolved, permits), sight.image)
+    }
     let gone: readonly Location[] = []
     const image = await catalog.update(id, (before) => {
       if (changes.length === 0) return undefined
