@@ -19,6 +19,7 @@ export interface Page {
 export const pages: readonly Page[] = [
   { file: 'README.md', ports: [9292], served: true },
   { file: 'docs/operators-guide.md', ports: [9292, 8808], served: false },
+  { file: 'docs/amazon.md', ports: [9292], served: true },
 ]
 
 /** What each step printed, standard error too. A step that fails is an error, and what still runs then is ended. */

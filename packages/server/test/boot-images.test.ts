@@ -70,7 +70,7 @@ describe('data of kernels and ramdisks', () => {
 
   it.each([
     ['aki', 'a ramdisk', ramdisk(), 'the image data is a ramdisk, but disk_format says aki: a kernel is expected'],
-    ['aki', 'a file system', ext(), 'the image data is a file-system, but disk_format says aki'],
+    ['aki', 'a file system', ext(), 'the image data is a file system, but disk_format says aki'],
     ['aki', 'a qcow2', qcow2(), 'the image data is nothing that boots, but disk_format says aki'],
     ['aki', 'anything', random, 'nothing that boots'],
     ['aki', 'nothing', Buffer.alloc(0), 'nothing that boots'],

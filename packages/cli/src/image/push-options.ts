@@ -37,6 +37,17 @@ export const pushOptions = {
   unsafe: { long: 'unsafe', help: 'Push the file though it is not safe.' },
   store: { long: 'store', argument: 'STORE', help: 'Into this store, for put.' },
   ...storeOptions,
+  kernel: {
+    long: 'kernel',
+    argument: 'FILE',
+    help: "A kernel, for an image of Amazon's kind: see above. The operand is the image's name then.",
+  },
+  ramdisk: { long: 'ramdisk', argument: 'FILE', help: 'The ramdisk that goes with --kernel.' },
+  root: {
+    long: 'root',
+    argument: 'FILE',
+    help: 'The disk that goes with --kernel: a raw file system, or what holds one in another format.',
+  },
   resume: { long: 'resume', argument: 'IMAGE', help: 'Go on with the upload of this image, which was cut.' },
   keep: { long: 'keep', help: 'Keep the image without data when the push fails.' },
   percent: showProgress,

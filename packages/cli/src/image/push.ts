@@ -180,7 +180,7 @@ async function finishTus(session: Session, id: string): Promise<void> {
 }
 
 /** Compares what was sent with what the service says it has. Where it hashed in another way than was thought, all is read once more. */
-async function compare(
+export async function compare(
   session: Session,
   context: Context,
   digests: Digests,
@@ -244,7 +244,7 @@ async function clearAway(
 }
 
 /** Deletes an image whose push failed, even though the user stopped the command; whether it is gone. */
-async function remove(session: Session, id: string, keep: boolean): Promise<boolean> {
+export async function remove(session: Session, id: string, keep: boolean): Promise<boolean> {
   if (keep) return false
   try {
     const answer = await session.ask('DELETE', imagePath(id), { signal: AbortSignal.timeout(clearingMilliseconds) })

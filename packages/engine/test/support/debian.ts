@@ -3,6 +3,7 @@ import { type ExecFileSyncOptionsWithStringEncoding, execFileSync } from 'node:c
 import { existsSync, mkdirSync, mkdtempSync, readdirSync, renameSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
+import { tool } from './process.ts'
 
 /** A kernel: its image, its modules, its release as `uname -r` would say. */
 export interface DebianKernel {
@@ -25,8 +26,14 @@ export function debianKernel(): DebianKernel | undefined {
 
 const quiet: ExecFileSyncOptionsWithStringEncoding = { encoding: 'utf8', stdio: ['ignore', 'pipe', 'pipe'] }
 
+function program(name: string): string {
+  const { path } = tool(name)
+  if (path === undefined) throw new Error(`${name} is not installed`)
+  return path
+}
+
 function fetched(): DebianKernel {
-  const depends = execFileSync('apt-cache', ['depends', 'linux-image-cloud-amd64'], quiet)
+  const depends = execFileSync(program('apt-cache'), ['depends', 'linux-image-cloud-amd64'], quiet)
   const name = /Depends: (linux-image-\S+)/.exec(depends)?.[1]
   if (name === undefined) throw new Error('linux-image-cloud-amd64 is not known to apt-cache')
   const release = name.slice('linux-image-'.length)
@@ -34,11 +41,11 @@ function fetched(): DebianKernel {
   if (!existsSync(kept)) {
     const work = mkdtempSync(`${kept}-`)
     try {
-      execFileSync('apt-get', ['download', '-qq', name], { ...quiet, cwd: work, timeout: 300_000 })
+      execFileSync(program('apt-get'), ['download', '-qq', name], { ...quiet, cwd: work, timeout: 300_000 })
       const archive = readdirSync(work).find((file) => file.endsWith('.deb'))
       if (archive === undefined) throw new Error(`${name} was not fetched`)
       mkdirSync(join(work, 'all'))
-      execFileSync('dpkg', ['-x', join(work, archive), join(work, 'all')], quiet)
+      execFileSync(program('dpkg'), ['-x', join(work, archive), join(work, 'all')], quiet)
       // Of two that come at once one is enough.
       if (!existsSync(kept)) renameSync(join(work, 'all'), kept)
     } finally {

@@ -95,7 +95,7 @@ export async function judgeBootKind(source: ByteSource, { diskFormat, containerF
   if (expected === undefined || !requireBootKind) return
   const kind = await bootKindOf(source)
   if (kind !== undefined && expected.kinds.includes(kind)) return
-  const found = kind === undefined ? 'nothing that boots' : kind === 'packed' ? kind : `a ${kind}`
+  const found = kind === undefined ? 'nothing that boots' : kind === 'packed' ? kind : `a ${kind.replace('-', ' ')}`
   throw new RefusedContent(
     'mismatch',
     `the image data is ${found}, but disk_format says ${diskFormat}: ${expected.name} is expected`,
