@@ -138,7 +138,7 @@ export const verb = defineVerb({
         kernelId: values.kernel,
         ramdiskId: values.ramdisk,
         crypto: node.nodeBundleCrypto,
-        codecs: streamCodecs,
+        codecs: streamCodecs(),
         newFile: (filename) => files.create(join(folder, filename)),
         signal: context.signal,
         onProgress: display.onProgress,

@@ -84,7 +84,7 @@ export const verb = defineVerb({
           openPart,
           target: file.store,
           crypto: node.nodeBundleCrypto,
-          codecs: streamCodecs,
+          codecs: streamCodecs(),
           signal: context.signal,
           onProgress: display.onProgress,
         })
