@@ -1,5 +1,6 @@
 /** `--object`: things that images are opened with. Each kind of object reads its own properties; words are qemu-img 7.2's. */
 import { Failure } from './failure.ts'
+import { readSecret } from './secrets.ts'
 
 /** What a rate is bounded to, in bytes a second. */
 export interface Rates {
@@ -10,6 +11,8 @@ export interface Rates {
 /** The objects of a call, by their ids. */
 export interface Objects {
   readonly throttleGroups: Map<string, Rates>
+  /** What secrets hold; it is never shown. */
+  readonly secrets: Map<string, Uint8Array>
 }
 
 /** The properties of one object, from which its kind takes what it knows. */
@@ -17,6 +20,9 @@ type Properties = Map<string, string>
 
 /** How each kind is made. */
 const kinds: Readonly<Record<string, (id: string, properties: Properties, objects: Objects) => void>> = {
+  secret: (id, properties, objects) => {
+    objects.secrets.set(id, readSecret(properties, objects.secrets))
+  },
   'throttle-group': (id, properties, objects) => {
     const limit = (name: string) =>
       takeInteger(properties, `x-bps-${name}`) ?? takeInteger(properties, `limits.bps-${name}`)
@@ -32,7 +38,7 @@ const kinds: Readonly<Record<string, (id: string, properties: Properties, object
 /** Kinds that QEMU knows and that have no use here. */
 const foreign = new Set(
   (
-    'authz-list authz-list-file authz-simple main-loop pr-manager-helper secret secret_keyring thread-context tls-cipher-suites ' +
+    'authz-list authz-list-file authz-simple main-loop pr-manager-helper secret_keyring thread-context tls-cipher-suites ' +
     'tls-creds-anon tls-creds-psk tls-creds-x509'
   ).split(' '),
 )

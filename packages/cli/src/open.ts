@@ -14,7 +14,7 @@ import {
   openDisk,
   type WritableDisk,
 } from '@moraine/engine'
-import { fileGate, type ImageLock, imageLocks, lockImage, nodeCodecs, openFile } from '@moraine/engine/node'
+import { fileGate, type ImageLock, imageLocks, lockImage, nodeCodecs, nodeCrypto, openFile } from '@moraine/engine/node'
 import type { CacheMode } from './cache.ts'
 import { Failure, failureFrom } from './failure.ts'
 import { formatNamed, probeFormat } from './formats.ts'
@@ -152,6 +152,10 @@ async function open(context: Context, name: string, request: OpenRequest): Promi
     get codecs() {
       return nodeCodecs
     },
+    get crypto() {
+      return nodeCrypto
+    },
+    secrets: context.objects.secrets,
     warn: (message) => context.warn(message),
   })
   if (request.use === 'read') forgetPlaces(disk, context.persona)

@@ -20,7 +20,7 @@ export async function runCommand(calledAs: string, args: readonly string[]): Pro
     out,
     err,
     signal: stopSignal,
-    objects: { throttleGroups: new Map() },
+    objects: { throttleGroups: new Map(), secrets: new Map() },
     report: (message) => err.write(`${persona.name}: ${message}\n`),
     warn: (message) => err.write(`${persona.name}: warning: ${message}\n`),
   }

@@ -7,6 +7,7 @@ import {
   createImage,
   type Disk,
   type DiskFormat,
+  type Encryption,
   type Gate,
   isWritable,
   MoraineError,
@@ -15,7 +16,16 @@ import {
   openDisk,
   type WritableDisk,
 } from '@moraine/engine'
-import { fileGate, imageLocks, localPath, type NewFile, newFile, nodeCodecs, openFile } from '@moraine/engine/node'
+import {
+  fileGate,
+  imageLocks,
+  localPath,
+  type NewFile,
+  newFile,
+  nodeCodecs,
+  nodeCrypto,
+  openFile,
+} from '@moraine/engine/node'
 import type { CacheMode } from './cache.ts'
 import { isExport, pathOf } from './open.ts'
 import type { Context } from './verb.ts'
@@ -86,6 +96,11 @@ export class NewImage {
       mode: 'write',
       gate: this.gate(),
       codecs: nodeCodecs,
+      get crypto() {
+        return nodeCrypto
+      },
+      secrets: this.context.objects.secrets,
+      encryption: encryptionOf(this.request.options),
       warn: (message) => this.context.warn(message),
     })
     if (isWritable(disk)) return disk
@@ -152,6 +167,10 @@ export class NewImage {
             return further
           },
           openParent: (backing) => this.openParent(backing),
+          get crypto() {
+            return nodeCrypto
+          },
+          secrets: this.context.objects.secrets,
         },
         format,
         {
@@ -217,6 +236,12 @@ export class NewImage {
       },
     }
   }
+}
+
+/** Which secret a new image opens with: the one that it was made with. */
+function encryptionOf(options: OptionValues): Encryption | undefined {
+  const keySecret = options['key-secret'] ?? options['encrypt.key-secret']
+  return typeof keySecret === 'string' ? { keySecret } : undefined
 }
 
 /** Where a backing file lies, for images that record more than its name; undefined where it is not there. */

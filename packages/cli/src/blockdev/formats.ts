@@ -41,6 +41,8 @@ const tables: Readonly<Record<string, FormatOptions>> = {
     },
     strong: ['encrypt.key-secret'],
   },
+  qcow: { rules: {}, strong: ['encrypt.key-secret'] },
+  luks: { rules: {}, strong: ['key-secret'] },
   vhd: { rules: {}, strong: ['force_size_calc'] },
   parallels: { rules: { 'prealloc-size': 'size' } },
 }
@@ -52,7 +54,7 @@ export function strongOptions(format: string): readonly string[] {
 
 /** Takes what the format knows, checks it, and gives what opening needs of it.
  *  @throws MoraineError `invalid` */
-export function takeFormatOptions(format: string, options: NodeOptions): Pick<OpenOptions, 'window'> {
+export function takeFormatOptions(format: string, options: NodeOptions): Pick<OpenOptions, 'window' | 'encryption'> {
   const size = format === 'raw' ? options.takeSize('size') : undefined
   const offset = format === 'raw' ? options.takeSize('offset') : undefined
   for (const [name, rule] of Object.entries(tables[format]?.rules ?? {})) {
@@ -63,6 +65,11 @@ export function takeFormatOptions(format: string, options: NodeOptions): Pick<Op
   if (format === 'qcow2') takeOverlapCheck(options)
   if (format === 'parallels') options.takeWord('prealloc-mode', ['falloc', 'truncate'])
   if (format === 'vhd') takeSizeRule(options)
+  if (format === 'luks' || format === 'luks2') return { encryption: { keySecret: options.takeText('key-secret') } }
+  if (format === 'qcow' || format === 'qcow2') {
+    const encryption = { format: options.takeText('encrypt.format'), keySecret: options.takeText('encrypt.key-secret') }
+    return { encryption }
+  }
   return offset === undefined && size === undefined
     ? {}
     : { window: { offset: offset ?? 0, ...(size !== undefined && { size }) } }

@@ -13,7 +13,7 @@ import {
   openDisk,
   raw,
 } from '@moraine/engine'
-import { nodeCodecs } from '@moraine/engine/node'
+import { nodeCodecs, nodeCrypto } from '@moraine/engine/node'
 import { formatNamed, isForeignDriver, probeFormat } from '../formats.ts'
 import { type Node, type NodeRequest, refuseLeftOver, renamed, withMembers } from './driver.ts'
 import { findFilter, isFilterName, readFilterName } from './filters.ts'
@@ -129,6 +129,8 @@ async function openFormat(
       parents: request.purpose !== 'info',
       gate: backing === undefined ? gate : gateWith(gate, source.name, backing.node),
       codecs: nodeCodecs,
+      crypto: nodeCrypto,
+      secrets: request.context.objects.secrets,
       warn: (message) => request.context.warn(message),
     })
     if (backing !== undefined && disk.parent === undefined) {

@@ -7,7 +7,9 @@ export const object = {
   long: 'object',
   argument: 'OBJDEF',
   collect: true,
-  help: 'Define an object, such as a throttle group.',
+  help:
+    'Define an object: a secret, which holds a password (secret,id=ID with data=TEXT or file=FILE; also format=base64, and keyid=ID,iv=BASE64 for ' +
+    'one that another secret encrypts), or a throttle group.',
 } as const satisfies OptionSpec
 
 export const imageOpts = {

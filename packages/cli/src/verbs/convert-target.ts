@@ -111,6 +111,9 @@ export function checkTarget(
     if (options.preallocation !== undefined && options.preallocation !== 'off') {
       throw new Failure('Compression and preallocation not supported at the same time')
     }
+    if (options.encryption === true || options['encrypt.format'] !== undefined) {
+      throw new Failure('Compression and encryption not supported at the same time')
+    }
   }
   return values.bitmaps && checkBitmaps(context, values, sources)
 }

@@ -117,7 +117,7 @@ async function measure(context: Context, values: MeasureValues, source: Disk | u
   }
   const found = await measureImage(
     { ...target, name: context.persona.nameOf(target.name) },
-    { size: Number(size), source, options, signal: context.signal },
+    { size: Number(size), source, options, signal: context.signal, secrets: context.objects.secrets },
   )
   if (values.output === 'json') {
     const { required, fullyAllocated, bitmaps } = found

@@ -76,6 +76,8 @@ export interface WritableDisk extends Disk, ByteStore {
   /** What compressing means here, where it is neither impossible nor a matter of choice. `always`: whole units are all that can be written, packed or not;
    *  `ignored`: asked for, it is taken and changes nothing. */
   readonly compression?: 'always' | 'ignored' | undefined
+  /** Where bytes that nobody has written read as anything, since they are decrypted all the same: everywhere, or in clusters that were laid out in advance. */
+  readonly noise?: 'everywhere' | 'preallocated' | undefined
   /** Stores one whole unit, already packed by the image's codec. The unit must not be allocated yet. In the last one, what lies past the disk's end must be
    *  zeros: the disk may grow. */
   writePacked?(offset: number, packed: Uint8Array): Promise<void>

@@ -1,6 +1,7 @@
 /** The nouns. */
 export * from './bitmap.ts'
 export * from './codecs.ts'
+export * from './crypto.ts'
 export * from './disk.ts'
 export * from './error.ts'
 export * from './extent.ts'

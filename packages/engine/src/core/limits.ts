@@ -19,6 +19,10 @@ export interface Limits {
   unpackedRatio: number
   /** Bytes, zeros not counted, of a compressed file that may be kept unpacked in a temporary file, for images that are read here and there. */
   spoolBytes: number
+  /** Rounds of PBKDF2 that opening an encrypted image may take, all key slots together. */
+  keyRounds: number
+  /** Bytes of memory that deriving a key may take (Argon2). */
+  keyBytes: number
 }
 
 /** The limits used where the caller names none. `virtualSize` is 2^53 − 1, the largest offset that a number holds exactly. */
@@ -31,4 +35,8 @@ export const defaultLimits: Limits = {
   unpackedBytes: Number.MAX_SAFE_INTEGER,
   unpackedRatio: 65_536,
   spoolBytes: 1024 ** 4,
+  // cryptsetup and QEMU spend two seconds on a slot: some ten million rounds on the fastest machines.
+  keyRounds: 200_000_000,
+  // What cryptsetup takes at most.
+  keyBytes: 4 * 1024 ** 3,
 }

@@ -3,11 +3,14 @@ import type {
   ByteSource,
   ByteStore,
   Codecs,
+  CryptoLibrary,
   Disk,
+  Encryption,
   Gate,
   GateRole,
   Limits,
   RunOptions,
+  Secrets,
   WritableDisk,
 } from '../core/index.ts'
 import type { OptionSpec, OptionValues } from './options.ts'
@@ -52,6 +55,12 @@ export interface OpenContext {
   gate: Gate
   limits: Limits
   codecs: Codecs
+  /** Cryptography for images that are encrypted; such an image is refused without. */
+  crypto?: CryptoLibrary | undefined
+  /** The passwords and keys at hand. */
+  secrets?: Secrets | undefined
+  /** Which of them opens this image; the disks under it are told by themselves. */
+  encryption?: Encryption | undefined
   /** Window of a raw image, in bytes. Only `raw` looks at it. */
   window?: { offset?: number; size?: number } | undefined
   /** Warnings for people: something is odd and was dealt with. */
@@ -71,6 +80,9 @@ export interface CreateTarget {
   sibling(name: string, role?: GateRole): Promise<ByteStore>
   /** Opens the disk that the new one shall stand over, for its facts: where a format records its parent's identity and the plan brings no opened disk. */
   openParent?(backing: { name: string; format?: string | undefined }): Promise<Disk>
+  /** Cryptography and passwords, for images that shall be encrypted. */
+  crypto?: CryptoLibrary | undefined
+  secrets?: Secrets | undefined
 }
 
 /** The disk under a new image. */
@@ -130,6 +142,30 @@ export interface MeasureRequest extends RunOptions {
   size: number
   source?: Disk | undefined
   options: OptionValues
+  /** The passwords at hand: that the one for an encrypted image is there is checked, as QEMU does. */
+  secrets?: Secrets | undefined
+}
+
+/** A change of the passwords that open an image, in the terms of QEMU's `amend`. */
+export interface KeyChange {
+  /** `active` adds a password, `inactive` erases. */
+  state: 'active' | 'inactive' | undefined
+  /** Id of the secret that is added. */
+  newSecret?: string | undefined
+  /** Id of the secret whose slots are erased. */
+  oldSecret?: string | undefined
+  /** Which slot, 0 to 7; found out when absent. */
+  keyslot?: number | undefined
+  /** Milliseconds that opening the new slot shall take; 2000 when absent. */
+  iterTime?: number | undefined
+  /** Lose the last password, or write over one, if that is what is asked for. */
+  force?: boolean | undefined
+}
+
+/** What changing passwords needs. */
+export interface KeyChangeContext {
+  crypto?: CryptoLibrary | undefined
+  secrets?: Secrets | undefined
 }
 
 /** A conversion that is written front to back, to a pipe or a socket. */
@@ -184,6 +220,8 @@ export interface DiskFormat {
     compress: boolean,
   ): Promise<((copy: (target: WritableDisk) => Promise<void>) => Promise<PackedStream>) | undefined>
   check?(disk: Disk, options: CheckOptions): Promise<CheckResult>
+  /** Changes key slots of an encrypted disk that was opened for writing with its key. */
+  amendKeys?(disk: Disk, change: KeyChange, context: KeyChangeContext): Promise<void>
   measure?(request: MeasureRequest): Promise<Measure>
 }
 

@@ -132,7 +132,7 @@ export abstract class MappedDisk implements Disk {
   #readRun(run: MappedRun, offset: number, into: Uint8Array, signal?: AbortSignal): Promise<void> {
     switch (run.kind) {
       case 'data':
-        return readPadded(this.file, run.host, into, signal)
+        return this.readData(run.host, offset, into, signal)
       case 'zero':
         into.fill(0)
         return Promise.resolve()
@@ -141,6 +141,16 @@ export abstract class MappedDisk implements Disk {
       case 'packed':
         return this.#readPacked(run, into, signal)
     }
+  }
+
+  /** The bytes of the file at `host`, which the guest sees at `offset`. */
+  protected readData(host: number, _offset: number, into: Uint8Array, signal?: AbortSignal): Promise<void> {
+    return readPadded(this.file, host, into, signal)
+  }
+
+  /** Data lies encrypted in the file. */
+  protected get encrypted(): boolean {
+    return false
   }
 
   async #readPacked({ host, unit }: MappedRun, into: Uint8Array, signal?: AbortSignal): Promise<void> {
@@ -240,6 +250,9 @@ export abstract class MappedDisk implements Disk {
       return extent
     }
     if (kind === 'data') {
+      if (this.encrypted) {
+        return { offset, length, allocated: true, data: true, zero: false, depth: 0, encoded: 'encrypted' }
+      }
       if (this.asksFile) return undefined
       const place = { source: this.file, offset: host }
       return { offset, length, allocated: true, data: true, zero: false, depth: 0, host: place }

@@ -2,15 +2,18 @@
 import {
   type ByteSource,
   type Codecs,
+  type CryptoLibrary,
   closedGate,
   type Disk,
   defaultLimits,
+  type Encryption,
   type Gate,
   type GateRole,
   isDisk,
   isMoraineError,
   type Limits,
   MoraineError,
+  type Secrets,
 } from '../core/index.ts'
 import { type DiskFormat, findFormat, type OpenContext, type ProbeVerdict, type ProbeWindow } from './format.ts'
 
@@ -30,6 +33,12 @@ export interface OpenOptions {
   gate?: Gate | undefined
   limits?: Partial<Limits> | undefined
   codecs?: Codecs | undefined
+  /** Default: images that are encrypted are refused. */
+  crypto?: CryptoLibrary | undefined
+  /** The passwords and keys that may be asked for. */
+  secrets?: Secrets | undefined
+  /** Which of them opens this image. */
+  encryption?: Encryption | undefined
   window?: OpenContext['window']
   warn?: ((message: string) => void) | undefined
 }
@@ -115,13 +124,19 @@ async function openInChain(source: ByteSource, options: OpenOptions, above: read
       get codecs() {
         return options.codecs ?? {}
       },
+      // The same.
+      get crypto() {
+        return options.crypto
+      },
+      secrets: options.secrets,
+      encryption: options.encryption,
       window: options.window,
       warn: options.warn ?? (() => {}),
       async openParent({ name, format: parentFormat, role }) {
         try {
           const parent = await gate.open({ from: source.name, name, role, mode: 'read' })
           if (role === 'backing' && isDisk(parent)) return parent
-          const { window: _window, ...rest } = options
+          const { window: _window, encryption: _encryption, ...rest } = options
           return await openInChain(parent, { ...rest, format: parentFormat, mode: 'read' }, chain)
         } catch (error) {
           throw parentError(error, role)

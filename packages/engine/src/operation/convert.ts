@@ -81,6 +81,7 @@ export async function planConversion(source: Disk, request: ConversionRequest): 
   const losses = findLosses(source, format, {
     bitmaps: bitmaps !== undefined,
     backing: request.backing !== undefined,
+    encryption: encrypts(format, request.options ?? {}),
   })
   return {
     virtualSize: source.size,
@@ -113,6 +114,11 @@ export async function planConversion(source: Disk, request: ConversionRequest): 
   }
 }
 
+/** Whether what is written is encrypted. */
+function encrypts({ name }: DiskFormat, options: OptionValues): boolean {
+  return name === 'luks' || options.encryption === true || options['encrypt.format'] !== undefined
+}
+
 function checkRequest(source: Disk, request: ConversionRequest): void {
   const fail = (field: string, reason: string): never => {
     throw new MoraineError('invalid', reason, { path: source.name, field })
@@ -133,6 +139,9 @@ function checkRequest(source: Disk, request: ConversionRequest): void {
     const preallocation = request.options?.preallocation
     if (preallocation !== undefined && preallocation !== 'off') {
       fail('preallocation', 'Compression and preallocation not supported at the same time')
+    }
+    if (encrypts(format, request.options ?? {})) {
+      fail('encryption', 'Compression and encryption not supported at the same time')
     }
   }
   if (request.copyOffload === true && request.salvage === true) {
@@ -235,9 +244,10 @@ function packedUnit(target: WritableDisk): number {
   return target.packedUnit
 }
 
-/** A new file reads as zeros. A new image on a device does where its tables say so, which preallocated ones do not. */
+/** A new file reads as zeros, unless it is read through a cipher. A new image on a device does where its tables say so, which preallocated ones do not. */
 function newReadsAsZeros(target: WritableDisk, request: ConversionRequest): boolean {
-  if (target.kind !== 'device') return true
+  if (target.noise === 'everywhere') return false
+  if (target.kind !== 'device' && target.noise === undefined) return true
   const preallocation = request.options?.preallocation
   return target.format !== 'raw' && (preallocation === undefined || preallocation === 'off')
 }

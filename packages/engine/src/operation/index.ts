@@ -1,4 +1,5 @@
 /** What is done with disks as a whole. */
+export * from './amend-keys.ts'
 export * from './check.ts'
 export * from './commit.ts'
 export * from './compare.ts'

@@ -11,7 +11,11 @@ export interface Loss {
 }
 
 /** Lists the losses of writing `source` as `format`. */
-export function findLosses(source: Disk, format: DiskFormat, kept: { bitmaps: boolean; backing: boolean }): Loss[] {
+export function findLosses(
+  source: Disk,
+  format: DiskFormat,
+  kept: { bitmaps: boolean; backing: boolean; encryption: boolean },
+): Loss[] {
   const info = source.info()
   const losses: Loss[] = []
   if (info.snapshots.length > 0) {
@@ -29,7 +33,7 @@ export function findLosses(source: Disk, format: DiskFormat, kept: { bitmaps: bo
       reason: `${bitmaps} dirty bitmap${bitmaps === 1 ? ' is' : 's are'} not copied`,
     })
   }
-  if (info.encrypted === true) {
+  if (info.encrypted === true && !kept.encryption) {
     losses.push({ what: 'encryption', reason: `the ${format.name} image is written unencrypted` })
   }
   if (info.backing !== undefined && !kept.backing) {

@@ -54,7 +54,7 @@ const targets: readonly Kind[] = [
 ]
 
 /** What is only read, or only named. */
-const readOnly = ['bochs', 'cloop', 'dmg', 'iso', 'luks', 'luks2', 'vhds', 'asif'] as const
+const readOnly = ['bochs', 'cloop', 'dmg', 'iso', 'luks2', 'vhds', 'asif'] as const
 const label = ({ format, options, compress }: Kind): string =>
   [format, options, compress && 'compressed'].filter((part) => part !== undefined).join(' ')
 
@@ -147,7 +147,8 @@ describeWith(['qemu-img'], 'every format into every format', () => {
     const written = new Set(targets.map(({ format }) => format))
     for (const { name, create } of allFormats) {
       if (create === undefined) expect(readOnly, name).toContain(name)
-      else expect(written, name).toContain(name)
+      // What needs a password has a suite of its own.
+      else if (name !== 'luks') expect(written, name).toContain(name)
     }
   })
 

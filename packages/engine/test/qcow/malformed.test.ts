@@ -50,7 +50,7 @@ testMalformed(subject, [
   { name: 'L2 tables of 256', make: u8(33, 5), open: ['invalid', 'l2_bits'] },
   { name: 'L2 tables of 128 KiB', make: u8(33, 14), open: ['invalid', 'l2_bits'] },
   { name: 'encryption 2', make: u32(36, 2), open: ['invalid', 'crypt_method'] },
-  { name: 'encryption', make: u32(36, 1), open: ['unsupported', 'crypt_method'], checks: true },
+  { name: 'encryption', make: u32(36, 1), open: ['denied', 'encrypt.key-secret'], checks: true },
   {
     name: 'an L1 table over the header',
     make: u64(40, 8n),

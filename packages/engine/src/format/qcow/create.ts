@@ -2,13 +2,19 @@
 import { roundUp } from '../../bytes/integers.ts'
 import { MoraineError } from '../../core/index.ts'
 import type { CreatePlan, CreateTarget } from '../format.ts'
+import { secretOf } from '../key-secret.ts'
 import { encodeHeader, geometryOf, headerBytes, mostNameBytes, newHeader, type QcowHeader } from './layout.ts'
-import { checkSize } from './options.ts'
+import { asksForEncryption, checkSize } from './options.ts'
 
 /** Writes a new, empty image into the target's store.
  *  @throws MoraineError `invalid` for a size of nothing or too long a name, `limit` for an L1 table that nobody reads. */
-export async function createQcow({ store }: CreateTarget, plan: CreatePlan): Promise<void> {
+export async function createQcow({ store, secrets }: CreateTarget, plan: CreatePlan): Promise<void> {
   checkSize(plan.size, store.name)
+  const encrypts = asksForEncryption(plan.options)
+  if (encrypts) {
+    const id = plan.options['encrypt.key-secret'] as string | undefined
+    secretOf(secrets, id, 'encrypt.key-secret', { path: store.name, format: 'qcow' })
+  }
   const name = new TextEncoder().encode(plan.backing?.name ?? '')
   if (name.length > mostNameBytes) {
     throw new MoraineError('invalid', 'Backing file name too long', {
@@ -20,6 +26,7 @@ export async function createQcow({ store }: CreateTarget, plan: CreatePlan): Pro
     })
   }
   const header = planHeader(plan.size, name.length, store.name)
+  if (encrypts) header.cryptMethod = 1
   const end = endOfL1(header)
   if (store.kind === 'device') await store.zero(0, end, 'unmap')
   else {

@@ -1,5 +1,7 @@
 /** Reading a qcow image: its clusters, its facts. */
 import type { ByteSource, Codecs, Disk, DiskInfo } from '../../core/index.ts'
+import type { SectorCipher } from '../../crypt/sector-cipher.ts'
+import { readEncrypted } from '../encrypted-data.ts'
 import { type EntryPlace, EntryTables, placeOf, type TablePage } from '../entry-tables.ts'
 import type { OpenContext } from '../format.ts'
 import { MappedDisk, type MappedRun } from '../mapped-disk.ts'
@@ -14,6 +16,8 @@ export interface QcowImage {
   readonly backing: string | undefined
   readonly tables: EntryTables
   readonly context: OpenContext
+  /** What clusters are encrypted with; absent too where the image was opened for its metadata alone. */
+  cipher: SectorCipher | undefined
 }
 
 /** The image of a header.
@@ -30,7 +34,15 @@ export function imageOf(
     const rule = `at most ${virtualSize} bytes`
     throw qcowFault(file.name, 'limit', 'Image is too big', { field: 'size', value: header.size, rule })
   }
-  return { file, header, geometry, backing, tables: new EntryTables(file, cacheBytes, 'big'), context }
+  return {
+    file,
+    header,
+    geometry,
+    backing,
+    tables: new EntryTables(file, cacheBytes, 'big'),
+    context,
+    cipher: undefined,
+  }
 }
 
 /** The guest's view of a qcow image. */
@@ -53,6 +65,23 @@ export class QcowDisk extends MappedDisk {
 
   protected override get decidesUnallocated(): boolean {
     return false
+  }
+
+  protected override get encrypted(): boolean {
+    return this.image.header.cryptMethod !== 0
+  }
+
+  protected override readData(host: number, offset: number, into: Uint8Array, signal?: AbortSignal): Promise<void> {
+    if (!this.encrypted) return super.readData(host, offset, into, signal)
+    return readEncrypted(this.cipher, this.file, host, offset, into, signal)
+  }
+
+  /** What decrypts.
+   *  @throws MoraineError `denied` when the image was opened without its key. */
+  protected get cipher(): SectorCipher {
+    const { cipher } = this.image
+    if (cipher !== undefined) return cipher
+    throw this.fault('denied', 'the image was opened without its key', { field: 'crypt_method' })
   }
 
   protected override get codecs(): Codecs {

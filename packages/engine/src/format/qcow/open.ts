@@ -1,11 +1,12 @@
 /** Opening a qcow image, with the disk under it. */
 import { type ByteSource, type Disk, isStore, readPadded, type WritableDisk } from '../../core/index.ts'
 import type { OpenContext } from '../format.ts'
-import { imageOf, QcowDisk } from './disk.ts'
+import { cryptoOf, passwordOf } from '../key-secret.ts'
+import { imageOf, QcowDisk, type QcowImage } from './disk.ts'
 import { headerBytes, parseHeader, type QcowHeader, qcowFault } from './layout.ts'
 
 /** Opens an image; for writing the result is a `WritableDisk`.
- *  @throws MoraineError as the header says; `unsupported` for encrypted images that are to be used, `denied` when the source cannot be written and shall be. */
+ *  @throws MoraineError as the header says; `denied` for encrypted images that are to be used without a key, `denied` when the source cannot be written and shall be. */
 export async function openQcow(file: ByteSource, context: OpenContext): Promise<Disk | WritableDisk> {
   const write = context.mode === 'write'
   if (write && !isStore(file)) throw qcowFault(file.name, 'denied', 'the source cannot be written', {})
@@ -13,18 +14,34 @@ export async function openQcow(file: ByteSource, context: OpenContext): Promise<
   await readPadded(file, 0, bytes)
   const header = parseHeader(bytes, file.name)
   const image = imageOf(file, header, await readBackingName(file, header), context)
-  if (header.cryptMethod !== 0 && context.purpose === 'use') {
-    throw qcowFault(file.name, 'unsupported', 'encrypted qcow images cannot be read', {
-      field: 'crypt_method',
-      value: header.cryptMethod,
-    })
-  }
+  await openCipher(image)
   const name = image.backing
   // The format does not stand in the image, so that QEMU probes it.
   const parent = context.parents && name !== undefined ? await context.openParent({ name, role: 'backing' }) : undefined
   if (!write || !isStore(file)) return new QcowDisk(image, parent)
   const { WritableQcowDisk } = await import('./writable-disk.ts')
   return new WritableQcowDisk(image, file, parent)
+}
+
+/** Sets what decrypts, with a key.
+ *  @throws MoraineError `denied` for an image that is to be used without one, `invalid` where header and caller disagree. */
+async function openCipher(image: QcowImage): Promise<void> {
+  const { file, header, context } = image
+  const method = header.cryptMethod === 0 ? undefined : 'aes'
+  const asked = context.encryption?.format
+  if (asked !== undefined && asked !== method) {
+    const reason =
+      method === undefined
+        ? `No encryption in image header, but options specified format '${asked}'`
+        : `Header reported '${method}' encryption format but options specify '${asked}'`
+    throw qcowFault(file.name, 'invalid', reason, { field: 'encrypt.format', value: asked })
+  }
+  // Nothing of what a check looks at is encrypted.
+  if (method === undefined || (context.purpose !== 'use' && context.encryption?.keySecret === undefined)) return
+  const place = { path: file.name, format: 'qcow' }
+  const password = passwordOf(context, 'encrypt.key-secret', place)
+  const { legacyCipher } = await import('../legacy-aes.ts')
+  image.cipher = legacyCipher(cryptoOf(context, place), password, place)
 }
 
 async function readBackingName(file: ByteSource, header: QcowHeader): Promise<string | undefined> {

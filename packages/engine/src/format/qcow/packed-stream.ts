@@ -7,7 +7,7 @@ import type { OptionValues } from '../options.ts'
 import { PackedTarget, packedStream } from '../packed-target.ts'
 import { planHeader } from './create.ts'
 import { encodeHeader, geometryOf, packedEntry, type QcowGeometry, type QcowHeader } from './layout.ts'
-import { checkSize } from './options.ts'
+import { checkSize, refuseEncryption } from './options.ts'
 
 const sector = 512
 const pieceBytes = 1024 * 1024
@@ -16,10 +16,11 @@ const pieceBytes = 1024 * 1024
  *  @throws MoraineError as `streamQcow`. */
 export function streamPackedQcow(
   size: number,
-  _options: OptionValues,
+  options: OptionValues,
   compress: boolean,
 ): ((copy: (target: PackedTarget) => Promise<void>) => Promise<PackedStream>) | undefined {
   if (!compress) return undefined
+  refuseEncryption(options)
   checkSize(size, 'stream')
   const header = planHeader(size, 0, 'stream')
   return async (copy) => {

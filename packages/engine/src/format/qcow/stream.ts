@@ -7,11 +7,12 @@ import type { OptionValues } from '../options.ts'
 import { TwoLevelStream } from '../two-level-stream.ts'
 import { endOfL1, planHeader } from './create.ts'
 import { encodeHeader, geometryOf } from './layout.ts'
-import { checkSize } from './options.ts'
+import { checkSize, refuseEncryption } from './options.ts'
 
 /** Plans `disk` as a qcow image.
- *  @throws MoraineError `invalid` for a size of nothing, `limit` for one that no qcow has. */
-export async function streamQcow(disk: Disk, _options: OptionValues): Promise<StreamPlan> {
+ *  @throws MoraineError `invalid` for a size of nothing, `limit` for one that no qcow has, `unsupported` for encryption. */
+export async function streamQcow(disk: Disk, options: OptionValues): Promise<StreamPlan> {
+  refuseEncryption(options)
   checkSize(disk.size, disk.name)
   const header = planHeader(disk.size, 0, disk.name)
   const { clusterSize, l2Entries } = geometryOf(header)

@@ -14,6 +14,7 @@ import {
 } from '../../core/index.ts'
 import { placeOf, type TablePage } from '../entry-tables.ts'
 import { type MappedRun, type MappedUnit, settled } from '../mapped-disk.ts'
+import { SectorEdges } from '../sector-edges.ts'
 import { QcowDisk, type QcowImage } from './disk.ts'
 import { endOfNames, packedEntry, packedFlag } from './layout.ts'
 import { PackedGather } from './packed-gather.ts'
@@ -26,8 +27,11 @@ const zeroBytes = 256 * 1024
 export class WritableQcowDisk extends QcowDisk implements WritableDisk {
   readonly kind: ByteStore['kind']
   readonly store: ByteStore
-  readonly packedUnit: number
-  readonly packedCodec = 'deflate'
+  readonly packedUnit: number | undefined
+  readonly packedCodec: 'deflate' | undefined
+  /** Bytes of a cluster. */
+  readonly #unit: number
+  readonly #edges = new SectorEdges(sector)
   /** Held while a request finds its clusters, so that requests allocate in the order of their calls. */
   readonly #order = new Mutex()
   readonly #gather: PackedGather
@@ -41,7 +45,10 @@ export class WritableQcowDisk extends QcowDisk implements WritableDisk {
     super(image, parent)
     this.store = store
     this.kind = store.kind
-    this.packedUnit = image.geometry.clusterSize
+    this.#unit = image.geometry.clusterSize
+    // Packed clusters lie in clear.
+    this.packedUnit = image.header.cryptMethod === 0 ? this.#unit : undefined
+    this.packedCodec = image.header.cryptMethod === 0 ? 'deflate' : undefined
     this.#gather = new PackedGather(store)
   }
 
@@ -59,13 +66,26 @@ export class WritableQcowDisk extends QcowDisk implements WritableDisk {
   write(offset: number, from: Uint8Array, signal?: AbortSignal): Promise<void> {
     if (offset < 0 || offset + from.length > this.size) return Promise.reject(this.outside(offset, from.length))
     if (from.length === 0) return Promise.resolve()
+    if (this.encrypted && !this.#edges.fits(offset, from.length)) {
+      return this.#edges.write(this, offset, from, (at, bytes) => this.#writeAligned(at, bytes, signal))
+    }
+    return this.#writeAligned(offset, from, signal)
+  }
+
+  /** Writes into a cluster that is there, encrypted where the image is. */
+  #writeData(host: number, guest: number, bytes: Uint8Array, signal?: AbortSignal): Promise<void> {
+    const sealed = this.encrypted ? this.cipher.encrypt(guest / sector, bytes) : bytes
+    return this.store.write(host, sealed, signal)
+  }
+
+  #writeAligned(offset: number, from: Uint8Array, signal?: AbortSignal): Promise<void> {
     try {
       const run = this.resolve(offset, from.length)
       if (run instanceof Promise)
         run.catch(() => {}) // It is asked for again below.
       else if (run.kind === 'data' && run.length === from.length) {
         this.#refuseTables(run)
-        return this.store.write(run.host, from, signal)
+        return this.#writeData(run.host, offset, from, signal)
       }
     } catch (error) {
       return Promise.reject(error)
@@ -89,15 +109,15 @@ export class WritableQcowDisk extends QcowDisk implements WritableDisk {
       const bytes = from.subarray(at - offset, at - offset + run.length)
       if (run.kind === 'data') {
         this.#refuseTables(run)
-        track(writes, this.store.write(run.host, bytes, signal))
+        track(writes, this.#writeData(run.host, at, bytes, signal))
         at += run.length
-      } else if (run.kind === 'packed' || this.#isOver(at)) {
+      } else if (run.kind === 'packed' || this.encrypted || this.#isOver(at)) {
         at += await this.#replace(at, bytes)
       } else {
         const { page, index, clusters } = await this.#entriesFor(at, bytes.length)
         const host = await this.#take(clusters)
-        const skip = at % this.packedUnit
-        const length = Math.min(bytes.length, clusters * this.packedUnit - skip)
+        const skip = at % this.#unit
+        const length = Math.min(bytes.length, clusters * this.#unit - skip)
         // Cut short, the clusters read as zeros, which is what they were.
         this.#link(page, index, clusters, host)
         track(writes, this.store.write(host + skip, bytes.subarray(0, length), signal))
@@ -109,14 +129,14 @@ export class WritableQcowDisk extends QcowDisk implements WritableDisk {
 
   /** Whether something shows through where this image has nothing. */
   #isOver(offset: number): boolean {
-    return this.lacksParent || (this.parent !== undefined && offset - (offset % this.packedUnit) < this.parent.size)
+    return this.lacksParent || (this.parent !== undefined && offset - (offset % this.#unit) < this.parent.size)
   }
 
   /** Gives clusters that showed something before a place of their own, written whole before anything points there. Returns how many of
    *  the bytes were written. */
   async #replace(offset: number, from: Uint8Array): Promise<number> {
     const { page, index, clusters } = await this.#entriesFor(offset, from.length, true)
-    const unit = this.packedUnit
+    const unit = this.#unit
     const start = offset - (offset % unit)
     const end = Math.min(start + clusters * unit, this.size)
     const length = Math.min(from.length, end - offset)
@@ -128,7 +148,7 @@ export class WritableQcowDisk extends QcowDisk implements WritableDisk {
       whole.set(from.subarray(0, length), offset - start)
     }
     const host = await this.#take(clusters)
-    await this.store.write(host, whole)
+    await this.#writeData(host, start, whole)
     this.#link(page, index, clusters, host)
     return length
   }
@@ -137,7 +157,7 @@ export class WritableQcowDisk extends QcowDisk implements WritableDisk {
    *  one at a time. A table that is missing is made. */
   async #entriesFor(offset: number, length: number, packed = false) {
     const { page, at } = await this.#entryOf(offset)
-    const unit = this.packedUnit
+    const unit = this.#unit
     const most = Math.ceil(((offset % unit) + length) / unit)
     let clusters = 0
     for (let i = at; clusters < most && i < page.bytes.length; i += 8, clusters++) {
@@ -159,7 +179,7 @@ export class WritableQcowDisk extends QcowDisk implements WritableDisk {
     let table = this.tableAt(l1, l1Place.at)
     if (table === 0) {
       const end = await this.#findEnd()
-      table = roundUp(end, this.packedUnit)
+      table = roundUp(end, this.#unit)
       this.#end = table + geometry.l2Bytes
       tables.fresh('l2', table, geometry.l2Bytes)
       tables.set(l1, l1Place.at, Math.floor(table / 2 ** 32), table % 2 ** 32)
@@ -170,14 +190,14 @@ export class WritableQcowDisk extends QcowDisk implements WritableDisk {
 
   #link(page: TablePage, index: number, clusters: number, host: number): void {
     for (let i = 0; i < clusters; i++) {
-      const at = host + i * this.packedUnit
+      const at = host + i * this.#unit
       this.image.tables.set(page, index + i * 8, Math.floor(at / 2 ** 32), at % 2 ** 32)
     }
   }
 
   /** Takes room for clusters, which reads as zeros. Returns its byte offset in the file. */
   async #take(clusters: number): Promise<number> {
-    const unit = this.packedUnit
+    const unit = this.#unit
     const host = roundUp(await this.#findEnd(), unit)
     const end = host + clusters * unit
     if (this.kind === 'device') {
@@ -248,13 +268,16 @@ export class WritableQcowDisk extends QcowDisk implements WritableDisk {
   }
 
   async writePacked(offset: number, packed: Uint8Array): Promise<void> {
-    const unit = this.packedUnit
+    const unit = this.#unit
     if (offset < 0 || offset % unit !== 0 || offset >= this.size || packed.length === 0 || packed.length >= unit) {
       throw this.fault('invalid', 'a compressed cluster must be a whole cluster, and smaller than one', {
         field: 'offset',
         value: offset,
         rule: `a multiple of ${unit}; 1 to ${unit - 1} bytes`,
       })
+    }
+    if (this.encrypted) {
+      throw this.fault('unsupported', 'Compression and encryption not supported at the same time', {})
     }
     await this.#order.run(async () => {
       const { page, at } = await this.#entryOf(offset)
@@ -276,12 +299,13 @@ export class WritableQcowDisk extends QcowDisk implements WritableDisk {
 
   zero(offset: number, length: number, mode: ZeroMode, signal?: AbortSignal): Promise<void> {
     return this.#eachRun(offset, length, signal, async (at, run) => {
-      if (run.kind === 'data') {
+      if (run.kind === 'data' && !this.encrypted) {
         this.#refuseTables(run)
         await this.store.zero(run.host, run.length, mode, signal)
         return run.length
       }
-      const over = run.kind === 'packed' || this.#isOver(at)
+      // Zeros are encrypted like anything else.
+      const over = run.kind === 'packed' || run.kind === 'data' || this.#isOver(at)
       if (!over && mode === 'unmap') return run.length
       const part = Math.min(run.length, zeroBytes)
       if (run.kind === 'packed' && mode === 'unmap' && !this.#isOver(at) && this.#isWhole(at, run.length)) {
@@ -301,12 +325,12 @@ export class WritableQcowDisk extends QcowDisk implements WritableDisk {
 
   /** Whether a range is all of a cluster that the guest sees. */
   #isWhole(offset: number, length: number): boolean {
-    return offset % this.packedUnit === 0 && (length === this.packedUnit || offset + length === this.size)
+    return offset % this.#unit === 0 && (length === this.#unit || offset + length === this.size)
   }
 
   discard(offset: number, length: number): Promise<void> {
     return this.#eachRun(offset, length, undefined, async (_at, run) => {
-      if (run.kind !== 'data') return run.length
+      if (run.kind !== 'data' || this.encrypted) return run.length
       this.#refuseTables(run)
       const there = Math.min(run.length, this.store.size - run.host)
       if (there > 0) await this.store.discard(run.host, there)

@@ -35,6 +35,11 @@ export async function createQcow2(target: CreateTarget, plan: CreatePlan): Promi
       image.header.backingFormat = plan.backing.format
       await disk.writer.writeHeader()
     }
+    if (options.encryption !== undefined) {
+      const { encryptNew } = await import('./crypt.ts')
+      await encryptNew(disk, target, options.encryption, plan.options)
+      await disk.writer.writeHeader()
+    }
     await disk.finish()
     await store.flush()
   } finally {

@@ -10,6 +10,7 @@ import {
   readPadded,
   throwIfCancelled,
 } from '../../core/index.ts'
+import { readEncrypted } from '../encrypted-data.ts'
 import { Qcow2Bitmaps } from './bitmaps.ts'
 import { ClusterMap, type Run } from './cluster-map.ts'
 import { fault, type Qcow2Image, readL1 } from './image.ts'
@@ -103,7 +104,7 @@ export class Qcow2Disk implements Disk {
   #readRun(run: Run, offset: number, into: Uint8Array, signal?: AbortSignal): Promise<void> {
     switch (run.kind) {
       case 'data':
-        return readPadded(this.image.data, run.host, into, signal)
+        return this.#readData(run.host, offset, into, signal)
       case 'zero':
         into.fill(0)
         return Promise.resolve()
@@ -112,6 +113,15 @@ export class Qcow2Disk implements Disk {
       case 'unallocated':
         return this.#readParent(offset, into, signal)
     }
+  }
+
+  #readData(host: number, offset: number, into: Uint8Array, signal?: AbortSignal): Promise<void> {
+    const { crypt, data } = this.image
+    if (crypt !== undefined) {
+      return readEncrypted(crypt.cipher, data, host, crypt.byHost ? host : offset, into, signal)
+    }
+    if (this.image.header.cryptMethod === 0) return readPadded(data, host, into, signal)
+    return Promise.reject(fault(this.image, 'denied', 'the image was opened without its key', 'crypt_method'))
   }
 
   #readParent(offset: number, into: Uint8Array, signal?: AbortSignal): Promise<void> {
@@ -189,7 +199,12 @@ export class Qcow2Disk implements Disk {
           }
         }
         run.length = there
-      } else if (run.kind === 'data' && askFile && run.host < this.image.data.size) {
+      } else if (
+        run.kind === 'data' &&
+        askFile &&
+        this.image.header.cryptMethod === 0 &&
+        run.host < this.image.data.size
+      ) {
         for await (const extent of this.#hostExtents(run, at, signal)) appendExtent(batch, extent)
       } else {
         appendExtent(batch, this.#extentOf(run, at))

@@ -4,6 +4,7 @@ import { roundDown, viewOf } from '../../bytes/integers.ts'
 import {
   type ByteSource,
   type ByteStore,
+  type DetailValue,
   type ErrorKind,
   isStore,
   type Limits,
@@ -12,6 +13,7 @@ import {
 } from '../../core/index.ts'
 import type { OpenContext } from '../format.ts'
 import { type BitmapEntry, readBitmapDirectory } from './bitmap-directory.ts'
+import type { ClusterCrypt } from './crypt.ts'
 import { parseHeader } from './header.ts'
 import { autoclear, entry, type Geometry, geometryOf, type Header, headerLengthV2, incompatible } from './layout.ts'
 import { MetadataCache } from './metadata-cache.ts'
@@ -72,6 +74,10 @@ export interface Qcow2Image {
   snapshots: Snapshot[]
   /** The persistent bitmaps that are vouched for. */
   bitmapList: BitmapEntry[]
+  /** What guest clusters are encrypted with; absent too where the image was opened for its metadata alone. */
+  crypt: ClusterCrypt | undefined
+  /** What `info` shows of the encryption. */
+  cryptDetails: Record<string, DetailValue> | undefined
 }
 
 /** Opens the metadata that every use needs: header, active L1 table, snapshot table, data file.
@@ -108,6 +114,8 @@ export async function openImage(file: ByteSource, context: OpenContext): Promise
     cache: new MetadataCache(file, geometry.pageSize, context.limits.cacheBytes),
     snapshots: [],
     bitmapList: [],
+    crypt: undefined,
+    cryptDetails: undefined,
   }
   // A check reads the table by itself: what is wrong with it is a finding then, and may be repaired.
   if (!check) image.snapshots = await readSnapshotTable(image)

@@ -26,6 +26,7 @@ export const qcow2: DiskFormat = {
   open: async (source, context) => (await import('./open.ts')).openQcow2(source, context),
   create: async (target, plan) => (await import('./create.ts')).createQcow2(target, plan),
   resolveOptions: resolveQcow2Options,
+  amendKeys: async (disk, change, context) => (await import('./crypt.ts')).amendQcow2Keys(disk, change, context),
   stream: async (disk, options) => (await import('./stream.ts')).streamQcow2(disk, options),
   streamPacked: async (size, options, compress) =>
     (await import('./packed-stream.ts')).streamPackedQcow2(size, options, compress),

@@ -20,10 +20,11 @@ export function qcow2Info(image: Qcow2Image): DiskInfo {
   return info
 }
 
-function details({ header, geometry, bitmapList }: Qcow2Image): Record<string, DetailValue> {
+function details({ header, geometry, bitmapList, cryptDetails }: Qcow2Image): Record<string, DetailValue> {
   const compression = header.compressionType === 1 ? 'zstd' : 'zlib'
   if (header.version < 3) {
-    return { compat: '0.10', 'compression-type': compression, 'refcount-bits': geometry.refcountBits }
+    const old = { compat: '0.10', 'compression-type': compression, 'refcount-bits': geometry.refcountBits }
+    return cryptDetails === undefined ? old : { ...old, encrypt: cryptDetails }
   }
   const data: Record<string, DetailValue> = {
     compat: '1.1',
@@ -38,6 +39,7 @@ function details({ header, geometry, bitmapList }: Qcow2Image): Record<string, D
     }))
   }
   data['refcount-bits'] = geometry.refcountBits
+  if (cryptDetails !== undefined) data.encrypt = cryptDetails
   data.corrupt = (header.incompatibleFeatures & incompatible.corrupt) !== 0n
   if ((header.incompatibleFeatures & incompatible.dataFile) !== 0n) {
     if (header.dataFileName !== undefined) data['data-file'] = header.dataFileName

@@ -1,9 +1,12 @@
 /** How large a qcow2 file gets. Arithmetic of QEMU 7.2 (`qemu-img measure`), compared with it over many sizes and options. */
 import { roundUp } from '../../bytes/integers.ts'
 import { type Disk, MoraineError, throwIfCancelled } from '../../core/index.ts'
+import { placesFor } from '../../crypt/luks-header.ts'
 import type { Measure, MeasureRequest } from '../format.ts'
+import { secretOf } from '../key-secret.ts'
+import { planLuks } from '../luks/cipher-options.ts'
 import { bounds } from './layout.ts'
-import { planOptions } from './options.ts'
+import { planOptions, type Qcow2Plan } from './options.ts'
 import { refcountMetadataSize } from './refcounts.ts'
 
 /** Bytes that a new qcow2 file needs for the data of a source (or none), and when every cluster is written.
@@ -17,7 +20,7 @@ export async function measureQcow2(request: MeasureRequest): Promise<Measure> {
     refcountBits: 2 ** plan.refcountOrder,
   }
   const size = roundUp(source?.size ?? request.size, shape.clusterSize)
-  const fullyAllocated = fullSize(size, shape)
+  const fullyAllocated = fullSize(size, shape) + roundUp(cryptBytes(plan, request), shape.clusterSize)
   let data = 0
   if (plan.preallocation === 'falloc' || plan.preallocation === 'full') data = size
   // How much of its backing chain a source shares with the target's is not known: the worst case counts.
@@ -26,6 +29,13 @@ export async function measureQcow2(request: MeasureRequest): Promise<Measure> {
   const measure: Measure = { required: fullyAllocated - size + data, fullyAllocated }
   const bitmaps = plan.version === 3 && source !== undefined ? bitmapBytes(source, shape.clusterSize) : undefined
   return bitmaps === undefined ? measure : { ...measure, bitmaps }
+}
+
+/** Bytes of the LUKS header with all its key slots. */
+function cryptBytes(plan: Qcow2Plan, { options, secrets }: MeasureRequest): number {
+  if (plan.encryption !== 'luks') return 0
+  secretOf(secrets, options['encrypt.key-secret'] as string | undefined, 'encrypt.key-secret', { format: 'qcow2' })
+  return placesFor(planLuks(options, 'encrypt.').keyBytes).payloadSector * 512
 }
 
 /** What the sizes of the tables follow from. Bytes, and bits of one refcount. */

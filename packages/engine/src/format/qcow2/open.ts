@@ -7,14 +7,15 @@ import { incompatible } from './layout.ts'
 import { readSnapshotTable } from './snapshot-table.ts'
 
 /** Opens an image; for writing the result is a `WritableDisk`. An image that was not closed cleanly is repaired before it is used for writing.
- *  @throws MoraineError `unsupported` for encrypted images that are to be used, `corrupt` when a repair fails. */
+ *  @throws MoraineError `denied` for an encrypted image that is to be used and a wrong key or none, `corrupt` when a repair fails. */
 export async function openQcow2(file: ByteSource, context: OpenContext): Promise<Disk | WritableDisk> {
   const image = await openImage(file, context)
   try {
-    if (image.header.cryptMethod !== 0 && context.purpose === 'use') {
-      throw fault(image, 'unsupported', 'encrypted qcow2 images cannot be read yet', 'crypt_method', {
-        value: image.header.cryptMethod,
-      })
+    if (image.header.cryptMethod !== 0 || context.encryption?.format !== undefined) {
+      const { openCrypt } = await import('./crypt.ts')
+      const { crypt, details } = await openCrypt(image)
+      image.crypt = crypt
+      image.cryptDetails = details
     }
     const dirty = (image.header.incompatibleFeatures & incompatible.dirty) !== 0n
     if (dirty && image.store !== undefined && context.purpose === 'use') await repairDirty(image, image.store, context)

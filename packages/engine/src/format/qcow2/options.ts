@@ -1,8 +1,7 @@
 /** Creation options of qcow2. Names, order and wording: `qemu-img create -f qcow2 -o help` of 7.2. */
 import { MoraineError } from '../../core/index.ts'
+import { luksCipherOptions, planLuks } from '../luks/cipher-options.ts'
 import type { OptionSpec, OptionValue, OptionValues } from '../options.ts'
-
-const encryption = 'encryption of new images'
 
 /** The table of options, in the order in which QEMU prints them; its help sorts them by name. */
 export const qcow2Options: readonly OptionSpec[] = [
@@ -10,31 +9,18 @@ export const qcow2Options: readonly OptionSpec[] = [
     name: 'encryption',
     type: 'boolean',
     help: "Encrypt the image with format 'aes'. (Deprecated in favor of encrypt.format=aes)",
-    refused: encryption,
   },
   {
     name: 'encrypt.format',
     type: 'string',
     help: "Encrypt the image, format choices: 'aes', 'luks'",
-    refused: encryption,
   },
   {
     name: 'encrypt.key-secret',
     type: 'string',
     help: 'ID of secret providing qcow AES key or LUKS passphrase',
-    refused: encryption,
   },
-  { name: 'encrypt.cipher-alg', type: 'string', help: 'Name of encryption cipher algorithm', refused: encryption },
-  { name: 'encrypt.cipher-mode', type: 'string', help: 'Name of encryption cipher mode', refused: encryption },
-  { name: 'encrypt.ivgen-alg', type: 'string', help: 'Name of IV generator algorithm', refused: encryption },
-  { name: 'encrypt.ivgen-hash-alg', type: 'string', help: 'Name of IV generator hash algorithm', refused: encryption },
-  { name: 'encrypt.hash-alg', type: 'string', help: 'Name of encryption hash algorithm', refused: encryption },
-  {
-    name: 'encrypt.iter-time',
-    type: 'number',
-    help: 'Time to spend in PBKDF in milliseconds',
-    refused: encryption,
-  },
+  ...luksCipherOptions('encrypt.'),
   { name: 'cluster_size', type: 'size', help: 'qcow2 cluster size', default: 65536n },
   { name: 'extended_l2', type: 'boolean', help: 'Extended L2 tables', default: false },
   {
@@ -71,11 +57,14 @@ export interface Qcow2Plan {
   preallocation: 'off' | 'metadata' | 'falloc' | 'full'
   dataFile: string | undefined
   dataFileRaw: boolean
+  /** What guest clusters are encrypted with. */
+  encryption: 'aes' | 'luks' | undefined
 }
 
 /** Checks the options of a creation; the rules and their words are QEMU's.
  *  @throws MoraineError `invalid`, naming the option. */
 export function planOptions(options: OptionValues, hasBacking: boolean): Qcow2Plan {
+  const encryption = planEncryption(options)
   const compat = (options.compat as string | undefined) ?? 'v3'
   const version = compat === '0.10' || compat === 'v2' ? 2 : compat === '1.1' || compat === 'v3' ? 3 : undefined
   if (version === undefined) refuse('compat', compat, `Parameter 'version' does not accept value '${compat}'`)
@@ -156,6 +145,7 @@ export function planOptions(options: OptionValues, hasBacking: boolean): Qcow2Pl
     preallocation,
     dataFile,
     dataFileRaw,
+    encryption,
   }
 }
 
@@ -165,10 +155,15 @@ export function resolveQcow2Options(
   options: OptionValues,
   backing?: { name: string; format?: string | undefined },
 ): OptionValues {
-  const resolved: Record<string, OptionValue> = {
+  const resolved: Record<string, OptionValue> = {}
+  for (const { name } of qcow2Options) {
+    const value = options[name]
+    if (name.startsWith('encrypt') && value !== undefined) resolved[name] = value
+  }
+  Object.assign(resolved, {
     cluster_size: options.cluster_size ?? 65536n,
     extended_l2: options.extended_l2 ?? false,
-  }
+  })
   if (options.preallocation !== undefined) resolved.preallocation = options.preallocation
   resolved.compression_type = options.compression_type ?? 'zlib'
   resolved.size = size
@@ -182,6 +177,31 @@ export function resolveQcow2Options(
   resolved.lazy_refcounts = options.lazy_refcounts ?? false
   resolved.refcount_bits = options.refcount_bits ?? 16
   return resolved
+}
+
+/** What a new image is encrypted with; the names of QEMU's options and their contradictions.
+ *  @throws MoraineError `invalid`. */
+function planEncryption(options: OptionValues): 'aes' | 'luks' | undefined {
+  const { encryption, 'encrypt.format': format } = options
+  if (encryption === true && format !== undefined) {
+    refuse('encryption', 'on', "'encrypt.format' and its alias 'encryption' can't be used at the same time")
+  }
+  const method = encryption === true ? 'aes' : format
+  if (method !== undefined && method !== 'aes' && method !== 'luks') {
+    refuse('encrypt.format', String(method), `Parameter 'format' does not accept value '${method}'`)
+  }
+  const given = Object.keys(options).filter((name) => name.startsWith('encrypt.') && name !== 'encrypt.format')
+  if (method === undefined) {
+    if (given.length > 0) refuse('encrypt.format', '', "Parameter 'encrypt.format' is missing")
+    return undefined
+  }
+  if (method === 'luks') {
+    planLuks(options, 'encrypt.')
+    return method
+  }
+  const surplus = given.find((name) => name !== 'encrypt.key-secret')
+  if (surplus !== undefined) refuse(surplus, String(options[surplus]), `Parameter '${surplus}' is unexpected`)
+  return method
 }
 
 const preallocations = ['off', 'metadata', 'falloc', 'full'] as const

@@ -120,14 +120,14 @@ async function coverParent(disk: WritableQcow2Disk, old: number, size: number): 
 
 /** Writes zeros into a part of one cluster, keeping the rest of it. */
 async function writeZeros(disk: WritableQcow2Disk, from: number, to: number): Promise<void> {
-  const { writer, image } = disk
+  const { writer } = disk
   if (to <= from || (await disk.readsAsZero(from, to - from))) return
   const pieces = await placeRequest(writer, disk.map, from, to - from)
   for (const piece of pieces) {
     const whole = new Uint8Array(piece.to - piece.from)
     await disk.readBefore(piece.from, whole)
     whole.fill(0, piece.guest - piece.from, piece.guest - piece.from + piece.length)
-    await (image.data as ByteStore).write(piece.host - (piece.guest - piece.from), whole)
+    await disk.writeData(piece.host - (piece.guest - piece.from), piece.from, whole)
     await linkPiece(writer, piece)
   }
 }

@@ -33,8 +33,8 @@ export async function streamQcow2(disk: Disk, options: OptionValues): Promise<St
 /** The options of a stream.
  *  @throws MoraineError `unsupported` for those that need a target that can be written anywhere. */
 export function streamOptions(options: OptionValues): Qcow2Plan {
-  for (const name of ['backing_file', 'data_file', 'preallocation'] as const) {
-    if (options[name] !== undefined && options[name] !== 'off') {
+  for (const name of ['backing_file', 'data_file', 'preallocation', 'encryption', 'encrypt.format'] as const) {
+    if (options[name] !== undefined && options[name] !== 'off' && options[name] !== false) {
       throw new MoraineError(
         'unsupported',
         `option '${name}' cannot be used for an image that is written front to back`,

@@ -12,6 +12,7 @@ import {
   type WritableDisk,
   type ZeroMode,
 } from '../../core/index.ts'
+import { SectorEdges } from '../sector-edges.ts'
 import { WritableBitmaps } from './bitmap-store.ts'
 import { BitmapTracker } from './bitmap-tracker.ts'
 import { discardRange, type ZeroHow, zeroRange } from './clear.ts'
@@ -51,14 +52,17 @@ export class WritableQcow2Disk extends Qcow2Disk implements WritableDisk {
   readonly #busy = new Set<Busy>()
   /** Requests whose bytes are on their way into clusters that are theirs already. */
   readonly #flying = new Set<Busy>()
+  readonly #edges = new SectorEdges(512)
   #closed = false
 
   private constructor(image: Qcow2Image, parent: Disk | undefined, writer: Qcow2Writer) {
     super(image, parent)
     this.kind = writer.store.kind
     this.writer = writer
-    this.packedUnit = hasDataFile(image) ? undefined : image.geometry.clusterSize
-    this.packedCodec = hasDataFile(image) ? undefined : this.codec
+    // Packed clusters lie in clear.
+    const packs = !hasDataFile(image) && image.header.cryptMethod === 0
+    this.packedUnit = packs ? image.geometry.clusterSize : undefined
+    this.packedCodec = packs ? this.codec : undefined
     this.#packed = new PackedWriter(writer)
     this.#bitmaps = new BitmapTracker(writer)
     this.snapshots = new Qcow2Snapshots(this)
@@ -72,6 +76,11 @@ export class WritableQcow2Disk extends Qcow2Disk implements WritableDisk {
     parent: Disk | undefined,
   ): Promise<WritableQcow2Disk> {
     return new WritableQcow2Disk(image, parent, await Qcow2Writer.open(image, store))
+  }
+
+  /** Clusters that are laid out in advance read as noise once they are decrypted. */
+  get noise(): 'preallocated' | undefined {
+    return this.image.header.cryptMethod === 0 ? undefined : 'preallocated'
   }
 
   /** The store that holds guest clusters. */
@@ -94,6 +103,13 @@ export class WritableQcow2Disk extends Qcow2Disk implements WritableDisk {
   write(offset: number, from: Uint8Array, signal?: AbortSignal): Promise<void> {
     if (offset < 0 || offset + from.length > this.size) return Promise.reject(this.outside(offset, from.length))
     if (from.length === 0) return Promise.resolve()
+    if (this.image.header.cryptMethod !== 0 && !this.#edges.fits(offset, from.length)) {
+      return this.#edges.write(this, offset, from, (at, bytes) => this.#writeAligned(at, bytes, signal))
+    }
+    return this.#writeAligned(offset, from, signal)
+  }
+
+  #writeAligned(offset: number, from: Uint8Array, signal?: AbortSignal): Promise<void> {
     if (this.#bitmaps.quiet && (this.#busy.size === 0 || this.#overlapping(offset, from.length) === undefined)) {
       try {
         const run = this.map.resolve(offset, from.length)
@@ -101,7 +117,7 @@ export class WritableQcow2Disk extends Qcow2Disk implements WritableDisk {
         if (run instanceof Promise) run.catch(() => {})
         else if (run.kind === 'data' && run.copied && run.length === from.length) {
           if (this.#data === this.writer.store) this.writer.guard.check(run.host, run.length)
-          return this.#data.write(run.host, from, signal)
+          return this.writeData(run.host, offset, from, signal)
         }
       } catch (error) {
         return Promise.reject(error)
@@ -162,6 +178,7 @@ export class WritableQcow2Disk extends Qcow2Disk implements WritableDisk {
   async #readsAsZeroBefore(pieces: readonly Piece[]): Promise<boolean> {
     for (const { kind, clean, from, to } of pieces) {
       if (kind === 'in-place') continue
+      if (this.image.crypt !== undefined) return false
       if (kind === 'fill' || !clean || !(await this.readsAsZero(from, to - from))) return false
     }
     return true
@@ -182,7 +199,7 @@ export class WritableQcow2Disk extends Qcow2Disk implements WritableDisk {
         end += (pieces[first] as Piece).length
         first++
       }
-      writes.push(this.#data.write(host, from.subarray(guest - offset, end - offset), signal))
+      writes.push(this.writeData(host, guest, from.subarray(guest - offset, end - offset), signal))
     }
     for (const result of await Promise.allSettled(writes)) if (result.status === 'rejected') throw result.reason
   }
@@ -196,9 +213,11 @@ export class WritableQcow2Disk extends Qcow2Disk implements WritableDisk {
   async #writePiece(piece: Piece, bytes: Uint8Array): Promise<void> {
     const head = piece.guest - piece.from
     const tail = piece.to - piece.guest - piece.length
-    const copyHead = head > 0 && !(piece.clean && (await this.readsAsZero(piece.from, head)))
-    const copyTail = tail > 0 && !(piece.clean && (await this.readsAsZero(piece.to - tail, tail)))
-    if (!copyHead && !copyTail) return this.#data.write(piece.host, bytes)
+    // Zeros of the file are noise once they are decrypted.
+    const clean = piece.clean && this.image.crypt === undefined
+    const copyHead = head > 0 && !(clean && (await this.readsAsZero(piece.from, head)))
+    const copyTail = tail > 0 && !(clean && (await this.readsAsZero(piece.to - tail, tail)))
+    if (!copyHead && !copyTail) return this.writeData(piece.host, piece.guest, bytes)
     const before = copyHead ? head : 0
     const after = copyTail ? tail : 0
     if (before + bytes.length + after <= oneWriteBytes) {
@@ -206,9 +225,9 @@ export class WritableQcow2Disk extends Qcow2Disk implements WritableDisk {
       await this.readBefore(piece.guest - before, whole.subarray(0, before))
       whole.set(bytes, before)
       await this.readBefore(piece.guest + bytes.length, whole.subarray(before + bytes.length))
-      return this.#data.write(piece.host - before, whole)
+      return this.writeData(piece.host - before, piece.guest - before, whole)
     }
-    await this.#data.write(piece.host, bytes)
+    await this.writeData(piece.host, piece.guest, bytes)
     for (const [guest, length] of [
       [piece.guest - before, before],
       [piece.guest + bytes.length, after],
@@ -216,8 +235,20 @@ export class WritableQcow2Disk extends Qcow2Disk implements WritableDisk {
       if (length === 0) continue
       const old = new Uint8Array(length)
       await this.readBefore(guest, old)
-      await this.#data.write(piece.host + guest - piece.guest, old)
+      await this.writeData(piece.host + guest - piece.guest, guest, old)
     }
+  }
+
+  /** Writes guest bytes into clusters that are theirs, encrypted where the image is.
+   *  @throws MoraineError `denied` where the key is not there: nothing is written in clear. */
+  writeData(host: number, guest: number, bytes: Uint8Array, signal?: AbortSignal): Promise<void> {
+    const { crypt, header } = this.image
+    if (crypt !== undefined) {
+      const numbered = crypt.byHost ? host : guest
+      return this.#data.write(host, crypt.cipher.encrypt(numbered / 512, bytes), signal)
+    }
+    if (header.cryptMethod === 0) return this.#data.write(host, bytes, signal)
+    return Promise.reject(fault(this.image, 'denied', 'the image was opened without its key', 'crypt_method'))
   }
 
   /** What a range showed before its clusters were replaced. */
@@ -271,6 +302,14 @@ export class WritableQcow2Disk extends Qcow2Disk implements WritableDisk {
     }
     if (hasDataFile(this.image)) {
       throw fault(this.image, 'unsupported', 'compression is not possible with an external data file', 'data file')
+    }
+    if (this.image.header.cryptMethod !== 0) {
+      throw fault(
+        this.image,
+        'unsupported',
+        'Compression and encryption not supported at the same time',
+        'crypt_method',
+      )
     }
     await this.#order.run(() =>
       this.exclusive(async () => {

@@ -3,6 +3,7 @@
 export type * from '../worker-pool.ts'
 export { nodeBundleCrypto } from './bundle-crypto.ts'
 export { nodeCodecs, nodeCodecs as defaultCodecs } from './codecs.ts'
+export { nodeCrypto } from './crypto.ts'
 export { fileGate, localPath, protocolOf } from './gate.ts'
 export { codeOf, strerror } from './host-error.ts'
 export { type ImageLock, imageLocks, type LockPermission, lockImage, unlockImage } from './locks.ts'
