@@ -25,8 +25,8 @@ const password = new TextDecoder().decode(secrets.get('s'))
 const size = 600_064
 
 /** Everything that QEMU creates. (It stops with an assertion for keys of 192 bits in other modes than XTS.) */
-const combinations = ['aes', 'serpent', 'twofish'].flatMap((cipher) =>
-  [128, 192, 256].flatMap((bits) =>
+const combinations = ['aes', 'cast5', 'serpent', 'twofish'].flatMap((cipher) =>
+  (cipher === 'cast5' ? [128] : [128, 192, 256]).flatMap((bits) =>
     ['ecb', 'cbc', 'xts', 'ctr'].flatMap((mode) =>
       ['plain', 'plain64', 'essiv'].flatMap((iv) =>
         ['md5', 'sha1', 'sha224', 'sha256', 'sha384', 'sha512', 'ripemd160'].flatMap((hash) =>
@@ -50,6 +50,8 @@ describeWith(['qemu-img'], 'LUKS beside qemu-img', () => {
       let done = 0
       for (const options of random.shuffle(combinations)) {
         if (options.includes('-192') && !options.includes('xts')) continue
+        // Blocks of 64 bits have no XTS, and QEMU no ESSIV for them.
+        if (options.includes('cast5') && /xts|essiv/.test(options)) continue
         if (done > 0 && Date.now() > end) break
         const all = `key-secret=s,iter-time=10,${options}`
         const content = randomBytes(size)

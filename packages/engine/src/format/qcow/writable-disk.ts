@@ -1,6 +1,6 @@
 /** Writing a qcow image: guest bytes, packed clusters, zeros. Space is taken at the end of the file, cluster after cluster and table after table, as
  *  QEMU takes it; tables are written when what they point at has reached the disk. */
-import { roundUp } from '../../bytes/integers.ts'
+import { roundDown, roundUp } from '../../bytes/integers.ts'
 import { Mutex } from '../../bytes/mutex.ts'
 import {
   type ByteStore,
@@ -297,7 +297,17 @@ export class WritableQcowDisk extends QcowDisk implements WritableDisk {
     })
   }
 
-  zero(offset: number, length: number, mode: ZeroMode, signal?: AbortSignal): Promise<void> {
+  async zero(offset: number, length: number, mode: ZeroMode, signal?: AbortSignal): Promise<void> {
+    if (!this.encrypted || this.#edges.fits(offset, length)) return this.#zeroRuns(offset, length, mode, signal)
+    // Parts of sectors are written; what lies between them is zeroed.
+    const from = Math.min(offset + length, roundUp(offset, sector))
+    const to = Math.max(from, roundDown(offset + length, sector))
+    await this.write(offset, new Uint8Array(from - offset), signal)
+    if (to > from) await this.#zeroRuns(from, to - from, mode, signal)
+    await this.write(to, new Uint8Array(offset + length - to), signal)
+  }
+
+  #zeroRuns(offset: number, length: number, mode: ZeroMode, signal?: AbortSignal): Promise<void> {
     return this.#eachRun(offset, length, signal, async (at, run) => {
       if (run.kind === 'data' && !this.encrypted) {
         this.#refuseTables(run)

@@ -1,6 +1,7 @@
 /** Node's crypto as the engine's cryptography. It is loaded with the first use: that takes 5 ms. */
 
 import type { Argon2Request, BlockCipher, CryptoLibrary, HashName } from '../../core/index.ts'
+import { castCipher } from '../../crypt/cast5.ts'
 import { serpentCipher } from '../../crypt/serpent.ts'
 import { twofishCipher } from '../../crypt/twofish.ts'
 
@@ -43,9 +44,9 @@ function argon2({ kind, password, salt, time, memory, lanes, length }: Argon2Req
 
 const hashes: readonly HashName[] = ['md5', 'sha1', 'sha224', 'sha256', 'sha384', 'sha512', 'ripemd160']
 
-/** Hashes, PBKDF2 and AES by Node's OpenSSL; Serpent and Twofish, which it lacks, by the engine's own code. */
+/** Hashes, PBKDF2 and AES by Node's OpenSSL; CAST5, Serpent and Twofish, which it lacks, by the engine's own code. */
 export const nodeCrypto: CryptoLibrary = {
-  ciphers: { aes, serpent: serpentCipher, twofish: twofishCipher },
+  ciphers: { aes, cast5: castCipher, serpent: serpentCipher, twofish: twofishCipher },
   hashes: Object.fromEntries(hashes.map((name) => [name, hash(name)])),
   pbkdf2: (name, password, salt, iterations, length) =>
     new Promise((resolve, reject) => {

@@ -43,7 +43,7 @@ const geometry: Row[] = [
   {
     name: 'crypt_method 1 (AES)',
     make: withField('crypt_method', 1n),
-    open: ['unsupported', 'crypt_method'],
+    open: ['denied', 'encrypt.key-secret'],
     info: 'works',
     check: 'works',
     differs: { check: 'QEMU wants the password before it checks' },
