@@ -7,6 +7,7 @@ import { delimiter, dirname, join } from 'node:path'
 import { rolldown } from 'rolldown'
 import { installPackages, must, packPackages } from './build/pack.ts'
 import { nodeProgram, root, workspacePackages } from './build/workspace.ts'
+import { run } from './support/run.ts'
 import { startService } from './support/service.ts'
 
 /** A program of somebody who has installed the engine. */
@@ -55,6 +56,12 @@ async function testCommand(into: string, tarballs: Map<string, string>): Promise
   await moraine('convert', '-O', 'raw', 'b.qcow2', 'c.raw')
   await moraine('check', 'b.qcow2')
   expect('convert there and back keeps the bytes', bytes.equals(await readFile(join(into, 'c.raw'))))
+
+  const unread = await run(join('node_modules', '.bin', 'moraine'), ['ubuntu', 'list', '--mirror', '.'], into)
+  expect(
+    'catalogues are known, and the key of Ubuntu is there',
+    unread.stderr.includes('no catalogue of simplestreams'),
+  )
 
   const service = await startService(join(into, 'node_modules', '.bin', 'moraine'), join(into, 'service'))
   try {

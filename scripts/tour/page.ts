@@ -44,7 +44,7 @@ export function writeTour(readme: string, outputs: readonly string[]): string {
   })
 }
 
-/** What differs from run to run, made the same: identifiers, times, sizes that the host's file system decides. */
+/** What differs from run to run, made the same: identifiers, times, keys, sizes that the host's file system decides. */
 export function plain(text: string): string {
   return text
     .replace(/\b[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}(\.[0-9a-f]{8})?\b/g, '<uuid>')
@@ -52,6 +52,7 @@ export function plain(text: string): string {
     .replace(/\b\d{4}-\d\d-\d\dT\d{6}\.\d{3}Z/g, '<time>')
     .replace(/^(disk size: ).*$/gm, '$1<size>')
     .replace(/\b[0-9a-f]{32}\b/g, '<id>')
+    .replace(/\b([0-9A-F]{16}|[0-9A-F]{40})\b/g, '<key>')
     .replace(/ +$/gm, '')
 }
 

@@ -2,8 +2,10 @@
 import { mkdir, mkdtemp, rm, symlink } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
+import type { Web } from '../../packages/cloud-images/test/support/web.ts'
 import { run } from '../support/run.ts'
 import { freePort, startService } from '../support/service.ts'
+import { serveMirror } from './cloud-mirror.ts'
 import type { Step } from './page.ts'
 
 /** A page with commands to run. */
@@ -14,33 +16,40 @@ export interface Page {
   ports: readonly number[]
   /** Whether a service listens on its first port already. */
   served: boolean
+  /** Whether a mirror of cloud images, which is also in the folder `mirror`, is served on its first port. */
+  mirrored?: boolean
 }
 
 export const pages: readonly Page[] = [
   { file: 'README.md', ports: [9292], served: true },
   { file: 'docs/operators-guide.md', ports: [9292, 8808], served: false },
   { file: 'docs/amazon.md', ports: [9292], served: true },
+  { file: 'docs/cloud-images.md', ports: [8080, 9292], served: false, mirrored: true },
 ]
 
 /** What each step printed, standard error too. A step that fails is an error, and what still runs then is ended. */
 export async function runTour(
   root: string,
   steps: readonly Step[],
-  { ports, served }: Pick<Page, 'ports' | 'served'>,
+  { ports, served, mirrored = false }: Pick<Page, 'ports' | 'served' | 'mirrored'>,
 ): Promise<string[]> {
   const folder = await mkdtemp(join(tmpdir(), 'moraine-tour-'))
   const moraine = join(root, 'bin', 'moraine')
+  let mirror: Web | undefined
   const service = served ? await startService(moraine, join(folder, 'service')) : undefined
   try {
     for (const name of ['bin', 'tour', 'home']) await mkdir(join(folder, name))
     await symlink(moraine, join(folder, 'bin', 'moraine'))
+    if (mirrored) mirror = await serveMirror(join(folder, 'tour'))
+    const first = service?.port ?? (mirror === undefined ? undefined : Number(new URL(mirror.url).port))
     const free = new Map<number, number>()
     for (const [at, port] of ports.entries()) {
-      free.set(port, at === 0 && service !== undefined ? service.port : await freePort())
+      free.set(port, at === 0 && first !== undefined ? first : await freePort())
     }
     return await runSteps(folder, steps, free)
   } finally {
     await service?.stop()
+    await mirror?.close()
     await rm(folder, { recursive: true, force: true })
   }
 }

@@ -21,7 +21,10 @@ let web: Web
 let home: string
 let env: NodeJS.ProcessEnv
 beforeAll(async () => {
-  made = await makeMirror(folder.file('mirror'))
+  made = await makeMirror(folder.file('mirror'), {
+    only: ['ubuntu', 'fedora', 'alpine'],
+    time: new Date(Date.now() - 60_000),
+  })
   web = await serveFolder(made.folder)
 })
 afterAll(() => web.close())

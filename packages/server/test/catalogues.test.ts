@@ -15,12 +15,13 @@ import { ask, type Subject, services } from './support/service.ts'
 
 const folder = temporaryFolder()
 const start = services()
+const ago = (days: number) => new Date(Date.now() - days * 24 * 3600 * 1000)
 let made: MadeMirror
 let web: Web
 /** A copy of the mirror for each test. */
 let copy: string
 beforeAll(async () => {
-  made = await makeMirror(folder.file('mirror'), ['ubuntu'])
+  made = await makeMirror(folder.file('mirror'), { only: ['ubuntu'], time: ago(1) })
   mkdirSync(folder.file('copies'))
   web = await serveFolder(folder.file('copies'))
 })
@@ -96,7 +97,7 @@ async function addBuild(serial: string, from = '20260901.1'): Promise<void> {
   cpSync(join(base, `server/releases/noble/release-${from}`), join(base, `server/releases/noble/release-${serial}`), {
     recursive: true,
   })
-  await writeStreams(base, made.signer, { products, updated: new Date('2026-11-21T00:00:00Z') })
+  await writeStreams(base, made.signer, { products, updated: ago(0) })
 }
 
 describe('a look at a catalogue', () => {
@@ -208,7 +209,7 @@ describe('a look at a catalogue', () => {
   test('an older catalogue than before is refused', async () => {
     const config = settings()
     await look(config)
-    await writeStreams(join(copy, 'releases'), made.signer, { products: {}, updated: new Date('2026-01-01T00:00:00Z') })
+    await writeStreams(join(copy, 'releases'), made.signer, { products: {}, updated: ago(30) })
     expect((await look(config)).failed[0]?.reason).toContain('seen before')
   })
 })

@@ -59,7 +59,8 @@ export async function pullImage(
     if (making === undefined) await copyOriginal(context, original, target)
     else await shown(context, values, 'convert', (display) => makeDisk(context, original, making, display.onProgress))
     if (values.noCache) await forgetOriginal(original)
-    if (!values.quiet) context.err.write(`${context.persona.name}: ${sentence(image, target)}\n`)
+    if (!values.quiet)
+      context.err.write(`${context.persona.name}: ${sentence(reading.definition.title, image, target)}\n`)
     return 0
   })
 }
@@ -108,7 +109,8 @@ function warnOf(context: Context, image: CloudImage): void {
     context.warn(`support of ${title} ended${eol === undefined ? '' : ` on ${eol}`}: it gets no fixes any more`)
 }
 
-function sentence({ distribution, title, architecture, serial, kind }: CloudImage, target: string): string {
+function sentence(distribution: string, image: CloudImage, target: string): string {
+  const { title, architecture, serial, kind } = image
   return `${target} is ${distribution} ${title}, ${architecture}, ${kind} of ${serial}`
 }
 

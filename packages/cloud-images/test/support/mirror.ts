@@ -47,16 +47,23 @@ async function imageBytes(format: string, text: string, options: OptionValues = 
 
 const makers = { ubuntu: makeUbuntu, debian: makeDebian, fedora: makeFedora, alpine: makeAlpine, rocky: makeRocky }
 
-/** Makes a mirror in a folder.
- *  @param only Distributions; default: all. */
+/** What a mirror shall have. */
+export interface MirrorRequest {
+  /** Distributions; default: all. */
+  only?: readonly (keyof typeof makers)[]
+  /** When it was signed: for those who look at the clock, a moment ago. */
+  time?: Date
+}
+
+/** Makes a mirror in a folder. */
 export async function makeMirror(
   folder: string,
-  only = Object.keys(makers) as (keyof typeof makers)[],
+  { only = Object.keys(makers) as (keyof typeof makers)[], time = mirrorTime }: MirrorRequest = {},
 ): Promise<MadeMirror> {
   const signer = await makeSigner('Test Image Signing Key', new Date('2020-01-01T00:00:00Z'))
   const keyring = join(folder, 'keyring.asc')
   await put(keyring, signer.publicKey)
-  for (const name of only) await makers[name](join(folder, name), signer)
+  for (const name of only) await makers[name](join(folder, name), signer, time)
   return { folder, signer, keyring }
 }
 
@@ -110,8 +117,8 @@ const ubuntuItems: Record<string, string> = {
 
 export const contentId = 'com.ubuntu.cloud:released:download'
 
-async function makeUbuntu(folder: string, signer: Signer): Promise<void> {
-  await makeUbuntuStream(join(folder, 'releases'), signer, ubuntuReleases, 'release')
+async function makeUbuntu(folder: string, signer: Signer, time: Date): Promise<void> {
+  await makeUbuntuStream(join(folder, 'releases'), signer, time)
 }
 
 /** Describes one build of one release, and writes its files. */
@@ -134,20 +141,15 @@ async function itemData(ftype: string, text: string): Promise<Buffer> {
   return Buffer.from(`${text}${digest('sha512', text).repeat(20)}\n`)
 }
 
-async function makeUbuntuStream(
-  folder: string,
-  signer: Signer,
-  releases: UbuntuRelease[],
-  label: string,
-): Promise<void> {
+async function makeUbuntuStream(folder: string, signer: Signer, time: Date): Promise<void> {
   const products: Record<string, object> = {}
-  for (const release of releases) {
+  for (const release of ubuntuReleases) {
     for (const arch of ['amd64', 'arm64']) {
       const versions: Record<string, object> = {}
       for (const serial of release.serials) {
         versions[serial] = {
           items: await makeItems(folder, release, serial, arch),
-          label,
+          label: 'release',
           pubname: `ubuntu-${release.codename}-${release.version}-${arch}-server-${serial}`,
         }
       }
@@ -165,7 +167,7 @@ async function makeUbuntuStream(
       }
     }
   }
-  await writeStreams(folder, signer, { products })
+  await writeStreams(folder, signer, { products, updated: time })
 }
 
 export const rfc2822 = (date: Date) => date.toUTCString().replace('GMT', '+0000')
@@ -225,7 +227,7 @@ export async function readProducts(folder: string): Promise<Record<string, never
   return (JSON.parse(text) as { products: Record<string, never> }).products
 }
 
-async function makeDebian(folder: string, signer: Signer): Promise<void> {
+async function makeDebian(folder: string, signer: Signer, time: Date): Promise<void> {
   for (const serial of ['20260801-2370', '20261103-2466']) {
     const at = join(folder, 'trixie', serial)
     const lines: string[] = []
@@ -238,11 +240,11 @@ async function makeDebian(folder: string, signer: Signer): Promise<void> {
       }
     }
     await put(join(at, 'SHA512SUMS'), lines.join(''))
-    await put(join(at, 'SHA512SUMS.sign'), await signBeside(Buffer.from(lines.join('')), signer, mirrorTime))
+    await put(join(at, 'SHA512SUMS.sign'), await signBeside(Buffer.from(lines.join('')), signer, time))
   }
 }
 
-async function makeFedora(folder: string, signer: Signer): Promise<void> {
+async function makeFedora(folder: string, signer: Signer, time: Date): Promise<void> {
   for (const arch of ['x86_64', 'aarch64']) {
     const at = join(folder, '43/Cloud', arch, 'images')
     const lines: string[] = []
@@ -254,11 +256,11 @@ async function makeFedora(folder: string, signer: Signer): Promise<void> {
       await put(join(at, name), data)
       lines.push(`# ${name}: ${data.length} bytes\nSHA256 (${name}) = ${digest('sha256', data)}\n`)
     }
-    await put(join(at, `Fedora-Cloud-43-1.6-${arch}-CHECKSUM`), await signInside(lines.join(''), signer, mirrorTime))
+    await put(join(at, `Fedora-Cloud-43-1.6-${arch}-CHECKSUM`), await signInside(lines.join(''), signer, time))
   }
 }
 
-async function makeAlpine(folder: string, signer: Signer): Promise<void> {
+async function makeAlpine(folder: string, signer: Signer, time: Date): Promise<void> {
   const at = join(folder, 'v3.22/releases/cloud')
   for (const release of ['3.22.1', '3.22.2']) {
     for (const firmware of ['bios', 'uefi']) {
@@ -266,12 +268,12 @@ async function makeAlpine(folder: string, signer: Signer): Promise<void> {
       const data = await imageBytes('qcow2', `${name}\n`)
       await put(join(at, name), data)
       await put(join(at, `${name}.sha512`), `${digest('sha512', data)}\n`)
-      await put(join(at, `${name}.asc`), await signBeside(data, signer, mirrorTime))
+      await put(join(at, `${name}.asc`), await signBeside(data, signer, time))
     }
   }
 }
 
-async function makeRocky(folder: string, signer: Signer): Promise<void> {
+async function makeRocky(folder: string, signer: Signer, time: Date): Promise<void> {
   const at = join(folder, '10/images/x86_64')
   const lines: string[] = []
   for (const name of [
@@ -283,5 +285,5 @@ async function makeRocky(folder: string, signer: Signer): Promise<void> {
     lines.push(`SHA256 (${name}) = ${digest('sha256', data)}\n`)
   }
   await put(join(at, 'CHECKSUM'), lines.join(''))
-  await put(join(at, 'CHECKSUM.asc'), await signBeside(Buffer.from(lines.join('')), signer, mirrorTime))
+  await put(join(at, 'CHECKSUM.asc'), await signBeside(Buffer.from(lines.join('')), signer, time))
 }

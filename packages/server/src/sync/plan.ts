@@ -74,10 +74,9 @@ export function settle(here: readonly Image[], { keep, superseded, expired }: So
   const show: Image[] = []
   const hide: Image[] = []
   const remove: Image[] = []
-  const lines = Map.groupBy(
-    here.filter(({ status }) => status === 'active' || status === 'deactivated'),
-    lineOf,
-  )
+  const whole = here.filter(({ status }) => status === 'active' || status === 'deactivated')
+  const byName = whole.toSorted((one, other) => ((one.name ?? '') < (other.name ?? '') ? -1 : 1))
+  const lines = Map.groupBy(byName, lineOf)
   for (const images of lines.values()) {
     const newestFirst = images.toSorted((one, other) => compareSerials(serialOf(other), serialOf(one)))
     for (const [at, image] of newestFirst.entries()) {
