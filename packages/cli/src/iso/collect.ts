@@ -1,10 +1,11 @@
 /** The files of this machine that go into a new file system. */
 import { type Stats, statSync } from 'node:fs'
-import { lstat, readdir, readFile, readlink } from 'node:fs/promises'
+import { lstat, readdir, readlink } from 'node:fs/promises'
 import { basename, join } from 'node:path'
 import type { NewEntry } from '@moraine/engine'
 import { openFile } from '@moraine/engine/node'
 import { Failure } from '../failure.ts'
+import { readGivenFile } from '../given-file.ts'
 
 /** How files are taken. */
 export interface CollectOptions {
@@ -42,9 +43,7 @@ export async function collect(sources: readonly string[], options: CollectOption
 /** The lines of a file, each a source; empty ones and those that begin with `#` are left out.
  *  @throws Failure */
 export async function readSourceList(file: string): Promise<string[]> {
-  const text = await readFile(file === '-' ? '/dev/stdin' : file, 'utf8').catch((error: Error) => {
-    throw new Failure(`Could not read '${file}': ${error.message}`)
-  })
+  const text = new TextDecoder().decode(await readGivenFile(file, { stdin: true }))
   return text.split(/\r?\n/).filter((line) => line !== '' && !line.startsWith('#'))
 }
 

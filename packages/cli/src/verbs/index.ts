@@ -20,6 +20,7 @@ const loaders: Record<string, { extension?: true; load(): Promise<{ verb: Verb }
   inspect: { extension: true, load: () => import('./inspect.ts') },
   ova: { extension: true, load: () => import('./ova.ts') },
   iso: { extension: true, load: () => import('./iso.ts') },
+  seed: { extension: true, load: () => import('./seed.ts') },
   ubuntu: { extension: true, load: () => import('./ubuntu.ts') },
   catalog: { extension: true, load: () => import('./catalog.ts') },
   ami: { extension: true, load: () => import('./ami.ts') },

@@ -1,8 +1,8 @@
 /** `iso create`: an ISO 9660 image of folders and files. */
 import { statSync } from 'node:fs'
-import { readFile } from 'node:fs/promises'
 import { type IsoLevel, type NewBootImage, type NewVolumeTexts, planIsoVolume } from '@moraine/engine'
 import { Failure, failureFrom, usageFailure } from '../../failure.ts'
+import { readGivenFile } from '../../given-file.ts'
 import { collect, readSourceList, sourceDate } from '../../iso/collect.ts'
 import { pathOf } from '../../open.ts'
 import { showProgress } from '../../output/progress.ts'
@@ -64,6 +64,7 @@ const options = {
 } as const
 
 const paddingSectors = 150
+const systemAreaBytes = 32 * 1024
 
 export const verb = defineVerb({
   name: 'iso create',
@@ -100,7 +101,10 @@ export const verb = defineVerb({
         joliet: !values.noJoliet,
         rockRidge: !values.noRockRidge,
         boot: bootImages(values),
-        systemArea: values.systemArea === undefined ? undefined : await systemArea(values.systemArea),
+        systemArea:
+          values.systemArea === undefined
+            ? undefined
+            : (await readGivenFile(values.systemArea)).subarray(0, systemAreaBytes),
         padding: values.padding ? paddingSectors : 0,
       }),
     )
@@ -143,13 +147,6 @@ function bootImages({ bios, efi, loadSectors, infoTable }: Values<typeof options
     ...(bios === undefined ? [] : [{ path: bios, platform: 'bios', loadSectors, infoTable } as const]),
     ...(efi === undefined ? [] : [{ path: efi, platform: 'efi' } as const]),
   ]
-}
-
-async function systemArea(file: string): Promise<Uint8Array> {
-  const bytes = await readFile(file).catch((error: Error) => {
-    throw new Failure(`Could not read '${file}': ${error.message}`)
-  })
-  return bytes.subarray(0, 32 * 1024)
 }
 
 /** An image that is there already would be emptied before it is read as one of the files. */
