@@ -25,6 +25,7 @@ export const pages: readonly Page[] = [
   { file: 'docs/operators-guide.md', ports: [9292, 8808], served: false },
   { file: 'docs/amazon.md', ports: [9292], served: true },
   { file: 'docs/cloud-images.md', ports: [8080, 9292], served: false, mirrored: true },
+  { file: 'docs/iso-and-seed.md', ports: [], served: false },
 ]
 
 /** What each step printed, standard error too. A step that fails is an error, and what still runs then is ended. */

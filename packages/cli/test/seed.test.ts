@@ -118,7 +118,7 @@ async function expectValid(config: string | Uint8Array): Promise<void> {
   expect(code, stdout + stderr).toBe(0)
 }
 
-describeWith(['cloud-init', 'xorriso', 'mcopy', 'fsck.fat', 'blkid'], 'seeds for cloud-init', () => {
+describeWith(['cloud-init', 'xorriso', 'mcopy', 'fsck.fat', 'blkid', 'openssl'], 'seeds for cloud-init', () => {
   it.each([
     ['iso', 'xorriso'],
     ['fat', 'mtools'],
@@ -184,9 +184,7 @@ describeWith(['cloud-init', 'xorriso', 'mcopy', 'fsck.fat', 'blkid'], 'seeds for
     expect(config).toMatch(/^#cloud-config\n# what it does\npackages:\n {2}- htop # a tool\n/)
     await expectValid(config)
     const hash = /^password: "?(\$6\$([./0-9A-Za-z]{16})\$[./0-9A-Za-z]{86})"?$/m.exec(config)
-    const again = execFileSync('openssl', ['passwd', '-6', '-salt', hash?.[2] ?? '', 'Zeus & Hera 12'], {
-      encoding: 'utf8',
-    })
+    const again = await runOk('openssl', ['passwd', '-6', '-salt', hash?.[2] ?? '', 'Zeus & Hera 12'])
     expect(hash?.[1]).toBe(again.trim())
     const script = `
 import json, sys
