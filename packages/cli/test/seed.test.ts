@@ -47,7 +47,7 @@ async function seed(...args: string[]): Promise<string> {
     report: out.write,
     warn: out.write,
   }
-  expect(await verb.run(request.values, request.operands, context)).toBe(0)
+  expect(await verb.run(request.values, request.operands, context, request.given)).toBe(0)
   return text
 }
 
