@@ -8,6 +8,7 @@ import { Failure } from '../src/failure.ts'
 import type { TextOutput } from '../src/output/streams.ts'
 import { readArguments } from '../src/parse.ts'
 import { personaFor } from '../src/persona.ts'
+import type { Context } from '../src/verb.ts'
 import { verb } from '../src/verbs/seed.ts'
 import { moraine } from './support/differential.ts'
 
@@ -40,13 +41,12 @@ async function seed(...args: string[]): Promise<string> {
   const never = new AbortController().signal
   const context = {
     persona,
-    objects: { throttleGroups: new Map() },
     out,
     err: out,
     signal: never,
     report: out.write,
     warn: out.write,
-  }
+  } as unknown as Context
   expect(await verb.run(request.values, request.operands, context, request.given)).toBe(0)
   return text
 }

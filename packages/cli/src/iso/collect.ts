@@ -1,11 +1,13 @@
 /** The files of this machine that go into a new file system. */
-import { type Stats, statSync } from 'node:fs'
+import { readFileSync, type Stats, statSync } from 'node:fs'
 import { lstat, readdir, readlink } from 'node:fs/promises'
 import { basename, join } from 'node:path'
-import type { NewEntry } from '@moraine/engine'
+import { type ByteSource, MemoryStore, type NewEntry } from '@moraine/engine'
 import { openFile } from '@moraine/engine/node'
 import { Failure } from '../failure.ts'
 import { readGivenFile } from '../given-file.ts'
+
+const smallBytes = 256 * 1024
 
 /** How files are taken. */
 export interface CollectOptions {
@@ -76,11 +78,16 @@ async function add(from: string, path: string, there: Stats, options: CollectOpt
       entryOf(path, there, options, {
         kind: 'file',
         size: there.size,
-        open: () => openFile(from),
+        open: () => openContent(from, there.size),
         identity: there.nlink > 1 ? identity : undefined,
       }),
     )
   } else options.warn(`'${from}' is no file, folder or link and is left out`)
+}
+
+/** A small file is read at once, which costs less than opening it for whatever may come. */
+async function openContent(path: string, size: number): Promise<ByteSource> {
+  return size > smallBytes ? await openFile(path) : MemoryStore.from(readFileSync(path), path)
 }
 
 function entryOf(

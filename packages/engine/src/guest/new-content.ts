@@ -1,7 +1,13 @@
 /** The content of files that go into a new file system. */
-import { type ByteSource, MoraineError } from '../core/index.ts'
+import { type ByteSource, MoraineError, throwIfCancelled } from '../core/index.ts'
 import { extentChunks } from '../format/raw/stream.ts'
 import type { NewNode } from './new-tree.ts'
+
+/** A file that is not worth asking where its holes are. */
+const smallBytes = 64 * 1024
+const chunkBytes = 1024 * 1024
+/** Pieces that are passed on as they are: copying them would cost more than it saves. */
+const largeBytes = 256 * 1024
 
 /** Opens the content of a file, which is the caller's to close.
  *  @throws MoraineError `io` where it has another size than it had. */
@@ -24,10 +30,40 @@ export async function openContent({ entry: { open, size }, path }: NewNode): Pro
 export async function* contentChunks(node: NewNode, signal: AbortSignal | undefined): AsyncGenerator<Uint8Array> {
   const source = await openContent(node)
   try {
+    if (source.size <= smallBytes) {
+      const bytes = new Uint8Array(source.size)
+      await source.read(0, bytes, signal)
+      yield bytes
+      return
+    }
     for await (const batch of source.extents(0, source.size, signal)) {
       for (const extent of batch) yield* extentChunks(source, extent, signal)
     }
   } finally {
     await source.close()
   }
+}
+
+/** Small pieces gathered into chunks of up to 1 MiB. */
+export async function* gathered(
+  pieces: AsyncIterable<Uint8Array>,
+  signal: AbortSignal | undefined,
+): AsyncGenerator<Uint8Array> {
+  let chunk = new Uint8Array(chunkBytes)
+  let filled = 0
+  for await (const piece of pieces) {
+    throwIfCancelled(signal)
+    const isLarge = piece.length >= largeBytes
+    if (filled > 0 && (isLarge || filled + piece.length > chunk.length)) {
+      yield chunk.subarray(0, filled)
+      chunk = new Uint8Array(chunkBytes)
+      filled = 0
+    }
+    if (isLarge) yield piece
+    else {
+      chunk.set(piece, filled)
+      filled += piece.length
+    }
+  }
+  if (filled > 0) yield chunk.subarray(0, filled)
 }

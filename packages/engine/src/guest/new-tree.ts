@@ -72,14 +72,17 @@ function newNode(name: string, parent: NewNode | undefined, entry: NewEntry): Ne
   return { name, path: `/${entry.path}`, entry, parent, children: [] }
 }
 
-/** The order of the UTF-8 bytes of two texts, which is that of their code points. */
+/** The order of the UTF-8 bytes of two texts, which is that of their code points: pairs of units come after all single ones. */
 function compareUtf8(a: string, b: string): number {
-  const [left, right] = [[...a], [...b]]
-  for (let at = 0; at < left.length && at < right.length; at++) {
-    const difference = (left[at]?.codePointAt(0) ?? 0) - (right[at]?.codePointAt(0) ?? 0)
+  for (let at = 0; at < a.length && at < b.length; at++) {
+    const difference = rank(a.charCodeAt(at)) - rank(b.charCodeAt(at))
     if (difference !== 0) return difference
   }
-  return left.length - right.length
+  return a.length - b.length
+}
+
+function rank(unit: number): number {
+  return unit >= 0xe000 ? unit - 0x800 : unit >= 0xd800 ? unit + 0x2000 : unit
 }
 
 function checkName(path: string, name: string): void {

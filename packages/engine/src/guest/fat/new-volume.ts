@@ -3,7 +3,7 @@ import { crc32 } from '../../bytes/crc32.ts'
 import { roundUp } from '../../bytes/integers.ts'
 import { MoraineError, throwIfCancelled } from '../../core/index.ts'
 import type { StreamPlan } from '../../format/format.ts'
-import { contentChunks } from '../new-content.ts'
+import { contentChunks, gathered } from '../new-content.ts'
 import { type NewEntry, type NewNode, newTree } from '../new-tree.ts'
 import {
   entryBytes,
@@ -56,26 +56,28 @@ export function planFatVolume(
   return {
     length: geometry.sectors * fatSector,
     bits: geometry.bits,
-    async *chunks(signal) {
-      yield reservedSectors(layout, label, serial)
-      for (let copy = 0; copy < 2; copy++) yield* tableBytes(layout, signal)
-      if (geometry.rootEntries > 0) {
-        yield padded(directoryBytes(layout, layout.root, { label, time }), geometry.rootEntries * entryBytes)
+    chunks: (signal) => gathered(pieces(signal), signal),
+  }
+
+  async function* pieces(signal: AbortSignal | undefined): AsyncGenerator<Uint8Array> {
+    yield reservedSectors(layout, label, serial)
+    for (let copy = 0; copy < 2; copy++) yield* tableBytes(layout, signal)
+    if (geometry.rootEntries > 0) {
+      yield padded(directoryBytes(layout, layout.root, { label, time }), geometry.rootEntries * entryBytes)
+    }
+    const clusterBytes = geometry.sectorsPerCluster * fatSector
+    let used = 0
+    for (const [node, { count }] of layout.runs) {
+      used += count
+      if (node.entry.kind === 'directory') {
+        yield padded(directoryBytes(layout, node, { label, time }), count * clusterBytes)
+        continue
       }
-      const clusterBytes = geometry.sectorsPerCluster * fatSector
-      let used = 0
-      for (const [node, { count }] of layout.runs) {
-        used += count
-        if (node.entry.kind === 'directory') {
-          yield padded(directoryBytes(layout, node, { label, time }), count * clusterBytes)
-          continue
-        }
-        yield* contentChunks(node, signal)
-        const rest = count * clusterBytes - (node.entry.size ?? 0)
-        if (rest > 0) yield new Uint8Array(rest)
-      }
-      yield* zeros(geometry.sectors * fatSector - dataStart(geometry) - used * clusterBytes, signal)
-    },
+      yield* contentChunks(node, signal)
+      const rest = count * clusterBytes - (node.entry.size ?? 0)
+      if (rest > 0) yield new Uint8Array(rest)
+    }
+    yield* zeros(geometry.sectors * fatSector - dataStart(geometry) - used * clusterBytes, signal)
   }
 }
 

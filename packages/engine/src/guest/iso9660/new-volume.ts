@@ -1,8 +1,8 @@
 /** Writes ISO 9660 volumes front to back, with the exact length known first. The same files and options make the same bytes. */
 import { roundUp, viewOf } from '../../bytes/integers.ts'
-import { type ByteSource, MoraineError, throwIfCancelled } from '../../core/index.ts'
+import { type ByteSource, MoraineError } from '../../core/index.ts'
 import type { StreamPlan } from '../../format/format.ts'
-import { contentChunks, openContent } from '../new-content.ts'
+import { contentChunks, gathered, openContent } from '../new-content.ts'
 import { type NewEntry, type NewNode, newTree } from '../new-tree.ts'
 import { recordFlags, sectorBytes } from './layout.ts'
 import { bootInfoTable, mediaNumber, mostBootImages, type NewBootImage, writeBootCatalog } from './new-boot.ts'
@@ -58,7 +58,6 @@ export interface NewVolumePlan extends StreamPlan {
   readonly notes: readonly string[]
 }
 
-const chunkBytes = 1024 * 1024
 const systemAreaBytes = 16 * sectorBytes
 const mostInfoTableBytes = 64 * 1024 * 1024
 const infoTableStart = 8
@@ -92,28 +91,30 @@ export function planIsoVolume(entries: readonly NewEntry[], options: NewVolumeOp
   return {
     length: layout.blocks * sectorBytes,
     notes: notesOf(layout),
-    async *chunks(signal) {
-      const area = new Uint8Array(systemAreaBytes)
-      area.set(systemArea ?? [])
-      yield area
-      yield descriptors
-      for (const tree of layout.trees) yield* pathTables(tree)
-      for (const tree of layout.trees) {
-        yield* gathered(directoryBytes(layout, tree), signal)
-        if (tree.kind === 'primary') yield* gathered(areaBytes(layout, tree), signal)
+    chunks: (signal) => gathered(pieces(signal), signal),
+  }
+
+  async function* pieces(signal: AbortSignal | undefined): AsyncGenerator<Uint8Array> {
+    const area = new Uint8Array(systemAreaBytes)
+    area.set(systemArea ?? [])
+    yield area
+    yield descriptors
+    for (const tree of layout.trees) yield* pathTables(tree)
+    for (const tree of layout.trees) {
+      yield* directoryBytes(layout, tree)
+      if (tree.kind === 'primary') yield* areaBytes(layout, tree)
+    }
+    if (layout.catalog !== undefined) yield writeBootCatalog(placed, await diskTypes(images))
+    for (const node of layout.written) {
+      if (infoTables.has(node)) yield await bytesWithTable(node, layout.files.get(node) ?? 0)
+      else {
+        yield* contentChunks(node, signal)
+        const { size = 0 } = node.entry
+        const rest = roundUp(size, sectorBytes) - size
+        if (rest > 0) yield new Uint8Array(rest)
       }
-      if (layout.catalog !== undefined) yield writeBootCatalog(placed, await diskTypes(images))
-      for (const node of layout.written) {
-        if (infoTables.has(node)) yield await bytesWithTable(node, layout.files.get(node) ?? 0)
-        else {
-          yield* contentChunks(node, signal)
-          const { size = 0 } = node.entry
-          const rest = roundUp(size, sectorBytes) - size
-          if (rest > 0) yield new Uint8Array(rest)
-        }
-      }
-      for (let left = padding; left > 0; left -= 16) yield new Uint8Array(Math.min(left, 16) * sectorBytes)
-    },
+    }
+    for (let left = padding; left > 0; left -= 16) yield new Uint8Array(Math.min(left, 16) * sectorBytes)
   }
 }
 
@@ -273,26 +274,6 @@ function* areaBytes(layout: NewVolumeLayout, tree: NewTreeLayout): Generator<Uin
     for (const { node, identifier } of records) write(node, identifier.length, 'child')
   }
   yield all
-}
-
-/** Small pieces gathered into chunks. */
-async function* gathered(pieces: Iterable<Uint8Array>, signal: AbortSignal | undefined): AsyncGenerator<Uint8Array> {
-  let chunk = new Uint8Array(chunkBytes)
-  let filled = 0
-  for (const piece of pieces) {
-    throwIfCancelled(signal)
-    for (let done = 0; done < piece.length; ) {
-      const part = piece.subarray(done, done + chunk.length - filled)
-      chunk.set(part, filled)
-      filled += part.length
-      done += part.length
-      if (filled < chunk.length) continue
-      yield chunk
-      chunk = new Uint8Array(chunkBytes)
-      filled = 0
-    }
-  }
-  if (filled > 0) yield chunk.subarray(0, filled)
 }
 
 /** The types of the first partitions of hard disks that are booted, which the catalogue repeats. */
