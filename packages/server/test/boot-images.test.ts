@@ -51,6 +51,7 @@ async function offer(subject: Subject, format: string, data: Buffer): Promise<[s
 }
 
 describe('data of kernels and ramdisks', () => {
+  let shared: Subject | undefined
   const random = Buffer.from(Array.from({ length: 5000 }, (_, index) => (index * 37 + 11) & 127))
 
   it('that boots is taken', async () => {
@@ -77,7 +78,8 @@ describe('data of kernels and ramdisks', () => {
     ['ari', 'a kernel', kernel(), 'the image data is a kernel, but disk_format says ari: a ramdisk is expected'],
     ['ari', 'anything', random, 'nothing that boots'],
   ])('as %s, that is %s, is refused', async (format, _what, data, message) => {
-    expect(await offer(await start(), format, data)).toEqual([415, expect.stringContaining(message)])
+    shared ??= await start()
+    expect(await offer(shared, format, data)).toEqual([415, expect.stringContaining(message)])
   })
 
   it('is not looked at where the operator says so', async () => {

@@ -40,7 +40,8 @@ export function unpackBeginning(
     case 'lz4':
       return partly(lz4DecodePart, packed, most)
     case 'lzma':
-      return bySizes(most, (output) => {
+      // It is slow, and tells neither size nor end: the least must do.
+      return bySizes(leastRoom, (output) => {
         const { filled, ended } = lzmaDecodePart(packed, output)
         return filled === 0 ? undefined : { bytes: output.subarray(0, filled), ended }
       })

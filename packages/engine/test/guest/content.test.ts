@@ -1,6 +1,15 @@
 /** File systems, volumes and partition tables as the tools of Debian make them, beside what blkid and sfdisk say of them. */
-import { truncateSync, writeFileSync } from 'node:fs'
-import { allFormats, describeGuest, guestData, openContainer, openMember, partitionedDisk } from '@moraine/engine'
+import { readFileSync, truncateSync, writeFileSync } from 'node:fs'
+import {
+  allFormats,
+  describeGuest,
+  guestData,
+  inspectSource,
+  openContainer,
+  openMember,
+  partitionedDisk,
+  StreamInspector,
+} from '@moraine/engine'
 import { openFile } from '@moraine/engine/node'
 import { describe, expect, it } from 'vitest'
 import { temporaryFolder } from '../support/folder.ts'
@@ -200,6 +209,17 @@ describeWith(['sfdisk', 'mke2fs', 'mkfs.vfat', 'qemu-img'], 'beside sfdisk', () 
     expect(
       table?.partitions.map(({ content }) => content.map(({ subformat, facts }) => [subformat, facts.label])),
     ).toEqual([[['FAT12', 'FIRMWARE']], [['ext4', 'inner']], [], []])
+    const { findings } = await inspectSource(await openFile(file))
+    const inspected = findings.find(({ format }) => format === 'gpt')?.facts.partitions
+    expect(inspected).toMatchObject([
+      { name: 'EFI system', content: [{ format: 'fat', subformat: 'FAT12', label: 'FIRMWARE' }] },
+      { name: 'Wurzel \u00fc', content: [{ format: 'ext', subformat: 'ext4', label: 'inner' }] },
+      { typeName: 'Linux swap' },
+      { typeName: 'Linux root (x86-64)' },
+    ])
+    const stream = new StreamInspector()
+    stream.push(readFileSync(file))
+    expect(stream.end().findings).toEqual(findings)
     const packed = folder.fresh('.qcow2')
     await qemuImg('convert', '-c', '-O', 'qcow2', file, packed)
     const plain = await openFile(file)
@@ -217,6 +237,29 @@ describeWith(['sfdisk', 'mke2fs', 'mkfs.vfat', 'qemu-img'], 'beside sfdisk', () 
         expect(Buffer.compare(bytes, expected), `${image} ${name}`).toBe(0)
       }
     }
+  })
+
+  it('what partitions around logical ones hold is seen in one pass', async () => {
+    const file = await disk(
+      'label: dos\n1: start=2048, size=4M, type=83\n2: size=20M, type=5\n3: size=8M, type=83\n5: size=5M, type=83\n6: size=5M, type=83',
+    )
+    for (const [label, start] of [
+      ['before', 1],
+      ['after', 25],
+    ] as const) {
+      await runOk(path('mke2fs'), ['-q', '-t', 'ext2', '-L', label, '-E', `offset=${start * MiB}`, file, '4M'])
+    }
+    const stream = new StreamInspector()
+    stream.push(readFileSync(file))
+    const { findings } = stream.end()
+    expect(findings).toEqual((await inspectSource(await openFile(file))).findings)
+    expect(findings[0]?.facts.partitions).toMatchObject([
+      { number: 1, content: [{ label: 'before' }] },
+      { number: 2, typeName: 'Extended' },
+      { number: 3, content: [{ label: 'after' }] },
+      { number: 5 },
+      { number: 6 },
+    ])
   })
 
   it('a table that passes the end of the disk is told, and cannot be reached', async () => {

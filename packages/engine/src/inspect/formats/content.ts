@@ -2,6 +2,7 @@
 import type { GuestContent } from '../../guest/content.ts'
 import { readFileSystems } from '../../guest/filesystem/index.ts'
 import { readPlainKernel } from '../../guest/kernel/index.ts'
+import { packingOf } from '../../guest/kernel/packing.ts'
 import { readRamdisk } from '../../guest/ramdisk/ramdisk.ts'
 import { type Inspector, type Look, seeing, type View } from '../contract.ts'
 
@@ -19,6 +20,9 @@ function* inspect({ head, found }: View): Look {
   for (const each of yield* seeing(readFileSystems())) report(each)
   const kernel = yield* seeing(readPlainKernel(head))
   if (kernel !== undefined) report(kernel)
+  // What is packed as a whole is looked into as a wrapper is; that is enough.
+  const packing = packingOf(head)
+  if (packing !== undefined && packing !== 'lzma') return
   const ramdisk = yield* seeing(readRamdisk())
-  if (ramdisk !== undefined && ramdisk.facts.packed !== true) report(ramdisk)
+  if (ramdisk !== undefined) report(ramdisk)
 }

@@ -4,8 +4,11 @@
 import { crc32 } from '../../bytes/crc32.ts'
 import { readGuid } from '../../bytes/guid.ts'
 import { cut, fields, stands } from '../../bytes/header.ts'
+import type { DetailValue } from '../../core/index.ts'
+import { readFileSystems } from '../../guest/filesystem/index.ts'
 import { bootLoaderOf } from '../../guest/partition/boot-code.ts'
 import {
+  type GptHeader,
   gptHeaderAt,
   hasSaneEntries,
   mostGptEntryBytes,
@@ -14,6 +17,7 @@ import {
 } from '../../guest/partition/gpt.ts'
 import {
   isBootSector,
+  isExtended,
   isKernelSector,
   isUsedEntry,
   type MbrEntry,
@@ -22,14 +26,22 @@ import {
   readMbrTable,
 } from '../../guest/partition/mbr.ts'
 import { gptTypeName, mbrTypeName } from '../../guest/partition/types.ts'
-import { atEnd, type Inspector, type Look, region, seeing, type View } from '../contract.ts'
+import { readingWithin } from '../../guest/reading.ts'
+import { type Answer, atEnd, type Inspector, type Look, region, seeing, type View, type Wish } from '../contract.ts'
 import type { Report } from '../finding.ts'
 
 /** Sectors of logical partitions that are looked at. */
 const mostLogicalBytes = 16 * 1024
+/** Partitions that are looked into, and what that takes. */
+const mostLookedInto = 16
+const bytesLookedAt = 40 * 1024
 
 /** The inspector of partition tables: GPT, MBR, and boot sectors that have none. */
-export const partitions: Inspector = { name: 'partitions', budget: mostGptEntryBytes + mostLogicalBytes, inspect }
+export const partitions: Inspector = {
+  name: 'partitions',
+  budget: mostGptEntryBytes + mostLogicalBytes + mostLookedInto * bytesLookedAt,
+  inspect,
+}
 
 function* inspect({ head, found }: View): Look {
   const signed = isBootSector(head)
@@ -49,14 +61,7 @@ function* inspect({ head, found }: View): Look {
     const report = found('mbr', 'partitions', 'signature 55 aa at 510, and sane partition entries')
     noteBootCode(report, head)
     const used = entries.filter(isUsedEntry)
-    const all = yield* seeing(readMbrPartitions(entries))
-    report.fact(
-      'partitions',
-      all.map(({ number, type, first, sectors }) => {
-        const typeName = mbrTypeName(type)
-        return { number, type, ...(typeName === undefined ? {} : { typeName }), first, sectors }
-      }),
-    )
+    report.fact('partitions', yield* mbrFacts(entries))
     if (entries.some(({ type }) => type === protectiveType)) {
       checkProtective(report, entries)
       report.failed('partition-table', 'it protects a GPT that is not there', {
@@ -136,7 +141,7 @@ function* inspectGpt(report: Report, head: Uint8Array, at: number): Look {
         header.entriesChecksum,
         'that of the entries',
       )
-      report.fact('partitions', partitionFacts(bytes, entryBytes))
+      report.fact('partitions', yield* gptFacts(bytes, header))
     } else
       report.unknown('partition-table', 'its GPT entries cannot be seen', {
         field: 'PartitionEntryLBA',
@@ -167,9 +172,46 @@ function* inspectGpt(report: Report, head: Uint8Array, at: number): Look {
   report.passed('partition-table', 'its partition table keeps the rules', { field: 'entries', value: count })
 }
 
-function partitionFacts(bytes: Uint8Array, entryBytes: number) {
-  return readGptPartitions(bytes, entryBytes).map(({ number, type, name, first, last }) => {
+/** The partitions of an MBR. What they hold is looked at in the order of the disk, as a stream does not come back: the logical ones are found on the way and not looked into. */
+function* mbrFacts(entries: readonly MbrEntry[]): Generator<Wish, DetailValue[], Answer> {
+  const used = entries.filter(isUsedEntry)
+  const extended = used.find(isExtended)?.first ?? Number.POSITIVE_INFINITY
+  const primary = used
+    .filter((entry) => !isExtended(entry))
+    .map(({ first, sectors }) => ({ first, bytes: sectors * 512 }))
+  const held = yield* heldBy(
+    primary.filter(({ first }) => first < extended),
+    512,
+  )
+  const all = yield* seeing(readMbrPartitions(entries))
+  for (const [first, content] of yield* heldBy(
+    primary.filter(({ first }) => first > extended),
+    512,
+  ))
+    held.set(first, content)
+  return all.map(({ number, type, first, sectors }) => {
+    const typeName = mbrTypeName(type)
+    const content = number > entries.length ? undefined : held.get(first)
+    return {
+      number,
+      type,
+      ...(typeName === undefined ? {} : { typeName }),
+      first,
+      sectors,
+      ...(content === undefined ? {} : { content }),
+    }
+  })
+}
+
+function* gptFacts(bytes: Uint8Array, { entryBytes, sectorBytes }: GptHeader): Generator<Wish, DetailValue[], Answer> {
+  const all = readGptPartitions(bytes, entryBytes)
+  const held = yield* heldBy(
+    all.map(({ first, last }) => ({ first, bytes: (last - first + 1) * sectorBytes })),
+    sectorBytes,
+  )
+  return all.map(({ number, type, name, first, last }) => {
     const typeName = gptTypeName(type)
+    const content = held.get(first)
     return {
       number,
       type,
@@ -177,6 +219,28 @@ function partitionFacts(bytes: Uint8Array, entryBytes: number) {
       ...(name === '' ? {} : { name }),
       first,
       last,
+      ...(content === undefined ? {} : { content }),
     }
   })
+}
+
+/** What partitions hold, by their first sectors; those of which nothing is known are left out. */
+function* heldBy(
+  partitions: readonly { first: number; bytes: number }[],
+  sectorBytes: number,
+): Generator<Wish, Map<number, DetailValue[]>, Answer> {
+  const held = new Map<number, DetailValue[]>()
+  for (const { first, bytes } of partitions.toSorted((a, b) => a.first - b.first).slice(0, mostLookedInto)) {
+    const found = yield* seeing(readingWithin(readFileSystems(), first * sectorBytes, bytes))
+    const facts = found.map(
+      ({ format, subformat, facts: { label, uuid } }): DetailValue => ({
+        format,
+        ...(subformat === undefined ? {} : { subformat }),
+        ...(label === undefined ? {} : { label }),
+        ...(uuid === undefined ? {} : { uuid }),
+      }),
+    )
+    if (facts.length > 0) held.set(first, facts)
+  }
+  return held
 }
