@@ -167,6 +167,9 @@ describe('moraine iso', () => {
     writeFileSync(join(target, 'meta-data'), 'other')
     await ok('iso', 'extract', image, 'meta-data', '-C', target, '--force')
     expect(readFileSync(join(target, 'meta-data'), 'utf8')).toBe('{}')
+    expect(await command('iso', 'extract', image, '-C', join(target, 'meta-data', 'below'))).toMatch(
+      /^1\nmoraine: ENOTDIR/,
+    )
     const some = folder.fresh()
     await ok('iso', 'extract', image, 'folder/**/*.efi', '-C', some, '-q')
     expect(readdirSync(some)).toEqual(['folder'])

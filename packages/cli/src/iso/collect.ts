@@ -1,6 +1,5 @@
 /** The files of this machine that go into a new file system. */
-import { readFileSync, type Stats, statSync } from 'node:fs'
-import { lstat, readdir, readlink } from 'node:fs/promises'
+import { lstatSync, readdirSync, readFileSync, readlinkSync, type Stats, statSync } from 'node:fs'
 import { basename, join } from 'node:path'
 import { type ByteSource, MemoryStore, type NewEntry } from '@moraine/engine'
 import { openFile } from '@moraine/engine/node'
@@ -28,7 +27,7 @@ export interface Collected {
 
 /** Takes folders (their content), files (under their own names), and `PATH=SOURCE` (under that path).
  *  @throws Failure */
-export async function collect(sources: readonly string[], options: CollectOptions): Promise<Collected> {
+export function collect(sources: readonly string[], options: CollectOptions): Collected {
   const found: Collected = { entries: [], identities: new Set() }
   for (const source of sources) {
     const { path, from } = readGraft(source)
@@ -36,8 +35,8 @@ export async function collect(sources: readonly string[], options: CollectOption
     if (there === undefined) throw new Failure(`Could not open '${from}': No such file or directory`)
     if (there.isDirectory()) {
       if (path !== '') found.entries.push(entryOf(path, there, options, { kind: 'directory' }))
-      await collectFolder(from, path, options, found)
-    } else await add(from, path === '' ? basename(from) : path, there, options, found)
+      collectFolder(from, path, options, found)
+    } else add(from, path === '' ? basename(from) : path, there, options, found)
   }
   return found
 }
@@ -57,28 +56,29 @@ function readGraft(source: string): { path: string; from: string } {
   return { path, from: source.slice(at + 1) }
 }
 
-async function collectFolder(folder: string, path: string, options: CollectOptions, found: Collected): Promise<void> {
-  for (const name of await readdir(folder)) {
+function collectFolder(folder: string, path: string, options: CollectOptions, found: Collected): void {
+  for (const name of readdirSync(folder)) {
     const from = join(folder, name)
-    const there = await lstat(from)
-    await add(from, path === '' ? name : `${path}/${name}`, there, options, found)
+    const there = lstatSync(from)
+    add(from, path === '' ? name : `${path}/${name}`, there, options, found)
   }
 }
 
-async function add(from: string, path: string, there: Stats, options: CollectOptions, found: Collected): Promise<void> {
+function add(from: string, path: string, there: Stats, options: CollectOptions, found: Collected): void {
   if (there.isDirectory()) {
     found.entries.push(entryOf(path, there, options, { kind: 'directory' }))
-    await collectFolder(from, path, options, found)
+    collectFolder(from, path, options, found)
   } else if (there.isSymbolicLink()) {
-    found.entries.push(entryOf(path, there, options, { kind: 'symlink', target: await readlink(from) }))
+    found.entries.push(entryOf(path, there, options, { kind: 'symlink', target: readlinkSync(from) }))
   } else if (there.isFile()) {
+    const { size } = there
     const identity = `${there.dev}:${there.ino}`
     found.identities.add(identity)
     found.entries.push(
       entryOf(path, there, options, {
         kind: 'file',
-        size: there.size,
-        open: () => openContent(from, there.size),
+        size,
+        open: () => openContent(from, size),
         identity: there.nlink > 1 ? identity : undefined,
       }),
     )

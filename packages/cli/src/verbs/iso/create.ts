@@ -3,6 +3,7 @@ import { statSync } from 'node:fs'
 import { type IsoLevel, type NewBootImage, type NewVolumeTexts, planIsoVolume } from '@moraine/engine'
 import { Failure, failureFrom, usageFailure } from '../../failure.ts'
 import { readGivenFile } from '../../given-file.ts'
+import { hostFailure } from '../../host-failure.ts'
 import { collect, readSourceList, sourceDate } from '../../iso/collect.ts'
 import { pathOf } from '../../open.ts'
 import { showProgress } from '../../output/progress.ts'
@@ -90,7 +91,8 @@ export const verb = defineVerb({
     const sources = [...operands, ...(values.list === undefined ? [] : await readSourceList(values.list))]
     if (name === undefined || sources.length === 0) throw usageFailure('Expecting a target and what goes into it')
     const newest = sourceDate()
-    const { entries, identities } = await collect(sources, { owners: values.owners, newest, warn: context.warn })
+    const taking = { owners: values.owners, newest, warn: context.warn }
+    const { entries, identities } = await attempt(context, async () => collect(sources, taking))
     refuseOwnSource(name, context, identities)
     const time = newest ?? Math.floor(Date.now() / 1000)
     const plan = await attempt(context, async () =>
@@ -161,6 +163,6 @@ async function attempt<Result>(context: Context, work: () => Promise<Result>): P
   try {
     return await work()
   } catch (error) {
-    throw failureFrom(error, context.persona)
+    throw failureFrom(hostFailure(error), context.persona)
   }
 }

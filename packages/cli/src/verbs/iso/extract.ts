@@ -1,5 +1,6 @@
 /** `iso extract`: files out of an ISO 9660 image. */
 import { Failure, usageFailure } from '../../failure.ts'
+import { hostFailure } from '../../host-failure.ts'
 import { Extraction, type LinkRule, linkRules } from '../../iso/extract.ts'
 import { namesOption, withIso } from '../../iso/open.ts'
 import { Selection } from '../../iso/select.ts'
@@ -62,10 +63,14 @@ export const verb = defineVerb({
         force: values.force,
         links: values.links ?? 'inside',
       })
-      for await (const entry of files.walk()) {
-        if (selection.has(entry)) await extraction.take(files, entry)
+      try {
+        for await (const entry of files.walk()) {
+          if (selection.has(entry)) await extraction.take(files, entry)
+        }
+        await extraction.finish()
+      } catch (error) {
+        throw hostFailure(error)
       }
-      await extraction.finish()
       return extraction
     })
     selection.complain(name)
