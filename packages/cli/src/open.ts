@@ -14,7 +14,16 @@ import {
   openDisk,
   type WritableDisk,
 } from '@moraine/engine'
-import { fileGate, type ImageLock, imageLocks, lockImage, nodeCodecs, nodeCrypto, openFile } from '@moraine/engine/node'
+import {
+  fileGate,
+  type ImageLock,
+  imageLocks,
+  localPath,
+  lockImage,
+  nodeCodecs,
+  nodeCrypto,
+  openFile,
+} from '@moraine/engine/node'
 import type { CacheMode } from './cache.ts'
 import { Failure, failureFrom } from './failure.ts'
 import { formatNamed, probeFormat } from './formats.ts'
@@ -225,7 +234,7 @@ export function imageGate(context: Context, options: { lock: 'qemu' | 'none'; sy
     resolve: (asked) => files.resolve(asked),
     async open(asked) {
       const name = files.resolve(asked)
-      if (!/^(?!file:)[^:/]+:/.test(name)) return await files.open(asked)
+      if (!hasProtocol(name)) return await files.open(asked)
       const { openNamedNode } = await import('./blockdev/open-node.ts')
       const { sync } = options
       return await openNamedNode(name, {
@@ -263,6 +272,20 @@ async function* allData(offset: number, length: number): AsyncIterable<Extent[]>
 function takeLock(source: ByteSource, use: Use, format: DiskFormat | undefined): void {
   const lock = format === undefined || format.name === 'raw' ? locks[use].raw : locks[use].other
   if (lock !== undefined) lockImage(source, lock)
+}
+
+/** Opens a file that an image which is made names: without a lock, as QEMU does then.
+ *  @throws MoraineError */
+export async function openNamedFile(context: Context, from: string, name: string): Promise<ByteSource> {
+  const full = fileGate().resolve({ from, name })
+  if (!hasProtocol(full)) return await openFile(localPath(full), { name: full })
+  const gate = imageGate(context, { lock: 'none', sync: 'always' })
+  return await gate.open({ from, name, role: 'backing', mode: 'read' })
+}
+
+/** Whether a name leads elsewhere than to a file. */
+function hasProtocol(name: string): boolean {
+  return /^(?!file:)[^:/]+:/.test(name)
 }
 
 /** Whether a name is one of an export of an NBD server: what can be written, but is neither made nor removed. */

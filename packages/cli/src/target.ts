@@ -27,7 +27,7 @@ import {
   openFile,
 } from '@moraine/engine/node'
 import type { CacheMode } from './cache.ts'
-import { isExport, pathOf } from './open.ts'
+import { imageGate, isExport, openNamedFile, pathOf } from './open.ts'
 import type { Context } from './verb.ts'
 
 /** Where new files are written. Measured, qcow2 to raw, in seconds: in the standalone executable 0.26 in the main thread and 0.38 beside it; with Node 0.30 to 0.52 and 0.29, and
@@ -187,8 +187,7 @@ export class NewImage {
 
   /** As QEMU does here, without a lock and whatever lies under it. */
   private async openParent(backing: { name: string; format?: string | undefined }): Promise<Disk> {
-    const full = fileGate().resolve({ from: this.request.name, name: backing.name })
-    const source = await openFile(localPath(full), { name: full })
+    const source = await openNamedFile(this.context, this.request.name, backing.name)
     return openDisk(source, { formats: allFormats, format: backing.format, purpose: 'info', gate: fileGate() })
   }
 
@@ -225,7 +224,7 @@ export class NewImage {
 
   /** Opens what the new image names; its own further files are still under their hidden names. */
   private gate(): Gate {
-    const gate = fileGate({ lock: 'qemu', sync: this.sync })
+    const gate = imageGate(this.context, { lock: 'qemu', sync: this.sync })
     return {
       resolve: (request) => gate.resolve(request),
       open: async (request) => {

@@ -8,11 +8,11 @@ import {
   MoraineError,
   openDisk,
 } from '@moraine/engine'
-import { fileGate, localPath, nodeCodecs, openFile } from '@moraine/engine/node'
+import { fileGate, nodeCodecs } from '@moraine/engine/node'
 import { explain, Failure, failureFrom, usageFailure } from '../failure.ts'
 import { formatNamed, newFormatNamed, probeFormat } from '../formats.ts'
 import { beyondLongest, longestImage, readSize } from '../numbers.ts'
-import { refuseUncreatable } from '../open.ts'
+import { openNamedFile, refuseUncreatable } from '../open.ts'
 import {
   asksForHelp,
   creationTable,
@@ -234,9 +234,8 @@ function backingOf(filename: string, values: Record<string, unknown>): Backing |
 /** Opens the backing file without a lock, as QEMU does here. */
 async function openBacking(context: Context, filename: string, backing: Backing): Promise<Disk> {
   try {
-    const full = fileGate().resolve({ from: filename, name: backing.name })
     const given = backing.format === undefined ? undefined : formatNamed(backing.format, 'driver')
-    const source = await openFile(localPath(full), { name: full })
+    const source = await openNamedFile(context, filename, backing.name)
     let format = given
     try {
       format ??= await probeFormat(source, context.persona)
