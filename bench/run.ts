@@ -13,6 +13,7 @@ import { formatJobs } from './jobs/formats.ts'
 import { imageServiceParts, measureImageService } from './jobs/image-service.ts'
 import { inspectJobs } from './jobs/inspect.ts'
 import { largeJobs } from './jobs/large.ts'
+import { nbdJobs } from './jobs/nbd.ts'
 import { serviceJobs } from './jobs/service.ts'
 import { startJobs } from './jobs/start.ts'
 import { versionsOf } from './support/glance.ts'
@@ -28,6 +29,7 @@ const allJobs: Job[] = [
   ...convertJobs,
   ...formatJobs,
   ...largeJobs,
+  ...nbdJobs,
   ...inspectJobs,
   ...engineJobs,
   ...serviceJobs,

@@ -18,6 +18,8 @@ export interface Page {
   served: boolean
   /** Whether a mirror of cloud images, which is also in the folder `mirror`, is served on its first port. */
   mirrored?: boolean
+  /** Programs that its commands are, besides the usual ones. */
+  needs?: readonly string[]
 }
 
 export const pages: readonly Page[] = [
@@ -26,6 +28,7 @@ export const pages: readonly Page[] = [
   { file: 'docs/amazon.md', ports: [9292], served: true },
   { file: 'docs/cloud-images.md', ports: [8080, 9292], served: false, mirrored: true },
   { file: 'docs/iso-and-seed.md', ports: [], served: false },
+  { file: 'docs/nbd.md', ports: [10_809], served: false, needs: ['qemu-img', 'qemu-io', 'nbdinfo', 'nbdcopy'] },
 ]
 
 /** What each step printed, standard error too. A step that fails is an error, and what still runs then is ended. */
