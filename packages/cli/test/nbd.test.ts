@@ -101,6 +101,9 @@ const lines = [
   `convert -n -O raw large.raw ${name}`,
   `convert -O raw large.raw ${name}`,
   `convert -f raw -O qcow2 ${name} copy.qcow2`,
+  `dd -f raw -O raw 'if=nbd+unix:///exp?socket=s.sock' of=part.raw bs=1M count=2`,
+  `create -f qcow2 -b ${name} -F raw over.qcow2`,
+  'map --output=json over.qcow2',
 ]
 
 /** Lines that change the export. */
