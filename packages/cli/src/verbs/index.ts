@@ -4,6 +4,7 @@ import type { Verb } from '../verb.ts'
 
 /** In the order of QEMU's help; `inspect` and what follows are not QEMU's. */
 const loaders: Record<string, { extension?: true; load(): Promise<{ verb: Verb }> }> = {
+  bench: { load: () => import('./bench.ts') },
   bitmap: { load: () => import('./bitmap.ts') },
   check: { load: () => import('./check.ts') },
   commit: { load: () => import('./commit.ts') },
@@ -30,7 +31,7 @@ const loaders: Record<string, { extension?: true; load(): Promise<{ verb: Verb }
   config: { extension: true, load: () => import('./config.ts') },
 }
 
-const foreignVerbs = new Set(['amend', 'bench'])
+const foreignVerbs = new Set(['amend'])
 
 /** Whether QEMU has a verb of this name that moraine has not. */
 export function isForeignVerb(name: string): boolean {

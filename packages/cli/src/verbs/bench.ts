@@ -1,0 +1,228 @@
+/** `bench`: a run of equal requests, and how long it took. */
+import { type Disk, isMoraineError, isWritable, throwIfCancelled, type WritableDisk } from '@moraine/engine'
+import { readCacheMode } from '../cache.ts'
+import { explain, Failure, usageFailure } from '../failure.ts'
+import { readInteger, readSize, type Warn } from '../numbers.ts'
+import { openForWriting, openImage } from '../open.ts'
+import { type Context, defineVerb } from '../verb.ts'
+import { forceShare, format, imageOpts, object, quiet } from './common.ts'
+
+const largest = 0x7fff_ffff
+
+export const verb = defineVerb({
+  name: 'bench',
+  summary: 'Time a run of equal requests',
+  operands: 'FILE',
+  syntax:
+    '[-c count] [-d depth] [-f fmt] [--flush-interval=flush_interval] [-i aio] [-n] [--no-drain] [-o offset] [--pattern=pattern] [-q] ' +
+    '[-s buffer_size] [-S step_size] [-t cache] [-w] [-U] filename',
+  about:
+    'Sends requests of one size, one after the other, a number of them at the same time, and says how long it took. With -w it writes: what the image holds is lost.',
+  examples: [
+    ['moraine bench disk.qcow2', '75000 reads of 4 KiB, 64 at a time'],
+    ['moraine bench -w -c 1000 -s 1M -t none scratch.qcow2', '1000 writes of 1 MiB'],
+  ],
+  options: {
+    object,
+    imageOpts,
+    forceShare,
+    quiet,
+    format,
+    count: { short: 'c', argument: 'COUNT', help: 'Requests; 75000 by default.', parse: integer('request count') },
+    depth: { short: 'd', argument: 'DEPTH', help: 'Requests at a time; 64 by default.', parse: integer('queue depth') },
+    flushInterval: {
+      long: 'flush-interval',
+      argument: 'COUNT',
+      help: 'With -w: flush after so many requests.',
+      parse: integer('flush interval'),
+    },
+    noDrain: { long: 'no-drain', help: 'With --flush-interval: do not wait for requests before a flush.' },
+    aio: {
+      short: 'i',
+      argument: 'AIO',
+      help: 'How the system is asked: threads, native or io_uring. Taken and without effect: requests go through a pool of threads.',
+      parse(text: string): string {
+        if (!['threads', 'native', 'io_uring'].includes(text)) throw new Failure(`Invalid aio option: ${text}`)
+        return text
+      },
+    },
+    native: { short: 'n', help: 'As -i native.' },
+    offset: { short: 'o', argument: 'OFFSET', help: 'Where the first request begins.', parse: size('offset') },
+    pattern: {
+      long: 'pattern',
+      argument: 'BYTE',
+      help: 'With -w: the byte that is written.',
+      parse(text: string): number {
+        const byte = readInteger(text)
+        if (byte === undefined || byte < 0 || byte > 255) throw new Failure('Invalid pattern byte specified')
+        return byte
+      },
+    },
+    bufferSize: {
+      short: 's',
+      argument: 'SIZE',
+      help: 'Bytes of a request; 4096 by default.',
+      parse(text: string, warn: Warn): number {
+        const bytes = Number(readSize('buffer size', text, warn))
+        if (bytes <= largest) return bytes
+        throw new Failure(`Invalid buffer size specified. Must be between 0 and ${largest}.`)
+      },
+    },
+    step: {
+      short: 'S',
+      argument: 'SIZE',
+      help: 'Bytes from one request to the next; the size of a request by default.',
+      parse: size('step_size'),
+    },
+    cache: {
+      short: 't',
+      argument: 'CACHE',
+      help: 'Cache mode: none, writeback (the default), writethrough, directsync or unsafe.',
+    },
+    write: { short: 'w', help: 'Write, instead of reading. The content of the image is lost.' },
+  },
+  async run(values, operands, context) {
+    const cache = cacheOf(values.cache)
+    const [filename] = operands
+    if (filename === undefined || operands.length > 1) throw usageFailure('Expecting one image file name')
+    const { write, flushInterval = 0, depth = 64 } = values
+    if (!write && flushInterval > 0) throw new Failure('--flush-interval is only available in write tests')
+    if (flushInterval > 0 && flushInterval < depth) throw new Failure("Flush interval can't be smaller than depth")
+    if ((values.native || values.aio === 'native') && cache !== 'none' && cache !== 'directsync') {
+      throw new Failure(
+        `Could not open '${filename}': aio=native was specified, but it requires cache.direct=on, which was not specified.`,
+      )
+    }
+    const { format, forceShare, imageOpts: opts } = values
+    const disk = write
+      ? await openForWriting(context, filename, { use: 'write', format, forceShare, imageOpts: opts, cache })
+      : await openImage(context, filename, { use: 'read', format, forceShare, imageOpts: opts, cache })
+    try {
+      const bytes = values.bufferSize ?? 4096
+      const plan: Plan = {
+        count: values.count ?? 75_000,
+        depth,
+        bytes,
+        offset: values.offset ?? 0,
+        step: values.step === undefined || values.step === 0 ? bytes : values.step,
+        flushInterval,
+        drains: !values.noDrain,
+        write,
+        pattern: values.pattern ?? 0,
+      }
+      context.out.write(
+        `Sending ${plan.count} ${write ? 'write' : 'read'} requests, ${bytes} bytes each, ${depth} in parallel ` +
+          `(starting at offset ${plan.offset}, step size ${plan.step})\n`,
+      )
+      if (flushInterval > 0) {
+        context.out.write(`Sending flush every ${flushInterval} requests\n`)
+      }
+      context.out.flush()
+      const seconds = await runRequests(context, disk, plan)
+      context.out.write(`Run completed in ${seconds.toFixed(3)} seconds.\n`)
+    } finally {
+      await disk.close()
+    }
+    return 0
+  },
+})
+
+function integer(what: string) {
+  return (text: string): number => {
+    const value = readInteger(text)
+    if (value !== undefined && value >= 0 && value <= largest) return value
+    throw new Failure(`Invalid ${what} specified`)
+  }
+}
+
+function size(what: string) {
+  return (text: string, warn: Warn): number => Number(readSize(what, text, warn))
+}
+
+function cacheOf(text: string | undefined) {
+  try {
+    return readCacheMode('cache', text ?? 'writeback')
+  } catch {
+    throw new Failure('Invalid cache mode')
+  }
+}
+
+/** What is sent. Sizes in bytes. */
+interface Plan {
+  count: number
+  depth: number
+  bytes: number
+  offset: number
+  step: number
+  /** Requests between two flushes; 0: none. */
+  flushInterval: number
+  /** Whether a flush waits for what was sent before it. */
+  drains: boolean
+  write: boolean
+  pattern: number
+}
+
+/** Sends all requests; the seconds it took. */
+async function runRequests(context: Context, disk: Disk, plan: Plan): Promise<number> {
+  if (plan.depth === 0) throw new Failure('Invalid queue depth specified')
+  const begun = performance.now()
+  const stretch = plan.flushInterval > 0 ? plan.flushInterval : plan.count
+  let offset = plan.offset
+  const flushes: Promise<void>[] = []
+  const lanes = new Lanes(context, disk, plan)
+  for (let done = 0; done < plan.count; done += stretch) {
+    const many = Math.min(stretch, plan.count - done)
+    offset = await lanes.send(many, offset)
+    if (plan.flushInterval === 0 || !isWritable(disk) || many < stretch) continue
+    if (plan.drains) await disk.flush()
+    else flushes.push(disk.flush())
+  }
+  await Promise.all(flushes)
+  return (performance.now() - begun) / 1000
+}
+
+/** Requests of which a fixed number is under way, each with a buffer of its own. */
+class Lanes {
+  readonly #context: Context
+  readonly #disk: Disk
+  readonly #plan: Plan
+  readonly #buffers: Uint8Array[] = []
+
+  constructor(context: Context, disk: Disk, plan: Plan) {
+    this.#context = context
+    this.#disk = disk
+    this.#plan = plan
+  }
+
+  /** Sends `count` requests from `offset` on, around the end of the disk. Returns where the next one goes. */
+  async send(count: number, offset: number): Promise<number> {
+    const { step, depth, bytes, pattern } = this.#plan
+    let next = offset
+    let left = count
+    const lane = async (index: number): Promise<void> => {
+      const buffer = this.#buffers[index] ?? new Uint8Array(bytes).fill(pattern)
+      this.#buffers[index] = buffer
+      while (left > 0) {
+        left--
+        const at = next
+        next += step
+        if (this.#disk.size > 0) next %= this.#disk.size
+        await this.#one(at, buffer)
+      }
+    }
+    await Promise.all(Array.from({ length: Math.min(depth, count) }, (_, index) => lane(index)))
+    return next
+  }
+
+  async #one(offset: number, buffer: Uint8Array): Promise<void> {
+    const { signal, persona } = this.#context
+    throwIfCancelled(signal, this.#disk.name)
+    try {
+      if (this.#plan.write) await (this.#disk as WritableDisk).write(offset, buffer)
+      else await this.#disk.read(offset, buffer)
+    } catch (error) {
+      if (!isMoraineError(error) || error.kind === 'cancelled') throw error
+      throw new Failure(`Failed request: ${persona.details ? explain(error, persona) : 'Input/output error'}`)
+    }
+  }
+}
