@@ -171,7 +171,8 @@ const typeNames: Record<OptionSpec['type'], string> = {
   boolean: 'bool (on/off)',
 }
 
-function helpLine({ name, type, help }: OptionSpec): string {
+/** The line of one option in `-o help`. */
+export function helpLine({ name, type, help }: OptionSpec): string {
   return `  ${`${name}=<${typeNames[type]}>`.padEnd(22)} - ${help}\n`
 }
 

@@ -7,7 +7,7 @@ import { readArguments, splitAtVerb } from './parse.ts'
 import { type Persona, personaFor } from './persona.ts'
 import { endBySignal, stoppedBy, stopSignal } from './signals.ts'
 import type { Context, SubVerbs, Verb } from './verb.ts'
-import { findVerb, isForeignVerb } from './verbs/index.ts'
+import { findVerb } from './verbs/index.ts'
 import { versionText } from './version.ts'
 
 /** Runs the command and ends the process. */
@@ -55,10 +55,7 @@ async function dispatch(
   if (name === undefined) return 0
   if (persona.extensions && name === 'help') return printHelp(context, verbArgs)
   const verb = await findVerb(name, persona)
-  if (verb === undefined) {
-    if (isForeignVerb(name)) throw unsupported(`command '${name}'`)
-    throw usageFailure(`Command not found: ${name}`)
-  }
+  if (verb === undefined) throw usageFailure(`Command not found: ${name}`)
   progress.verb = name
   if (verb.below !== undefined) return await dispatchBelow(context, verb, verb.below, verbArgs, progress)
   return await runVerb(context, verb, verbArgs)

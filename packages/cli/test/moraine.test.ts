@@ -119,7 +119,6 @@ const unknown = 'vvfat'
 
 describe('what qemu-img has and this has not is refused by name', () => {
   for (const [line, message] of [
-    ['amend a.qcow2', "command 'amend' is not supported by moraine"],
     ['create --object secret_keyring,id=x x 1M', "objects of type 'secret_keyring' are not supported by moraine"],
     ['--trace foo info a.raw', "option '--trace' is not supported by moraine"],
     ['info rbd:host/x', "Could not open 'rbd:host/x': Unknown protocol 'rbd'"],

@@ -4,6 +4,7 @@ import type { Verb } from '../verb.ts'
 
 /** In the order of QEMU's help; `inspect` and what follows are not QEMU's. */
 const loaders: Record<string, { extension?: true; load(): Promise<{ verb: Verb }> }> = {
+  amend: { load: () => import('./amend.ts') },
   bench: { load: () => import('./bench.ts') },
   bitmap: { load: () => import('./bitmap.ts') },
   check: { load: () => import('./check.ts') },
@@ -29,13 +30,6 @@ const loaders: Record<string, { extension?: true; load(): Promise<{ verb: Verb }
   nbd: { extension: true, load: () => import('./nbd.ts') },
   serve: { extension: true, load: () => import('./serve.ts') },
   config: { extension: true, load: () => import('./config.ts') },
-}
-
-const foreignVerbs = new Set(['amend'])
-
-/** Whether QEMU has a verb of this name that moraine has not. */
-export function isForeignVerb(name: string): boolean {
-  return foreignVerbs.has(name)
 }
 
 /** The verb of a name, as far as the persona has it. */

@@ -146,6 +146,12 @@ export interface MeasureRequest extends RunOptions {
   secrets?: Secrets | undefined
 }
 
+/** What is changed in an image that is there. */
+export interface AmendOptions extends RunOptions {
+  /** By the names of the format's `amendOptions`. */
+  options: OptionValues
+}
+
 /** A change of the passwords that open an image, in the terms of QEMU's `amend`. */
 export interface KeyChange {
   /** `active` adds a password, `inactive` erases. */
@@ -220,6 +226,10 @@ export interface DiskFormat {
     compress: boolean,
   ): Promise<((copy: (target: WritableDisk) => Promise<void>) => Promise<PackedStream>) | undefined>
   check?(disk: Disk, options: CheckOptions): Promise<CheckResult>
+  /** Options that can be changed in an image that is there; key slots apart. */
+  readonly amendOptions?: readonly OptionSpec[]
+  /** Changes them, in an image opened for writing, which is closed afterwards. */
+  amend?(disk: WritableDisk, options: AmendOptions): Promise<void>
   /** Changes key slots of an encrypted disk that was opened for writing with its key. */
   amendKeys?(disk: Disk, change: KeyChange, context: KeyChangeContext): Promise<void>
   measure?(request: MeasureRequest): Promise<Measure>

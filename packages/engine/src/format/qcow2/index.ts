@@ -1,7 +1,7 @@
 /** qcow2, versions 2 and 3. Facts: QEMU's docs/interop/qcow2.txt and the behaviour of QEMU 7.2. */
 import type { DiskFormat } from '../format.ts'
 import { looksLikeQcow2 } from './header.ts'
-import { qcow2Options, resolveQcow2Options } from './options.ts'
+import { qcow2AmendOptions, qcow2Options, resolveQcow2Options } from './options.ts'
 
 /** The qcow2 format. */
 export const qcow2: DiskFormat = {
@@ -26,6 +26,8 @@ export const qcow2: DiskFormat = {
   open: async (source, context) => (await import('./open.ts')).openQcow2(source, context),
   create: async (target, plan) => (await import('./create.ts')).createQcow2(target, plan),
   resolveOptions: resolveQcow2Options,
+  amendOptions: qcow2AmendOptions,
+  amend: async (disk, options) => (await import('./amend.ts')).amendQcow2(disk, options),
   amendKeys: async (disk, change, context) => (await import('./crypt.ts')).amendQcow2Keys(disk, change, context),
   stream: async (disk, options) => (await import('./stream.ts')).streamQcow2(disk, options),
   streamPacked: async (size, options, compress) =>

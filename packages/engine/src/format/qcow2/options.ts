@@ -46,6 +46,24 @@ export const qcow2Options: readonly OptionSpec[] = [
   { name: 'refcount_bits', type: 'number', help: 'Width of a reference count entry in bits', default: 16 },
 ]
 
+/** Options of an image that is there, in QEMU's order; its help sorts them by name. */
+const amendable = [
+  'backing_file',
+  'backing_fmt',
+  'compat',
+  'data_file',
+  'data_file_raw',
+  'lazy_refcounts',
+  'refcount_bits',
+  'size',
+]
+
+/** The table of what can be amended, but for key slots. */
+export const qcow2AmendOptions: readonly OptionSpec[] = qcow2Options.flatMap((option) => {
+  const { default: _default, ...spec } = option
+  return amendable.includes(option.name) ? [spec] : []
+})
+
 /** The options of a creation, with defaults filled in and checked against each other. */
 export interface Qcow2Plan {
   version: 2 | 3
