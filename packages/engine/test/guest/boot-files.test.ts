@@ -165,6 +165,28 @@ describeWith(['file'], 'beside file', () => {
     expect(await runOk(path('file'), ['-b', file])).toMatch(said)
   })
 
+  // Its packages are not this machine's, so their list comes first: minutes that only a long run has.
+  const isLong = budget(1) >= 5
+  it.skipIf(!isLong)(
+    `Debian's kernel for clouds of arm64${isLong ? '' : ' [skipped: only with MORAINE_BUDGET of 5 or more]'}`,
+    { timeout: 600_000 },
+    async (test) => {
+      const kernel = debianKernel('arm64')
+      if (kernel === undefined) return test.skip("Debian's kernel cannot be fetched")
+      const found = (await describeGuest(await openFile(kernel.image))).content[0]
+      expect(found).toMatchObject({
+        kind: 'kernel',
+        subformat: 'Image',
+        facts: { architecture: 'arm64', endianness: 'little', pageSize: 4096, efiStub: true },
+      })
+      expect(await runOk(path('file'), ['-b', kernel.image])).toMatch(
+        /Linux kernel ARM64 boot executable Image, little-endian, 4K pages/,
+      )
+      const packed = await describeGuest(await inMemory(gzipSync(readFileSync(kernel.image))))
+      expect(packed.content[0]?.facts).toEqual({ ...found?.facts, packing: 'gzip' })
+    },
+  )
+
   it("Debian's kernel for clouds", { timeout: 300_000 }, async (test) => {
     const kernel = debianKernel()
     if (kernel === undefined) return test.skip("Debian's kernel cannot be fetched")

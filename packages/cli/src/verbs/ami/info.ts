@@ -1,4 +1,5 @@
 /** `ami info`: what is in a bundle. */
+import { plainText } from '../../image/error-text.ts'
 import { toPrettyJson } from '../../output/json.ts'
 import { sizeText } from '../../output/size.ts'
 import { defineVerb } from '../../verb.ts'
@@ -32,14 +33,12 @@ export const verb = defineVerb({
           ? 'unsigned'
           : 'not verified'
         : engine.verifyManifest(manifest, certificate, node.nodeBundleCrypto)
-    const parts = await Promise.all(
-      manifest.parts.map(async ({ filename, digest }) => {
-        const source = await openPart({ filename, digest }).catch(() => undefined)
-        const size = source?.size
-        await source?.close()
-        return { filename, digest, size }
-      }),
-    )
+    const parts: { filename: string; digest: string; size: number | undefined }[] = []
+    for (const { filename, digest } of manifest.parts) {
+      const source = await openPart({ filename, digest }).catch(() => undefined)
+      parts.push({ filename, digest, size: source?.size })
+      await source?.close()
+    }
     const facts = {
       name: manifest.name,
       type: manifest.type,
@@ -69,7 +68,7 @@ export const verb = defineVerb({
       lines.push(
         `parts: ${parts.length}${absent.length === 0 ? '' : `, of which ${absent.length} are missing, as ${absent[0]?.filename}`}`,
       )
-      context.out.write(`${lines.join('\n')}\n`)
+      context.out.write(`${lines.map(plainText).join('\n')}\n`)
     }
     return certificate === undefined || signature === 'verified' ? 0 : 1
   },
