@@ -186,6 +186,19 @@ describeWith(['xorriso', 'isoinfo'], 'volumes that moraine writes', () => {
     ])
   })
 
+  it('write the boot information table into the boot image alone', async () => {
+    const content = new Uint8Array(4096).fill(5)
+    const same = entriesOf({ a: content, boot: content, c: content }).map((entry) => ({ ...entry, identity: 'one' }))
+    const file = await write(same, { boot: [{ path: 'boot', platform: 'bios', infoTable: true }] })
+    const files = await openIsoFileSystem(MemoryStore.from(readFileSync(file)))
+    expect((await files.bootCatalog())?.images).toMatchObject([{ bootInfoTable: 'valid' }])
+    for (const path of ['a', 'c']) {
+      const bytes = new Uint8Array(content.length)
+      await (await files.open(await files.find(path))).read(0, bytes)
+      expect(Buffer.compare(bytes, content), path).toBe(0)
+    }
+  })
+
   it('hold files of more than 4 GiB', async () => {
     const size = 9 * 2 ** 30 + 12_345
     const huge = new MemoryStore({ name: 'huge', size })

@@ -147,6 +147,8 @@ function bootFile(root: NewNode, image: NewBootImage): NewNode {
       `64 to ${mostInfoTableBytes} for a boot information table`,
     )
   }
+  // Its content becomes its own.
+  if (image.infoTable === true) node.entry = { ...node.entry, identity: undefined }
   return node
 }
 
