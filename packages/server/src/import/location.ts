@@ -3,6 +3,7 @@ import { inspectSource } from '@moraine/engine'
 import type { Image, Location } from '../catalog/image.ts'
 import { emptied, readableLocations } from '../catalog/image.ts'
 import type { JsonObject } from '../catalog/json.ts'
+import { judgeAppliance } from '../inspect/appliance.ts'
 import { claimOf, judge, judgeBootKind, virtualSizeOf } from '../inspect/judge.ts'
 import type { Service } from '../service.ts'
 import { takeIn } from '../store/intake.ts'
@@ -33,6 +34,7 @@ export async function lookAt(
     const claim = claimOf(config, image)
     const finding = judge(await inspectSource(source), claim, true)
     await judgeBootKind(source, claim)
+    await judgeAppliance(open, claim)
     return { size: source.size, virtualSize: await virtualSizeOf(open, claim, finding, source.size) }
   } finally {
     await source.close()

@@ -7,6 +7,7 @@ import {
   inspectSource,
   MoraineError,
   openDisk,
+  openMember,
   planConversion,
   type StreamCodecs,
   unwrapSource,
@@ -15,6 +16,7 @@ import {
 import { nodeCodecs, nodeStreamCodecs } from '@moraine/engine/node'
 import type { Image } from '../catalog/image.ts'
 import type { Config } from '../config.ts'
+import { openAppliance } from '../inspect/appliance.ts'
 import { judge } from '../inspect/judge.ts'
 import { bytesOf } from './body.ts'
 
@@ -51,6 +53,11 @@ export async function processData(
     data = await unwrapSource(source, { formats: allFormats, codecs, limits: {}, signal })
     if (data !== source && containerFormat === 'compressed') containerFormat = 'bare'
   }
+  if (plugins.importConvert !== '' && containerFormat === 'ova') {
+    const inside = await onlyDisk(data, signal)
+    if (inside !== undefined)
+      return convert(inside.disk, { diskFormat: inside.format, containerFormat: 'bare' }, plugins, signal)
+  }
   const plain: Processed = {
     body: bytesOf(data, signal),
     size: data.size,
@@ -61,6 +68,28 @@ export async function processData(
   const target = plugins.importConvert
   const keeps = target === '' || containerFormat !== 'bare' || image.diskFormat === target || image.diskFormat === 'iso'
   return keeps ? plain : convert(data, { diskFormat: image.diskFormat ?? '', containerFormat: 'bare' }, plugins, signal)
+}
+
+/** The disk of an appliance that has one, as Glance's own plugin takes it out, and its format; undefined where there is none or several. The disk owns `data` then.
+ *  @throws MoraineError for an appliance that is broken; RefusedContent for a disk in it that nobody may upload. */
+async function onlyDisk(
+  data: ByteSource,
+  signal: AbortSignal,
+): Promise<{ disk: ByteSource; format: string } | undefined> {
+  const opened = await openAppliance(data, signal)
+  if (opened === undefined) return undefined
+  const disks: string[] = []
+  for await (const { name, kind } of opened.members(signal)) if (kind === 'disk') disks.push(name)
+  // The appliance only read the data: as it is, it is stored whole.
+  if (disks.length !== 1) return undefined
+  const disk = await openMember(opened, disks[0], signal)
+  try {
+    const { findings } = await inspectSource(disk)
+    return { disk, format: findings.find(({ kind }) => kind === 'disk')?.format ?? 'raw' }
+  } catch (error) {
+    await disk.close()
+    throw error
+  }
 }
 
 async function convert(

@@ -2,6 +2,7 @@
 import { type Finding, inspectedHeadBytes, inspectSource } from '@moraine/engine'
 import type { Image } from '../catalog/image.ts'
 import type { Config } from '../config.ts'
+import { judgeAppliance } from '../inspect/appliance.ts'
 import { claimOf, inspectStart, judge, judgeBootKind, virtualSizeOf } from '../inspect/judge.ts'
 import type { HashThreads } from '../store/hashing.ts'
 import { takeIn } from '../store/intake.ts'
@@ -59,6 +60,7 @@ export async function takeData(taking: Taking): Promise<Taken> {
       'image data looks like another format',
     )
   }
+  await judgeAppliance(() => upload.read(), claim)
   const virtualSize = await virtualSizeOf(() => upload.read(), claim, finding, size)
   return { size, checksum: digests.md5, hashValue: digests.sha512, virtualSize }
 }
