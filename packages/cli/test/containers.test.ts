@@ -1,6 +1,8 @@
 /** Containers on the command line: the disk in an appliance or an archive is opened where it lies, and nothing of it under QEMU's name. */
 import { execFileSync } from 'node:child_process'
 import { readFileSync, statSync, writeFileSync } from 'node:fs'
+import { createServer } from 'node:http'
+import type { AddressInfo } from 'node:net'
 import { beforeAll, expect, it } from 'vitest'
 import { temporaryFolder } from '../../engine/test/support/folder.ts'
 import { describeWith, run } from '../../engine/test/support/process.ts'
@@ -127,6 +129,46 @@ describeWith(['qemu-img', 'tar', 'gzip', 'zip'], 'containers', () => {
         /^1\n.*which the ov[af] does not hold/,
       )
     }
+  })
+
+  it('reads a disk in an appliance over HTTP by ranges', async () => {
+    let sent = 0
+    const server = createServer((request, response) => {
+      const bytes = readFileSync(folder.file((request.url ?? '').slice(1)))
+      const range = /bytes=(\d+)-(\d*)/.exec(request.headers.range ?? '')
+      const start = Number(range?.[1] ?? 0)
+      const part = bytes.subarray(start, range?.[2] ? Number(range[2]) + 1 : bytes.length)
+      if (request.method !== 'HEAD') sent += part.length
+      response.writeHead(range === null ? 200 : 206, {
+        'content-length': part.length,
+        'accept-ranges': 'bytes',
+        ...(range !== null && { 'content-range': `bytes ${start}-${start + part.length - 1}/${bytes.length}` }),
+      })
+      response.end(request.method === 'HEAD' ? undefined : part)
+    })
+    await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve))
+    try {
+      const address = `http://127.0.0.1:${(server.address() as AddressInfo).port}`
+      // Much stands before the disk that is asked for, and is not fetched.
+      writeFileSync(folder.file('ballast'), Buffer.alloc(20 << 20, 1))
+      tar('far.ova', 'one.ovf', 'ballast', 'a.vmdk')
+      for (const name of ['far.ova', 'far.ova#disk1', 'one.ovf']) {
+        expect(await ok('compare', `${address}/${name}`, folder.file('disk.raw'))).toContain('Images are identical.')
+        expect(JSON.parse(await ok('info', '--output=json', `${address}/${name}`))).toMatchObject({
+          format: 'vmdk',
+          'virtual-size': size,
+        })
+      }
+      expect(sent).toBeLessThan(10 << 20)
+      expect(await ok('ova', 'info', `${address}/far.ova`)).toContain('file: ballast')
+    } finally {
+      await new Promise((resolve) => server.close(resolve))
+    }
+  })
+
+  it('is inspected with what the descriptor says', async () => {
+    const { stdout } = await run(moraine, ['inspect', '--output=json', folder.file('one.ova')])
+    expect(JSON.parse(stdout)[0].findings[0]).toMatchObject({ format: 'ova', facts: { machines: [] } })
   })
 
   it('takes what is said to be raw as it stands, and everything under QEMU’s name', async () => {

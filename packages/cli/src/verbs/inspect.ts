@@ -63,11 +63,15 @@ async function inspectFile(context: Context, filename: string): Promise<Inspecti
     return inspector.end()
   }
   const source = await openPlain(context, filename)
+  let inspection: Inspection
   try {
-    return await inspectSource(source, { signal: context.signal })
+    inspection = await inspectSource(source, { signal: context.signal })
   } finally {
     await source.close()
   }
+  const appliance = inspection.findings.find(({ format }) => format === 'ova' || format === 'ovf')
+  if (appliance !== undefined) await (await import('../ova/inspect.ts')).addMachines(context, filename, appliance)
+  return inspection
 }
 
 function humanText(filename: string, inspection: Inspection): string {
