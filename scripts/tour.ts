@@ -1,4 +1,4 @@
-/** `npm run tour`: runs the commands of the README's tour and of the operator's guide, each page in one shell and a folder of its own, and compares what they print
+/** `npm run tour`: runs the commands of the README's tour and of the guides, each page in one shell and a folder of its own, and compares what they print
  *  with what the page says. `--write` puts what they printed into the pages instead; `--page=NAME` runs that one alone. */
 import { readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'

@@ -1,4 +1,4 @@
-/** The README's tour, the operator's guide and the page about cloud images print what they say. */
+/** The README's tour and the guides print what they say. */
 import { readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { expect, test } from 'vitest'

@@ -24,6 +24,7 @@ export interface Page {
 
 export const pages: readonly Page[] = [
   { file: 'README.md', ports: [9292], served: true },
+  { file: 'docs/appliances.md', ports: [9292], served: true },
   { file: 'docs/operators-guide.md', ports: [9292, 8808], served: false },
   { file: 'docs/amazon.md', ports: [9292], served: true },
   { file: 'docs/cloud-images.md', ports: [8080, 9292], served: false, mirrored: true },
