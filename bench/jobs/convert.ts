@@ -34,6 +34,7 @@ export async function contest(bench: Bench, source: string, options: string[], f
 
 const toQcow2 = ['-f', 'raw', '-O', 'qcow2']
 const zstd = ['-o', 'compression_type=zstd']
+const secret = ['--object', 'secret,id=s,data=password']
 
 const jobs: Job[] = [
   {
@@ -91,6 +92,18 @@ const jobs: Job[] = [
         ['-f', 'qcow2', '-O', 'raw'],
         false,
       ),
+  },
+  {
+    name: 'convert/luks-raw',
+    title: 'convert qcow2 with LUKS → raw',
+    atMost: 1.5,
+    aim: 1,
+    prepare: async (bench) => {
+      const options = ['-o', 'encrypt.format=luks,encrypt.key-secret=s,encrypt.iter-time=10']
+      const file = await filesAs(bench, 'files-luks.qcow2', ...secret, '-O', 'qcow2', ...options)
+      const source = `driver=qcow2,encrypt.key-secret=s,file.filename=${file}`
+      return contest(bench, source, [...secret, '--image-opts', '-O', 'raw'], false)
+    },
   },
 ]
 

@@ -140,6 +140,8 @@ function refusePreallocation(format: DiskFormat, medium: Medium, pairs: readonly
   const mode = pairs.findLast(([name]) => name === 'preallocation')?.[1]
   if (mode === undefined || mode === 'off') return
   const allocates = mode === 'falloc' || mode === 'full'
+  const spec = format.options.find(({ name, ofFile }) => name === 'preallocation' && ofFile === true)
+  if (spec?.values?.includes(mode) === false) throw new Failure(`invalid parameter value: ${mode}`)
   if (format.name !== 'raw') {
     if (medium === 'file' || !allocates) return
     throw new Failure(
@@ -153,7 +155,8 @@ function refusePreallocation(format: DiskFormat, medium: Medium, pairs: readonly
 
 /** `-o help`; `name` is what the format is called. Without a file name, and so without a medium, only the format's own options are shown. */
 export function optionHelp(format: DiskFormat, medium: Medium | undefined, name: string = format.name): string {
-  const own = format.name === 'raw' ? fileOptions.filter(({ name }) => name === 'size') : format.options
+  const options = format.options.filter(({ ofFile }) => medium !== undefined || ofFile !== true)
+  const own = format.name === 'raw' ? fileOptions.filter(({ name }) => name === 'size') : options
   const table = medium === undefined ? own : creationTable(format, medium)
   const lines = [...table].sort((a, b) => (a.name < b.name ? -1 : 1)).map(helpLine)
   if (medium !== undefined) return `Supported options:\n${lines.join('')}`

@@ -13,6 +13,8 @@ export interface OptionSpec {
   readonly values?: readonly string[]
   /** Values that may be given too, and that QEMU does not know. */
   readonly ours?: readonly string[]
+  /** It is about the file under the image; QEMU shows it only where that file is known. */
+  readonly ofFile?: true
   /** Known by name and refused, with this reason, until it is built. */
   readonly refused?: string
 }

@@ -211,6 +211,39 @@ describeWith(['cryptsetup'], 'LUKS beside cryptsetup', () => {
   )
 })
 
+describeWith(['cryptsetup'], 'LUKS2 with content', () => {
+  it.each([
+    '--pbkdf=pbkdf2 --pbkdf-force-iterations=1000 --sector-size=4096',
+    '--pbkdf=argon2id --pbkdf-memory=4096 --pbkdf-force-iterations=4 --sector-size=512 --cipher=aes-cbc-essiv:sha256 --key-size=256',
+  ])(
+    'is read as cryptsetup encrypts it: %s',
+    async (options) => {
+      const path = folder.fresh('.img')
+      const content = randomBytes(20 << 20)
+      writeFileSync(path, content)
+      // It works on a file without the kernel; the header takes the place of the last 16 MiB.
+      const encrypt = [
+        'reencrypt',
+        '--encrypt',
+        '--type=luks2',
+        '--reduce-device-size=16M',
+        '--force-offline-reencrypt',
+      ]
+      await cryptsetup([...encrypt, ...options.split(' '), path], password)
+      await closing(await openEncrypted(path, 'luks2'), async (disk) => {
+        const bytes = new Uint8Array(4 << 20)
+        await disk.read(0, bytes)
+        expect(Buffer.compare(bytes, content.subarray(0, bytes.length))).toBe(0)
+        // Parts of sectors.
+        const part = new Uint8Array(5000)
+        await disk.read(70_001, part)
+        expect(Buffer.compare(part, content.subarray(70_001, 75_001))).toBe(0)
+      })
+    },
+    60_000,
+  )
+})
+
 describe('passwords', () => {
   it('never stand in errors', async () => {
     const store = await createEncrypted('luks', 'key-secret=s,iter-time=10', 4096)

@@ -16,6 +16,7 @@ import {
 } from '../../core/index.ts'
 import type { UnlockedLuks } from '../../crypt/luks-keys.ts'
 import type { SectorCipher } from '../../crypt/sector-cipher.ts'
+import { settled } from '../mapped-disk.ts'
 import { SectorEdges } from '../sector-edges.ts'
 
 /** What a container is made of. */
@@ -163,9 +164,19 @@ export class WritableLuksDisk extends LuksDisk implements WritableDisk {
     const refusal = this.outside(offset, length)
     if (refusal !== undefined) throw refusal
     const zeros = new Uint8Array(Math.min(length, stepBytes))
-    for (let at = 0; at < length; at += stepBytes) {
-      throwIfCancelled(signal, this.name)
-      await this.write(offset + at, zeros.subarray(0, length - at), signal)
+    const writes: Promise<void>[] = []
+    try {
+      for (let at = 0; at < length; at += stepBytes) {
+        throwIfCancelled(signal, this.name)
+        const write = this.write(offset + at, zeros.subarray(0, length - at), signal)
+        // It is waited for below; until then a failure of it is nobody's.
+        write.catch(() => {})
+        writes.push(write)
+        // The next piece is encrypted while the one before is written.
+        if (writes.length > 2) await writes.shift()
+      }
+    } finally {
+      await settled(writes)
     }
   }
 

@@ -11,6 +11,7 @@ export const luksOptions: readonly OptionSpec[] = [
     name: 'preallocation',
     type: 'enum',
     values: ['off', 'metadata', 'falloc', 'full'],
+    ofFile: true,
     help: 'Preallocation mode (allowed values: off, falloc, full)',
   },
 ]

@@ -37,7 +37,8 @@ async function openCipher(image: QcowImage): Promise<void> {
     throw qcowFault(file.name, 'invalid', reason, { field: 'encrypt.format', value: asked })
   }
   // Nothing of what a check looks at is encrypted.
-  if (method === undefined || (context.purpose !== 'use' && context.encryption?.keySecret === undefined)) return
+  const checked = context.purpose === 'check' && context.encryption?.keySecret !== undefined
+  if (method === undefined || (context.purpose !== 'use' && !checked)) return
   const place = { path: file.name, format: 'qcow' }
   const password = passwordOf(context, 'encrypt.key-secret', place)
   const { legacyCipher } = await import('../legacy-aes.ts')

@@ -47,7 +47,8 @@ export async function openCrypt(
   }
   const place: ErrorPlace = { path: image.file.name, format: 'qcow2' }
   // A check looks at metadata, none of which is encrypted.
-  const locked = context.purpose === 'use' || context.encryption?.keySecret !== undefined
+  const checked = context.purpose === 'check' && context.encryption?.keySecret !== undefined
+  const locked = context.purpose === 'use' || checked
   const password = locked ? passwordOf(context, keyOption, place) : undefined
   if (method === 'aes') {
     const crypt =
