@@ -144,6 +144,8 @@ describeWith(['qemu-img'], 'encryption beside qemu-img', () => {
     ]) {
       fixtures.sameOnCopies('', `create ${s} -f luks -o ${options} new.luks 1M`, made)
     }
+    fixtures.sameOnCopies('a.qcow2', ['create -f qcow2 -F qcow2 -b a.qcow2 over.qcow2', 'info over.qcow2'])
+    fixtures.sameOnCopies('a.luks', ['create -f qcow2 -F luks -b a.luks over.qcow2', 'map over.qcow2'])
     fixtures.same('create -f luks -o help')
     fixtures.same('create -f luks new.luks 1M')
     fixtures.same(`convert ${s} -c -f raw -O qcow2 -o ${luks} plain.raw x`)

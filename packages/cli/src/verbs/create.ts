@@ -8,7 +8,7 @@ import {
   MoraineError,
   openDisk,
 } from '@moraine/engine'
-import { fileGate, nodeCodecs } from '@moraine/engine/node'
+import { fileGate } from '@moraine/engine/node'
 import { explain, Failure, failureFrom, usageFailure } from '../failure.ts'
 import { formatNamed, newFormatNamed, probeFormat } from '../formats.ts'
 import { beyondLongest, longestImage, readSize } from '../numbers.ts'
@@ -243,7 +243,14 @@ async function openBacking(context: Context, filename: string, backing: Backing)
       await source.close()
       throw error
     }
-    return await openDisk(source, { formats: allFormats, format: format.name, gate: fileGate(), codecs: nodeCodecs })
+    return await openDisk(source, {
+      formats: allFormats,
+      format: format.name,
+      // Its size is all that is wanted: an encrypted one needs no password for it.
+      purpose: 'info',
+      parents: true,
+      gate: fileGate(),
+    })
   } catch (error) {
     if (!isMoraineError(error) || error.kind === 'cancelled') throw error
     const hint = context.persona.details && error.hint !== undefined ? `\n${error.hint}` : ''
