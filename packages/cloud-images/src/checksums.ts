@@ -17,6 +17,7 @@ export interface Wanted {
 const mostLines = 100_000
 const mostSums = 200
 const longestLine = 4096
+const longestName = 255
 
 /** The images of the folders that are asked for.
  *  @throws MoraineError `denied`, `invalid`, `missing`, `limit`, `io` */
@@ -180,7 +181,8 @@ export function readLines(text: string, algorithm: 'sha256' | 'sha512', place: s
   }
   const sizes = new Map<string, number>()
   const found = new Map<string, Line>()
-  for (const [at, line] of lines.entries()) {
+  for (const [at, written] of lines.entries()) {
+    const line = written.trimEnd()
     if (line.length > longestLine) {
       throw new MoraineError('limit', `a line has more than ${longestLine} characters`, {
         path: place,
@@ -190,14 +192,15 @@ export function readLines(text: string, algorithm: 'sha256' | 'sha512', place: s
     const [, sized, size] = /^#\s*(\S+):\s*(\d{1,15}) bytes$/.exec(line) ?? []
     if (sized !== undefined) sizes.set(sized, Number(size))
     if (/^\s*(#|$)/.test(line)) continue
-    const { name, written } = parseLine(line, algorithm, path)
-    if (name === undefined) continue
-    const digest = digestOf(algorithm, written)
+    const { name, said } = parseLine(line, algorithm, path)
+    // No file system has longer names, and no pattern has to be tried on one.
+    if (name === undefined || name.length > longestName) continue
+    const digest = digestOf(algorithm, said)
     if (digest === undefined) {
       throw new MoraineError('invalid', 'this is no digest', {
         path: place,
         field: `line ${at + 1}`,
-        value: JSON.stringify(written.slice(0, 160)),
+        value: JSON.stringify(said.slice(0, 160)),
         rule: `${algorithm}, in hexadecimal digits`,
       })
     }
@@ -210,17 +213,17 @@ export function readLines(text: string, algorithm: 'sha256' | 'sha512', place: s
   return [...found.values()]
 }
 
-function parseLine(line: string, algorithm: string, path: string): { name: string | undefined; written: string } {
-  const bsd = /^(\w+) \((.+)\) = (\S+)\s*$/.exec(line)
+function parseLine(line: string, algorithm: string, path: string): { name: string | undefined; said: string } {
+  const bsd = /^(\w+) \((.+)\) = (\S+)$/.exec(line)
   if (bsd !== null) {
-    const [, said = '', name, written = ''] = bsd
-    return { name: said.toLowerCase() === algorithm ? name : undefined, written }
+    const [, kind = '', name, said = ''] = bsd
+    return { name: kind.toLowerCase() === algorithm ? name : undefined, said }
   }
-  const plain = /^(\S+) [ *](.+?)\s*$/.exec(line)
-  if (plain !== null) return { name: plain[2], written: plain[1] ?? '' }
+  const plain = /^(\S+) [ *](.+)$/.exec(line)
+  if (plain !== null) return { name: plain[2], said: plain[1] ?? '' }
   // A file of one digest alone has the name of what it is of.
   const own = path.slice(path.lastIndexOf('/') + 1).replace(/\.(sha256|sha512)$/, '')
-  return { name: own, written: line.trim() }
+  return { name: own, said: line.trim() }
 }
 
 function escaped(text: string): string {

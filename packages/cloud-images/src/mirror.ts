@@ -80,7 +80,7 @@ function webMirror(place: string, get: Get, patience: Patience): Mirror {
 
 /** What the lists that web servers make link to: Apache's, nginx's and others' are all links to the name itself. */
 function namesIn(page: string): string[] {
-  const names = [...page.matchAll(/<a\s[^>]*?href\s*=\s*["']?([^"'\s>?#]+)/gi)].map(([, href = '']) => {
+  const names = [...page.matchAll(/<a\s[^<>]*?href\s*=\s*["']?([^"'\s>?#]+)/gi)].map(([, href = '']) => {
     try {
       return decodeURIComponent(href.replace(/^\.\//, '').replace(/\/$/, ''))
     } catch {

@@ -3,7 +3,7 @@ import { MoraineError } from '@moraine/engine'
 import type { Definition } from './definition.ts'
 import type { Mirror } from './mirror.ts'
 import type { Seen } from './seen.ts'
-import { type Keyring, type Signed, verifyBeside, verifyInside } from './signature.ts'
+import { type Keyring, type Signed, splitClearText, verifyBeside, verifyInside } from './signature.ts'
 
 /** How a catalogue is read. */
 export interface Reading {
@@ -41,7 +41,8 @@ export async function readInside(reading: Reading, path: string): Promise<Signed
   const bytes = await mirror.read(path, mostCatalogueBytes, signal)
   if (bytes === undefined) return undefined
   const place = mirror.place(path)
-  if (keyring === undefined) return { text: withoutArmour(decode(bytes, place)), place, path, signed: undefined }
+  if (keyring === undefined)
+    return { text: splitClearText(decode(bytes, place), place).text, place, path, signed: undefined }
   return { ...(await verifyInside(bytes, keyring, place, now)), place, path }
 }
 
@@ -84,15 +85,6 @@ function decode(bytes: Uint8Array, path: string): string {
   } catch (error) {
     throw new MoraineError('invalid', 'this is no text in UTF-8', { path, cause: error })
   }
-}
-
-/** The text within a clear-signed one, nothing verified: RFC 9580, 7. */
-function withoutArmour(text: string): string {
-  const found =
-    /^-----BEGIN PGP SIGNED MESSAGE-----[^\n]*\n(?:[^\n]+\n)*?\r?\n([\s\S]*?)\n-----BEGIN PGP SIGNATURE-----/m.exec(
-      text,
-    )
-  return found === null ? text : (found[1] ?? '').replace(/^- /gm, '')
 }
 
 const millisecondsOfADay = 24 * 60 * 60 * 1000

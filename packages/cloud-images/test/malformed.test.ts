@@ -8,6 +8,7 @@ import { parseJson } from '../src/json.ts'
 import type { Mirror } from '../src/mirror.ts'
 import type { Reading } from '../src/read.ts'
 import { unseen } from '../src/seen.ts'
+import { splitClearText } from '../src/signature.ts'
 import { readSimplestreams } from '../src/simplestreams.ts'
 
 const ubuntu = catalogues[0] as Definition
@@ -178,6 +179,11 @@ describe('products', () => {
     expect(() => parseJson('{"a":'.repeat(5_000_000), 'x')).toThrow('32 levels')
     const wide = `{${Array.from({ length: 300_000 }, (_, at) => `"name ${at}":{}`).join()}}`
     parseJson(wide, 'x')
+    const blank = ' '.repeat(5_000_000)
+    const framed = `-----BEGIN PGP SIGNED MESSAGE-----\n\n${blank}x\n-----BEGIN PGP SIGNATURE-----\n-----END PGP SIGNATURE-----`
+    expect(splitClearText(framed, 'x').text).toHaveLength(blank.length + 1)
+    const lines = `${`${'a'.repeat(300)}${' '.repeat(3700)}b\n`.repeat(2000)}`
+    expect(readLines(lines, 'sha256', 'place', 'f/S')).toEqual([])
     expect(performance.now() - started).toBeLessThan(10_000)
   })
 })
