@@ -239,6 +239,28 @@ describe('pull', () => {
   })
 })
 
+describeWith(['isoinfo'], 'seeds', () => {
+  test('stand beside the disk, as isoinfo reads them; user data that cloud-init would not take is refused at first', async () => {
+    writeFileSync(join(home, 'user-data.yaml'), '#cloud-config\npassword: moraine\n')
+    await ok(ubuntu('pull', 'noble', '--to', 'disk.qcow2', '--seed', 'user-data.yaml'))
+    expect(left()).toEqual(['disk-seed.iso', 'disk.qcow2', 'user-data.yaml'])
+    const seed = join(home, 'disk-seed.iso')
+    expect((await run('isoinfo', ['-d', '-i', seed])).stdout).toContain('Volume id: cidata')
+    expect((await run('isoinfo', ['-R', '-x', '/user-data', '-i', seed])).stdout).toBe(
+      '#cloud-config\npassword: moraine\n',
+    )
+    rmSync(seed)
+    writeFileSync(join(home, 'user-data.yaml'), 'password: moraine\n')
+    web.requests.length = 0
+    expect((await ubuntu('pull', 'noble', '--to', 'other.qcow2', '--seed', 'user-data.yaml')).code).toBe(1)
+    expect(web.requests).toEqual([])
+    writeFileSync(join(home, 'user-data.yaml'), '')
+    const small = await ubuntu('pull', 'noble', '--to', 'other.qcow2', '--seed', 'user-data.yaml', '--size', '1M')
+    expect([small.code, small.stderr]).toEqual([1, expect.stringContaining('the disk has 4 MiB')])
+    expect(left()).toEqual(['disk.qcow2', 'user-data.yaml'])
+  })
+})
+
 describeWith(['qemu-img'], 'qemu-img', () => {
   test.each(['qcow2', 'vmdk', 'vhd'])('reads what lands as %s', async (format) => {
     const file = `disk.${format}`

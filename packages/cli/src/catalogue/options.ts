@@ -70,6 +70,11 @@ export const pullOptions = {
     help: 'The image to make; its format is that of its name, as in disk.vmdk. Without it the file of the publisher is put into the current folder as it is.',
   },
   size: { long: 'size', argument: 'SIZE', help: 'Size of the disk, as in 20G: no less than the image has.' },
+  seed: {
+    long: 'seed',
+    argument: 'FILE',
+    help: 'User data for cloud-init: a seed disk with it is made beside the image, as in disk-seed.iso.',
+  },
   targetFormat: { short: 'O', argument: 'FMT', help: 'Format of the image to make, where its name does not say.' },
   options: { short: 'o', argument: 'OPTIONS', help: 'Options of that format.', collect: true },
   compress: { short: 'c', help: 'Compress the image to make.' },

@@ -1,4 +1,4 @@
-/** From a catalogue to a disk: the publisher's file by way of the cache, then in the format and size that are asked for. */
+/** From a catalogue to a disk: the publisher's file by way of the cache, then in the format and size that are asked for, with a seed beside it. */
 import { constants, copyFile } from 'node:fs/promises'
 import { basename, extname } from 'node:path'
 import { type CloudImage, findImage } from '@moraine/cloud-images'
@@ -18,6 +18,7 @@ import { checkPullTarget } from '../image/pull.ts'
 import { type PullTarget, readPullTarget } from '../image/pull-convert.ts'
 import type { ProgressDisplay } from '../output/progress.ts'
 import { sizeText } from '../output/size.ts'
+import type { SeedFiles } from '../seed/files.ts'
 import { NewImage } from '../target.ts'
 import type { Context, Values } from '../verb.ts'
 import { type CatalogueValues, queryOf, withCatalogue } from './open.ts'
@@ -32,6 +33,7 @@ interface Making {
   target: PullTarget
   /** Bytes. */
   size: number | undefined
+  seed: SeedFiles | undefined
 }
 
 /** Pulls one image.
@@ -42,7 +44,7 @@ export async function pullImage(
   release: string,
   values: PullValues,
 ): Promise<number> {
-  const making = readMaking(context, values)
+  const making = await readMaking(context, values)
   return await withCatalogue(context, distribution, values, async (reading) => {
     const image = await findImage(reading, { ...queryOf(values, release), release })
     warnOf(context, image)
@@ -57,7 +59,7 @@ export async function pullImage(
       fetchOriginal({ context, reading, image, onProgress }),
     )
     if (making === undefined) await copyOriginal(context, original, target)
-    else await shown(context, values, 'convert', (display) => makeDisk(context, original, making, display.onProgress))
+    else await makeAll(context, values, original, making)
     if (values.noCache) await forgetOriginal(original)
     if (!values.quiet)
       context.err.write(`${context.persona.name}: ${sentence(reading.definition.title, image, target)}\n`)
@@ -67,11 +69,12 @@ export async function pullImage(
 
 /** Reads what is asked for before anything is fetched.
  *  @throws Failure */
-function readMaking(context: Context, values: PullValues): Making | undefined {
+async function readMaking(context: Context, values: PullValues): Promise<Making | undefined> {
   const { to, size, targetFormat, options, compress } = values
   if (to === undefined) {
     const given = [
       ['--size', size],
+      ['--seed', values.seed],
       ['-O', targetFormat],
     ].find(([, value]) => value !== undefined)
     if (given !== undefined) throw usageFailure(`${given[0]} needs --to`)
@@ -79,14 +82,15 @@ function readMaking(context: Context, values: PullValues): Making | undefined {
   }
   const format = targetFormat ?? formatOfName(to)
   if (format === undefined) {
-    if (size !== undefined || options.length > 0) {
+    if (size !== undefined || values.seed !== undefined || options.length > 0) {
       throw new Failure(`the name '${basename(to)}' does not tell a format`, { hint: 'It can be said with -O FMT.' })
     }
     return undefined
   }
   checkPullTarget(to)
   const target = readPullTarget(context, format, options, compress, to)
-  return { name: to, target, size: size === undefined ? undefined : readSize(size) }
+  const seed = values.seed === undefined ? undefined : await (await import('./seed.ts')).readSeed(values.seed)
+  return { name: to, target, size: size === undefined ? undefined : readSize(size), seed }
 }
 
 /** The format that the end of a name stands for. */
@@ -131,6 +135,15 @@ async function shown<Result>(
   } finally {
     display.end()
   }
+}
+
+async function makeAll(context: Context, values: PullValues, original: string, making: Making): Promise<void> {
+  const disk = () =>
+    shown(context, values, 'convert', ({ onProgress }) => makeDisk(context, original, making, onProgress))
+  if (making.seed === undefined) return await disk()
+  const { besideSeed, seedName } = await import('./seed.ts')
+  await besideSeed(context, making.seed, making.name, disk)
+  if (!values.quiet) context.err.write(`${context.persona.name}: ${seedName(making.name)} is its seed\n`)
 }
 
 /** The file as it is, shared with the cache where the file system can. */

@@ -17,7 +17,10 @@ export const verb = defineVerb({
     'images that are what it says. The same as moraine catalog for any other distribution. Proxies are taken from HTTP_PROXY, HTTPS_PROXY and NO_PROXY.',
   examples: [
     ['moraine ubuntu list', "releases that are supported, for this machine's processor"],
-    ['moraine ubuntu pull noble --to disk.vmdk --size 20G', 'a disk that boots'],
+    [
+      'moraine ubuntu pull noble --to disk.vmdk --size 20G --seed user-data.yaml',
+      'a disk that boots, with its seed beside it',
+    ],
     ['moraine ubuntu pull lts --mirror /srv/ubuntu --to disk.qcow2', 'from a copy in a folder'],
   ],
   options: catalogueOptions,
