@@ -39,11 +39,13 @@ describe('versions and health', () => {
       // What is between 2.9 and 2.7 is for several stores.
       const links = [{ rel: 'self', href: 'http://127.0.0.1:9292/v2/' }]
       expect(answer.json()).toEqual({
-        versions: ['v2.17', 'v2.9', 'v2.7', 'v2.6', 'v2.5', 'v2.4', 'v2.3', 'v2.2', 'v2.1', 'v2.0'].map((id) => ({
-          id,
-          status: id === 'v2.17' ? 'CURRENT' : 'SUPPORTED',
-          links,
-        })),
+        versions: ['v2.17', 'v2.15', 'v2.9', 'v2.7', 'v2.6', 'v2.5', 'v2.4', 'v2.3', 'v2.2', 'v2.1', 'v2.0'].map(
+          (id) => ({
+            id,
+            status: id === 'v2.17' ? 'CURRENT' : 'SUPPORTED',
+            links,
+          }),
+        ),
       })
     }
   })

@@ -4,13 +4,18 @@ import type { Service } from '../service.ts'
 import { baseUrl, type Routes, sendJson } from './routes.ts'
 
 /** What a version is listed for. */
-type When = 'always' | 'several-stores'
+type When = 'always' | 'several-stores' | 'cache'
 
 /** The versions whose features are there, the newest first. A number tells of features and is never sent by clients, so there may be gaps, as in Glance's own
  *  list. Facts: Glance's API reference and release notes. */
 const versions: readonly [id: string, when: When][] = [
   // Locations.
   ['v2.17', 'always'],
+  // The cache of image data; the `glance` client asks for it only where 2.14 is listed.
+  ['v2.16', 'cache'],
+  // What a project uses.
+  ['v2.15', 'always'],
+  ['v2.14', 'cache'],
   // Up to here: tasks of an image, copies from store to store, deletion from one store.
   ['v2.13', 'several-stores'],
   ['v2.12', 'several-stores'],
@@ -43,7 +48,12 @@ const newestMinor = 17
 /** The document with all versions. */
 export function versionsDocument(service: Service, request: FastifyRequest): object {
   const links = [{ rel: 'self', href: `${baseUrl(service, request)}/v2/` }]
-  const listed = versions.filter(([, when]) => when === 'always' || service.stores.multiple)
+  const has: Record<When, boolean> = {
+    always: true,
+    'several-stores': service.stores.multiple,
+    cache: service.config.imageCacheSize > 0,
+  }
+  const listed = versions.filter(([, when]) => has[when])
   return {
     versions: listed.map(([id], index) => ({ id, status: index === 0 ? 'CURRENT' : 'SUPPORTED', links })),
   }
