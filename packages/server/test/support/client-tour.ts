@@ -312,7 +312,6 @@ fetched = image.create_image('sdk fetched', allow_duplicates=True, **facts)
 image.import_image(fetched, method='web-download', uri=web)
 check('fetched', wait(fetched).size == len(data))
 check('stores', [one.id for one in image.stores()][:2] == ['one', 'two'])
-check('methods', 'web-download' in image.get_import_info().import_methods['value'])
 for schema in (image.get_image_schema, image.get_images_schema, image.get_member_schema, image.get_members_schema, image.get_task_schema, image.get_tasks_schema):
     check('schema', schema().properties)
 for one in (made, staged, fetched):
