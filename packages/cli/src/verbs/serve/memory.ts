@@ -2,7 +2,7 @@
 import { createRequire } from 'node:module'
 import { setFlagsFromString } from 'node:v8'
 
-/** Bytes from which on a block of memory is one of the kernel's, and goes back to it when it is free. Below are the pieces in which bodies arrive. */
+/** Bytes from which on a block of memory is one of the kernel's, and goes back to it when it is free. Below are the pieces in which bodies arrive, which come and go all the time. */
 const ownBlockBytes = 128 * 1024
 /** Heaps of the C library's. Each keeps what its threads have given back. */
 const heaps = 2
@@ -13,7 +13,7 @@ const [trimThreshold, mmapThreshold, arenaMax] = [-1, -3, -8] as const
 /** Called before the service is loaded. What cannot be had is left as it is. */
 export function keepMemorySmall(): void {
   if (process.versions.bun !== undefined) return
-  // Young objects are looked through when there is 1 MiB of them, and that stays so. Otherwise transfers, which make many and keep none, make it 16, with 32 MiB of bodies that are gone.
+  // Young objects are looked through when there is 1 MiB of them, and that stays so. Otherwise transfers, which make many and keep none, make it 16.
   setFlagsFromString('--semi-space-growth-factor=1')
   try {
     const { load } = createRequire(import.meta.url)('koffi') as typeof import('koffi')

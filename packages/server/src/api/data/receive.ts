@@ -14,6 +14,7 @@ import { stagingStore } from '../../store/stores.ts'
 import { HttpError } from '../http-error.ts'
 import { noImage } from '../images/access.ts'
 import { answerAndDrain } from './linger.ts'
+import { piecesOf } from './pieces.ts'
 
 /** The client went away; nobody is there to be answered. */
 export class Disconnected extends Error {}
@@ -57,7 +58,7 @@ export async function receive(receiving: Receiving): Promise<void> {
     }
     const taking = { ...receiving, ...service, image, upload, onBytes }
     try {
-      const body = message.iterator({ destroyOnReturn: false }) as AsyncIterable<Uint8Array>
+      const body = piecesOf(message)
       if (kind === 'stage') {
         await takeIn(body, upload, { ...taking, algorithms: [], headBytes: 1, onHead: async () => {} })
         checkSize(message, size)

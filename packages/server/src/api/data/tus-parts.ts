@@ -10,6 +10,7 @@ import type { Service } from '../../service.ts'
 import { takeIn } from '../../store/intake.ts'
 import type { StoreUpload } from '../../store/store.ts'
 import { HttpError } from '../http-error.ts'
+import { piecesOf } from './pieces.ts'
 import { activated, Disconnected, explain, finish, idleClock } from './receive.ts'
 
 const readBytes = 1024 * 1024
@@ -170,7 +171,7 @@ class Counting {
       return this.#report(behind)
     }
     try {
-      return await work(onBytes, message.iterator({ destroyOnReturn: false }) as AsyncIterable<Uint8Array>)
+      return await work(onBytes, piecesOf(message))
     } finally {
       clearTimeout(idle)
     }
