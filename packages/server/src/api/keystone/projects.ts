@@ -8,6 +8,7 @@ import { readQuery } from '../metadefs/shared.ts'
 import { type Routes, refuseOtherMethods, sendJson } from '../routes.ts'
 import { projectDocument } from './documents.ts'
 import {
+  addOne,
   allow,
   checkDomain,
   commonFacts,
@@ -66,12 +67,12 @@ export function addProjects(routes: Routes, service: Service, { accounts }: Loca
   })
   refuseOtherMethods(routes, all, 'GET, POST')
 
-  routes.get(one, { schema: idParams }, async (request, reply) => {
-    const { id } = request.params
-    allow(mayLook(request.session) || request.session.project?.id === id, 'get_project')
-    const project = await accounts.project(id)
-    if (project === undefined) throw notFound('project', id)
-    return sendJson(reply, { project: projectDocument(project, identityUrl(service, request)) })
+  addOne(routes, service, one, {
+    what: 'project',
+    find: (id) => accounts.project(id),
+    remove: (id) => accounts.removeProject(id),
+    document: projectDocument,
+    isOwn: (session, id) => session.project?.id === id,
   })
 
   routes.patch(one, { schema: { ...idParams, body: change } }, async (request, reply) => {
@@ -85,11 +86,6 @@ export function addProjects(routes: Routes, service: Service, { accounts }: Loca
     return sendJson(reply, { project: projectDocument(project, identityUrl(service, request)) })
   })
 
-  routes.delete(one, { schema: idParams }, async (request, reply) => {
-    allow(mayManage(request.session), 'delete_project')
-    if (!(await accounts.removeProject(request.params.id))) throw notFound('project', request.params.id)
-    return reply.code(204).send()
-  })
   refuseOtherMethods(routes, one, 'GET, PATCH, DELETE')
 }
 

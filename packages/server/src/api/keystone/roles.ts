@@ -10,6 +10,7 @@ import { readQuery } from '../metadefs/shared.ts'
 import { type Routes, refuseOtherMethods, sendJson } from '../routes.ts'
 import { assignmentDocument, isFixed, roleDocument } from './documents.ts'
 import {
+  addOne,
   allow,
   commonFacts,
   flagOf,
@@ -57,11 +58,12 @@ export function addRoles(routes: Routes, service: Service, identity: LocalIdenti
   })
   refuseOtherMethods(routes, all, 'GET, POST')
 
-  routes.get(one, { schema: idParams }, async (request, reply) => {
-    allow(mayLook(request.session), 'get_role')
-    const role = await accounts.role(request.params.id)
-    if (role === undefined) throw notFound('role', request.params.id)
-    return sendJson(reply, { role: roleDocument(role, identityUrl(service, request)) })
+  addOne(routes, service, one, {
+    what: 'role',
+    find: (id) => accounts.role(id),
+    remove: (id) => accounts.removeRole(id),
+    document: roleDocument,
+    beforeRemoval: (id) => refuseFixed(id, 'delete'),
   })
 
   routes.patch(one, { schema: { ...idParams, body: change } }, async (request, reply) => {
@@ -77,12 +79,6 @@ export function addRoles(routes: Routes, service: Service, identity: LocalIdenti
     return sendJson(reply, { role: roleDocument(role, identityUrl(service, request)) })
   })
 
-  routes.delete(one, { schema: idParams }, async (request, reply) => {
-    allow(mayManage(request.session), 'delete_role')
-    refuseFixed(request.params.id, 'delete')
-    if (!(await accounts.removeRole(request.params.id))) throw notFound('role', request.params.id)
-    return reply.code(204).send()
-  })
   refuseOtherMethods(routes, one, 'GET, PATCH, DELETE')
 
   for (const place of ['/v3/projects/:project', '/v3/system']) addAssignments(routes, service, identity, place)

@@ -6,7 +6,7 @@ import type { Session } from '../../catalog/logins.ts'
 import { domain, LoginRefused } from '../../identity/local.ts'
 import type { Service } from '../../service.ts'
 import { HttpError } from '../http-error.ts'
-import { baseUrl, sendJson } from '../routes.ts'
+import { baseUrl, type Routes, sendJson } from '../routes.ts'
 
 declare module 'fastify' {
   interface FastifyRequest {
@@ -127,4 +127,37 @@ export async function login<Result>(
     request.log.warn({ ip: request.ip, reason: error.detail }, 'login refused')
     throw refusal(error, service.config.loginLockSeconds)
   }
+}
+
+/** Users, projects or roles, as far as all are shown and deleted the same way. */
+export interface Things<Thing> {
+  what: 'user' | 'project' | 'role'
+  find(id: string): Promise<Thing | undefined>
+  remove(id: string): Promise<boolean>
+  document(thing: Thing, url: string): object
+  /** Whether somebody who may not look around may look at this one. */
+  isOwn?(session: Session, id: string): boolean
+  /** May throw to refuse. */
+  beforeRemoval?(id: string): void
+}
+
+/** The routes that show and delete one of them. */
+export function addOne<Thing>(routes: Routes, service: Service, path: string, things: Things<Thing>): void {
+  const { what, isOwn = () => false } = things
+
+  routes.get(path, { schema: idParams }, async (request, reply) => {
+    const { id } = request.params
+    allow(mayLook(request.session) || isOwn(request.session, id), `get_${what}`)
+    const thing = await things.find(id)
+    if (thing === undefined) throw notFound(what, id)
+    return sendJson(reply, { [what]: things.document(thing, identityUrl(service, request)) })
+  })
+
+  routes.delete(path, { schema: idParams }, async (request, reply) => {
+    const { id } = request.params
+    allow(mayManage(request.session), `delete_${what}`)
+    things.beforeRemoval?.(id)
+    if (!(await things.remove(id))) throw notFound(what, id)
+    return reply.code(204).send()
+  })
 }

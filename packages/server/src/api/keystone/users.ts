@@ -10,6 +10,7 @@ import { type Routes, refuseOtherMethods, sendJson } from '../routes.ts'
 import { projectsOf } from './auth.ts'
 import { projectDocument, userDocument } from './documents.ts'
 import {
+  addOne,
   allow,
   checkDomain,
   commonFacts,
@@ -82,12 +83,12 @@ export function addUsers(routes: Routes, service: Service, identity: LocalIdenti
   })
   refuseOtherMethods(routes, all, 'GET, POST')
 
-  routes.get(one, { schema: idParams }, async (request, reply) => {
-    const { id } = request.params
-    allow(mayLook(request.session) || request.session.user.id === id, 'get_user')
-    const user = await accounts.user(id)
-    if (user === undefined) throw notFound('user', id)
-    return sendJson(reply, { user: userDocument(user, identityUrl(service, request)) })
+  addOne(routes, service, one, {
+    what: 'user',
+    find: (id) => accounts.user(id),
+    remove: (id) => accounts.removeUser(id),
+    document: userDocument,
+    isOwn: (session, id) => session.user.id === id,
   })
 
   routes.patch(one, { schema: { ...idParams, body: change } }, async (request, reply) => {
@@ -100,11 +101,6 @@ export function addUsers(routes: Routes, service: Service, identity: LocalIdenti
     return sendJson(reply, { user: userDocument(user, identityUrl(service, request)) })
   })
 
-  routes.delete(one, { schema: idParams }, async (request, reply) => {
-    allow(mayManage(request.session), 'delete_user')
-    if (!(await accounts.removeUser(request.params.id))) throw notFound('user', request.params.id)
-    return reply.code(204).send()
-  })
   refuseOtherMethods(routes, one, 'GET, PATCH, DELETE')
 
   const password = `${one}/password`

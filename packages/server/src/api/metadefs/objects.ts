@@ -5,6 +5,7 @@ import { HttpError } from '../http-error.ts'
 import { readCount } from '../images/list-query.ts'
 import { type Routes, refuseBody, refuseOtherMethods, sendJson } from '../routes.ts'
 import { readObject } from './read.ts'
+import { addRemovals } from './removals.ts'
 import {
   inNamespace,
   lastOf,
@@ -14,7 +15,6 @@ import {
   readQuery,
   readSort,
   readVisibility,
-  unlessProtected,
 } from './shared.ts'
 import { createdObjectDocument, objectDocument } from './show.ts'
 
@@ -44,12 +44,6 @@ export function addObjects(routes: Routes, { catalog: { metadefs } }: Service): 
     })
   })
 
-  routes.delete(all, namespaceParams, async (request, reply) => {
-    const { namespace } = request.params
-    const allowed = unlessProtected(`namespace ${namespace}`)
-    inNamespace(await metadefs.clearParts(namespace, 'objects', allowed), namespace)
-    return reply.code(204).send()
-  })
   refuseOtherMethods(routes, all, 'GET, POST, DELETE')
 
   routes.get(one, { ...partParams, onRequest: refuseBody }, async (request, reply) => {
@@ -67,13 +61,7 @@ export function addObjects(routes: Routes, { catalog: { metadefs } }: Service): 
     return sendJson(reply, createdObjectDocument(namespace, part))
   })
 
-  routes.delete(one, { ...partParams, onRequest: refuseBody }, async (request, reply) => {
-    const { namespace, name } = request.params
-    const allowed = unlessProtected(`object ${name}`)
-    const { part } = inNamespace(await metadefs.removePart(namespace, 'objects', name, allowed), namespace, true)
-    if (part === undefined) throw noObject(name)
-    return reply.code(204).send()
-  })
+  addRemovals(routes, metadefs, { kind: 'objects', noun: 'object', missing: noObject, isLong: true })
   refuseOtherMethods(routes, one, 'GET, PUT, DELETE')
 }
 

@@ -4,7 +4,8 @@ import type { Service } from '../../service.ts'
 import { HttpError } from '../http-error.ts'
 import { type Routes, refuseBody, refuseOtherMethods, sendJson } from '../routes.ts'
 import { readProperty } from './read.ts'
-import { inNamespace, lastOf, namespaceParams, oneNamespace, partParams, readQuery, unlessProtected } from './shared.ts'
+import { addRemovals } from './removals.ts'
+import { inNamespace, lastOf, namespaceParams, oneNamespace, partParams, readQuery } from './shared.ts'
 import { propertiesDocument, propertyDocument } from './show.ts'
 
 export function addProperties(routes: Routes, { catalog: { metadefs } }: Service): void {
@@ -24,12 +25,6 @@ export function addProperties(routes: Routes, { catalog: { metadefs } }: Service
     return sendJson(reply, { properties: propertiesDocument(parts) })
   })
 
-  routes.delete(all, namespaceParams, async (request, reply) => {
-    const { namespace } = request.params
-    const allowed = unlessProtected(`namespace ${namespace}`)
-    inNamespace(await metadefs.clearParts(namespace, 'properties', allowed), namespace)
-    return reply.code(204).send()
-  })
   refuseOtherMethods(routes, all, 'GET, POST, DELETE')
 
   routes.get(one, partParams, async (request, reply) => {
@@ -48,13 +43,7 @@ export function addProperties(routes: Routes, { catalog: { metadefs } }: Service
     return sendJson(reply, propertyDocument(part))
   })
 
-  routes.delete(one, partParams, async (request, reply) => {
-    const { namespace, name } = request.params
-    const allowed = unlessProtected(`property ${name}`)
-    const { part } = inNamespace(await metadefs.removePart(namespace, 'properties', name, allowed), namespace)
-    if (part === undefined) throw noProperty(name)
-    return reply.code(204).send()
-  })
+  addRemovals(routes, metadefs, { kind: 'properties', noun: 'property', missing: noProperty, takesBody: true })
   refuseOtherMethods(routes, one, 'GET, PUT, DELETE')
 }
 

@@ -5,6 +5,7 @@ import { HttpError } from '../http-error.ts'
 import { readCount } from '../images/list-query.ts'
 import { type Routes, refuseBody, refuseOtherMethods, sendJson } from '../routes.ts'
 import { namedTag, readTag, readTags } from './read.ts'
+import { addRemovals } from './removals.ts'
 import {
   inNamespace,
   lastOf,
@@ -14,7 +15,6 @@ import {
   readQuery,
   readSort,
   readVisibility,
-  unlessProtected,
 } from './shared.ts'
 import { tagDocument } from './show.ts'
 
@@ -48,12 +48,6 @@ export function addTags(routes: Routes, { catalog: { metadefs } }: Service): voi
     return sendJson(reply, { tags: tags.map(({ name }) => ({ name })) })
   })
 
-  routes.delete(all, namespaceParams, async (request, reply) => {
-    const { namespace } = request.params
-    const allowed = unlessProtected(`namespace ${namespace}`)
-    inNamespace(await metadefs.clearParts(namespace, 'tags', allowed), namespace)
-    return reply.code(204).send()
-  })
   refuseOtherMethods(routes, all, 'GET, POST, DELETE')
 
   routes.get(one, { ...partParams, onRequest: refuseBody }, async (request, reply) => {
@@ -77,12 +71,6 @@ export function addTags(routes: Routes, { catalog: { metadefs } }: Service): voi
     return sendJson(reply, tagDocument(part))
   })
 
-  routes.delete(one, { ...partParams, onRequest: refuseBody }, async (request, reply) => {
-    const { namespace, name } = request.params
-    const allowed = unlessProtected(`tag ${name}`)
-    const { part } = inNamespace(await metadefs.removePart(namespace, 'tags', name, allowed), namespace)
-    if (part === undefined) throw noTag(name)
-    return reply.code(204).send()
-  })
+  addRemovals(routes, metadefs, { kind: 'tags', noun: 'tag', missing: noTag })
   refuseOtherMethods(routes, one, 'GET, POST, PUT, DELETE')
 }
