@@ -1,6 +1,5 @@
 /** Passwords as crypt(3) keeps them: the hash is stored, never the password. */
 import { randomBytes } from 'node:crypto'
-import { encrypt } from 'unixcrypt'
 import { Failure } from '../failure.ts'
 
 /** What cloud-init takes for a hash and not for a password. Source: cloud-init's cc_set_passwords. */
@@ -12,7 +11,7 @@ const saltCharacters = './0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqr
 
 /** The SHA-512 hash of a password, with a salt of its own; a hash is given back as it is.
  *  @throws Failure for an empty one, and for one of several lines. */
-export function hashPassword(password: string): string {
+export async function hashPassword(password: string): Promise<string> {
   if (hash.test(password)) return password
   if (anyHash.test(password)) {
     throw new Failure(
@@ -22,5 +21,7 @@ export function hashPassword(password: string): string {
   if (password === '') throw new Failure('the password is empty')
   if (/[\r\n\0]/.test(password)) throw new Failure('the password has more than one line')
   const salt = Array.from(randomBytes(16), (byte) => saltCharacters[byte & 63]).join('')
+  // It is a module only, and the standalone executable takes those in by import() alone.
+  const { encrypt } = await import('unixcrypt')
   return encrypt(password, `$6$${salt}`)
 }

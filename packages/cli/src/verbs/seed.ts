@@ -183,5 +183,5 @@ async function readPassword({ password, passwordFile }: Values<typeof options>):
   const text = bytes === undefined ? password : new TextDecoder().decode(bytes).split(/\r?\n/)[0]
   if (text === undefined) return undefined
   const { hashPassword } = await import('../seed/password.ts')
-  return hashPassword(text)
+  return await hashPassword(text)
 }

@@ -4,47 +4,51 @@ import { luksCipherOptions, planLuks } from '../luks/cipher-options.ts'
 import type { OptionSpec, OptionValue, OptionValues } from '../options.ts'
 
 /** The table of options, in the order in which QEMU prints them; its help sorts them by name. */
-export const qcow2Options: readonly OptionSpec[] = [
-  {
-    name: 'encryption',
-    type: 'boolean',
-    help: "Encrypt the image with format 'aes'. (Deprecated in favor of encrypt.format=aes)",
-  },
-  {
-    name: 'encrypt.format',
-    type: 'string',
-    help: "Encrypt the image, format choices: 'aes', 'luks'",
-  },
-  {
-    name: 'encrypt.key-secret',
-    type: 'string',
-    help: 'ID of secret providing qcow AES key or LUKS passphrase',
-  },
-  ...luksCipherOptions('encrypt.'),
-  { name: 'cluster_size', type: 'size', help: 'qcow2 cluster size', default: 65536n },
-  { name: 'extended_l2', type: 'boolean', help: 'Extended L2 tables', default: false },
-  {
-    name: 'preallocation',
-    type: 'string',
-    values: ['off', 'metadata', 'falloc', 'full'],
-    help: 'Preallocation mode (allowed values: off, metadata, falloc, full)',
-  },
-  {
-    name: 'compression_type',
-    type: 'string',
-    values: ['zlib', 'zstd'],
-    help: 'Compression method used for image cluster compression',
-    default: 'zlib',
-  },
-  { name: 'size', type: 'size', help: 'Virtual disk size' },
-  { name: 'compat', type: 'string', help: 'Compatibility level (v2 [0.10] or v3 [1.1])' },
-  { name: 'backing_file', type: 'string', help: 'File name of a base image' },
-  { name: 'backing_fmt', type: 'string', help: 'Image format of the base image' },
-  { name: 'data_file', type: 'string', help: 'File name of an external data file' },
-  { name: 'data_file_raw', type: 'boolean', help: 'The external data file must stay valid as a raw image' },
-  { name: 'lazy_refcounts', type: 'boolean', help: 'Postpone refcount updates', default: false },
-  { name: 'refcount_bits', type: 'number', help: 'Width of a reference count entry in bits', default: 16 },
-]
+export const qcow2Options: readonly OptionSpec[] = /* @__PURE__ */ allOptions()
+
+function allOptions(): OptionSpec[] {
+  return [
+    {
+      name: 'encryption',
+      type: 'boolean',
+      help: "Encrypt the image with format 'aes'. (Deprecated in favor of encrypt.format=aes)",
+    },
+    {
+      name: 'encrypt.format',
+      type: 'string',
+      help: "Encrypt the image, format choices: 'aes', 'luks'",
+    },
+    {
+      name: 'encrypt.key-secret',
+      type: 'string',
+      help: 'ID of secret providing qcow AES key or LUKS passphrase',
+    },
+    ...luksCipherOptions('encrypt.'),
+    { name: 'cluster_size', type: 'size', help: 'qcow2 cluster size', default: 65536n },
+    { name: 'extended_l2', type: 'boolean', help: 'Extended L2 tables', default: false },
+    {
+      name: 'preallocation',
+      type: 'string',
+      values: ['off', 'metadata', 'falloc', 'full'],
+      help: 'Preallocation mode (allowed values: off, metadata, falloc, full)',
+    },
+    {
+      name: 'compression_type',
+      type: 'string',
+      values: ['zlib', 'zstd'],
+      help: 'Compression method used for image cluster compression',
+      default: 'zlib',
+    },
+    { name: 'size', type: 'size', help: 'Virtual disk size' },
+    { name: 'compat', type: 'string', help: 'Compatibility level (v2 [0.10] or v3 [1.1])' },
+    { name: 'backing_file', type: 'string', help: 'File name of a base image' },
+    { name: 'backing_fmt', type: 'string', help: 'Image format of the base image' },
+    { name: 'data_file', type: 'string', help: 'File name of an external data file' },
+    { name: 'data_file_raw', type: 'boolean', help: 'The external data file must stay valid as a raw image' },
+    { name: 'lazy_refcounts', type: 'boolean', help: 'Postpone refcount updates', default: false },
+    { name: 'refcount_bits', type: 'number', help: 'Width of a reference count entry in bits', default: 16 },
+  ]
+}
 
 /** Options of an image that is there, in QEMU's order; its help sorts them by name. */
 const amendable = [
@@ -59,7 +63,7 @@ const amendable = [
 ]
 
 /** The table of what can be amended, but for key slots. */
-export const qcow2AmendOptions: readonly OptionSpec[] = qcow2Options.flatMap((option) => {
+export const qcow2AmendOptions: readonly OptionSpec[] = /* @__PURE__ */ qcow2Options.flatMap((option) => {
   const { default: _default, ...spec } = option
   return amendable.includes(option.name) ? [spec] : []
 })
