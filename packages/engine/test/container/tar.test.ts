@@ -4,6 +4,7 @@ import { closeSync, openSync, readFileSync, truncateSync, writeFileSync, writeSy
 import { allContainers, type ByteSource, isMoraineError, MemoryStore, openContainer, openMember } from '@moraine/engine'
 import { openFile } from '@moraine/engine/node'
 import { beforeAll, describe, expect, it } from 'vitest'
+import { tarHeader } from '../../src/container/tar/write-header.ts'
 import { temporaryFolder } from '../support/folder.ts'
 import { describeWith } from '../support/process.ts'
 import { Random, seed } from '../support/random.ts'
@@ -79,6 +80,26 @@ describeWith(['tar'], 'tar as GNU tar writes it', () => {
     expect(end).toBe(member.size)
     expect(holes).toBeGreaterThan(4 * MiB)
     await member.close()
+  })
+
+  it('reads headers that are written here, of members of more than 8 GiB too', () => {
+    const size = 9 * 1024 ** 3
+    const archive = folder.fresh('.tar')
+    const file = openSync(archive, 'w')
+    writeSync(file, tarHeader('huge.vmdk', size), 0, 512, 0)
+    writeSync(file, tarHeader('é.txt', 3), 0, 512, 512 + size)
+    writeSync(file, 'abc', 1024 + size)
+    closeSync(file)
+    truncateSync(archive, 512 + size + 1024 + 1024)
+    const listed = execFileSync(
+      'tar',
+      ['--numeric-owner', '--full-time', '--utc', '--quoting-style=literal', '-tvf', archive],
+      { encoding: 'utf8' },
+    )
+    expect(listed).toBe(
+      '-rw-r--r-- 0/0      9663676416 1970-01-01 00:00:00 huge.vmdk\n-rw-r--r-- 0/0               3 1970-01-01 00:00:00 é.txt\n',
+    )
+    truncateSync(archive, 0)
   })
 
   it.each([['gnu'], ['pax']])('%s: a member of more than 8 GiB', async (format) => {
