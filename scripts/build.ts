@@ -2,7 +2,8 @@
  *  With `--no-lint` it only emits. */
 import { emitPackage } from './build/emit.ts'
 import { lintPackage, lintTypes } from './build/lint.ts'
-import { workspacePackages } from './build/workspace.ts'
+import { nodeProgram, root, workspacePackages } from './build/workspace.ts'
+import { run } from './support/run.ts'
 
 const lint = !process.argv.includes('--no-lint')
 const packages = workspacePackages()
@@ -13,6 +14,9 @@ for (const pkg of packages) {
     `${pkg.manifest.name} ${pkg.manifest.version}: built (${((performance.now() - started) / 1000).toFixed(1)} s)`,
   )
 }
+// From the sources, which need nothing of what was built.
+const { code, stderr } = await run(nodeProgram(), ['--conditions=source', 'scripts/man-pages.ts'], root)
+if (code !== 0) throw new Error(`man pages: ${stderr}`)
 if (lint) {
   // One after the other: both pack in the package's folder.
   for (const pkg of packages) {

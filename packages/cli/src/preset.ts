@@ -10,6 +10,7 @@ export const presetOption = {
   long: 'for',
   argument: 'TARGET',
   extension: true,
+  values: () => ['help', ...presets.map(({ name }) => name)],
   help: 'Choose format, options and size as the target wants them, and say what was chosen; "--for help" lists the targets.',
 } as const satisfies OptionSpec
 

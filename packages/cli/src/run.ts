@@ -54,11 +54,26 @@ async function dispatch(
   const [name, ...verbArgs] = rest
   if (name === undefined) return 0
   if (persona.extensions && name === 'help') return printHelp(context, verbArgs)
+  if (persona.extensions && name === 'completion' && isAskedByShell(verbArgs))
+    return await answerShell(context, verbArgs)
   const verb = await findVerb(name, persona)
   if (verb === undefined) throw usageFailure(`Command not found: ${name}`)
   progress.verb = name
   if (verb.below !== undefined) return await dispatchBelow(context, verb, verb.below, verbArgs, progress)
   return await runVerb(context, verb, verbArgs)
+}
+
+/** What the scripts of `moraine completion` ask: `line -- TEXT` is a command line up to the cursor, `words -- WORD...` are its words without the first. */
+function isAskedByShell([what, dashes]: readonly string[]): boolean {
+  return (what === 'line' || what === 'words') && dashes === '--'
+}
+
+async function answerShell({ persona, out }: Context, [what, , ...given]: readonly string[]): Promise<number> {
+  const { suggest, suggestionLines } = await import('./completion/suggest.ts')
+  const { splitLine } = await import('./completion/line.ts')
+  const words = what === 'line' ? splitLine(given[0] ?? '').slice(1) : given
+  out.write(suggestionLines(await suggest(words, persona)))
+  return 0
 }
 
 /** A verb below `group`. Options that all of them take may stand before its name. */

@@ -34,13 +34,18 @@ function optionFor(name: string, setting: Setting): OptionSpec {
   switch (setting.kind) {
     case 'flag':
       if (!setting.initial) return { long, help: `${what}.` }
-      return { long, argument: 'on|off', help, parse: (text) => readSwitch(long, text) }
+      return { long, argument: 'on|off', values: () => ['on', 'off'], help, parse: (text) => readSwitch(long, text) }
     case 'number':
       return { long, argument: 'N', help, parse: (text) => readNumber(long, 'number', text) }
     case 'size':
       return { long, argument: 'SIZE', help, parse: (text) => readNumber(long, 'size', text) }
     case 'choice':
-      return { long, argument: 'WORD', help: `${help.slice(0, -1)}: ${setting.choices?.join(', ')}.` }
+      return {
+        long,
+        argument: 'WORD',
+        values: () => setting.choices ?? [],
+        help: `${help.slice(0, -1)}: ${setting.choices?.join(', ')}.`,
+      }
     case 'text':
     case 'secret':
       return { long, argument: 'TEXT', help }

@@ -29,6 +29,8 @@ export interface OptionSpec {
   readonly argument?: string
   /** One or more sentences for people. */
   readonly help: string
+  /** What may be given, where that is one of a few words: for completion. */
+  readonly values?: () => readonly string[]
   /** It may be given several times, and all values are kept. Otherwise the last one counts. */
   readonly collect?: true
   /** Checks and converts the argument as soon as it is met; `warn` says a warning about it. */

@@ -38,6 +38,7 @@ export const attributeOptions = {
   visibility: {
     long: 'visibility',
     argument: 'WHO',
+    values: () => visibilities,
     help: 'Who sees it: public, community, shared or private.',
     parse(text: string): string {
       if (visibilities.includes(text)) return text

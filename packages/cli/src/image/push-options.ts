@@ -15,6 +15,7 @@ export const pushOptions = {
   method: {
     long: 'method',
     argument: 'METHOD',
+    values: () => methods,
     help: 'How the data goes: put (one request, the default), tus (resumable, where the service offers it), glance-direct (staged, then imported) or web-download (fetched by the service from --uri).',
     parse(text: string): (typeof methods)[number] {
       const method = methods.find((known) => known === text)

@@ -9,6 +9,7 @@ const kinds = ['rock-ridge', 'joliet', 'plain'] as const satisfies readonly IsoN
 export const namesOption = {
   long: 'names',
   argument: 'KIND',
+  values: () => kinds,
   help: 'Which names to use: rock-ridge, joliet or plain. The first of them that the image has when not given.',
   parse(text: string): IsoNames {
     const kind = kinds.find((known) => known === text)

@@ -48,6 +48,7 @@ export const verb = defineVerb({
       short: 'r',
       long: 'repair',
       argument: 'WHAT',
+      values: () => ['leaks', 'all'],
       help: 'Repair leaks, or all: leaks and corruption. With all the wrong fix may be chosen, which hides damage.',
       parse(text: string): Repair {
         if (text === 'leaks' || text === 'all') return text

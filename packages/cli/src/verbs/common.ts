@@ -36,6 +36,7 @@ export const showProgress = { short: 'p', help: 'Show progress.' } as const sati
 export const progressMode = {
   long: 'progress',
   argument: 'MODE',
+  values: () => progressModes,
   extension: true,
   help: 'How to show progress: auto, bar, percent, json (JSON lines on standard error) or none.',
   parse(text: string): ProgressMode {
@@ -48,6 +49,7 @@ export const progressMode = {
 export const outputFormat = {
   long: 'output',
   argument: 'OFMT',
+  values: () => ['human', 'json'],
   help: 'Print for people (human, the default) or for programs (json).',
 } as const satisfies OptionSpec
 

@@ -24,6 +24,7 @@ export const verb = defineVerb({
     output: {
       long: 'output',
       argument: 'MODE',
+      values: () => modes,
       help: `How to show them: ${modes.join(', ')} (the JSON schema of a file of settings).`,
       parse(text: string): (typeof modes)[number] {
         const mode = modes.find((known) => known === text)

@@ -88,6 +88,7 @@ export const convertOptions = {
   wrap: {
     long: 'wrap',
     argument: 'WRAPPER',
+    values: () => ['gz', 'xz', 'zst', 'none'],
     extension: true,
     help: 'Pack the whole target with gz, xz or zst; none: do not, whatever its name. By default a name that ends in .gz, .xz or .zst says so.',
     parse: readWrap,

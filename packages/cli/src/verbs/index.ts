@@ -29,6 +29,7 @@ const loaders: Record<string, { extension?: true; load(): Promise<{ verb: Verb }
   image: { extension: true, load: () => import('./image.ts') },
   nbd: { extension: true, load: () => import('./nbd.ts') },
   serve: { extension: true, load: () => import('./serve.ts') },
+  completion: { extension: true, load: () => import('./completion.ts') },
   config: { extension: true, load: () => import('./config.ts') },
 }
 

@@ -30,6 +30,7 @@ export const verb = defineVerb({
     preallocation: {
       long: 'preallocation',
       argument: 'MODE',
+      values: () => preallocations,
       help: 'What to do with the space gained: off (nothing), metadata, falloc (reserve it), full (write zeros).',
       parse(text: string): Preallocation {
         const mode = preallocations.find((known) => known === text)

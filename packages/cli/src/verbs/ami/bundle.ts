@@ -47,10 +47,16 @@ export const verb = defineVerb({
       help: "The image's name, with which the names of the files begin. The file's name when not given.",
     },
     to: { long: 'to', argument: 'FOLDER', help: 'Where to; it must be there. The current folder when not given.' },
-    arch: { long: 'arch', argument: 'ARCH', help: 'i386, x86_64 (the default on such a machine) or arm64.' },
+    arch: {
+      long: 'arch',
+      argument: 'ARCH',
+      values: () => ['i386', 'x86_64', 'arm64'],
+      help: 'i386, x86_64 (the default on such a machine) or arm64.',
+    },
     type: {
       long: 'type',
       argument: 'TYPE',
+      values: () => types,
       help: 'machine (the default), kernel or ramdisk.',
       parse(text: string): (typeof types)[number] {
         const type = types.find((known) => known === text)

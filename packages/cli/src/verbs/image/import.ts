@@ -11,6 +11,7 @@ const options = {
   method: {
     long: 'method',
     argument: 'METHOD',
+    values: () => methods,
     help: 'web-download (from --uri; the default when that is given), glance-direct (what was staged before), glance-download (from another region) or copy-image (into more stores).',
     parse(text: string): string {
       if (methods.includes(text)) return text

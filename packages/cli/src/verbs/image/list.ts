@@ -14,6 +14,7 @@ const options = {
   visibility: {
     long: 'visibility',
     argument: 'WHO',
+    values: () => ['public', 'community', 'shared', 'private', 'all'],
     help: 'Only public, community, shared or private images; all for every one there is.',
   },
   tag: { long: 'tag', argument: 'TAG', help: 'Only images with this tag. May be given several times.', collect: true },
@@ -31,6 +32,7 @@ const options = {
   memberStatus: {
     long: 'member-status',
     argument: 'STATUS',
+    values: () => ['accepted', 'pending', 'rejected', 'all'],
     help: 'Shared images that were accepted (the default), are pending or were rejected, or all.',
   },
   sort: {

@@ -34,6 +34,7 @@ export const verb = defineVerb({
     links: {
       long: 'links',
       argument: 'WHICH',
+      values: () => linkRules,
       help: 'Symbolic links to make: inside (the default: those that stay in the target folder), all or none.',
       parse(text: string): LinkRule {
         const rule = linkRules.find((known) => known === text)

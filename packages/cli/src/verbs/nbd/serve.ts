@@ -79,6 +79,7 @@ const options = {
   tls: {
     long: 'tls',
     argument: 'MODE',
+    values: () => ['require', 'allow'],
     help: 'require (the default) or allow: clients choose whether to speak TLS.',
     parse(text: string): 'require' | 'allow' {
       if (text === 'require' || text === 'allow') return text

@@ -70,6 +70,7 @@ export const verb = defineVerb({
     firmware: {
       long: 'firmware',
       argument: 'KIND',
+      values: () => ['bios', 'efi'],
       help: 'bios (the default) or efi.',
       parse: readFirmware,
     },
@@ -77,6 +78,7 @@ export const verb = defineVerb({
     os: {
       long: 'os',
       argument: 'NAME',
+      values: () => Object.keys(guestSystems),
       help: `The system of the guest: ${Object.keys(guestSystems).join(', ')}. linux when not given.`,
       parse(text: string): string {
         if (Object.hasOwn(guestSystems, text)) return text
@@ -86,6 +88,7 @@ export const verb = defineVerb({
     controller: {
       long: 'controller',
       argument: 'NAME',
+      values: () => Object.keys(controllers),
       help: `What the disks hang on: ${Object.keys(controllers).join(', ')}. The usual one of the target when not given.`,
       parse(text: string): ControllerName {
         if (Object.hasOwn(controllers, text)) return text as ControllerName
@@ -102,6 +105,7 @@ export const verb = defineVerb({
     digest: {
       long: 'digest',
       argument: 'NAME',
+      values: () => ['sha256', 'sha512', 'sha1'],
       help: 'What the manifest has: sha256 (the default), sha512, or sha1 for importers of before 2014.',
       parse(text: string): 'sha1' | 'sha256' | 'sha512' {
         if (text === 'sha1' || text === 'sha256' || text === 'sha512') return text

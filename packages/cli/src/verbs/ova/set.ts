@@ -28,7 +28,13 @@ export const verb = defineVerb({
     name: { long: 'name', argument: 'NAME', help: 'Another name of the machine.' },
     cpus: { long: 'cpus', argument: 'N', help: 'So many processors.', parse: readCpus },
     memory: { long: 'memory', argument: 'SIZE', help: 'So much memory, whole MiB, as 4G.', parse: readMemory },
-    firmware: { long: 'firmware', argument: 'KIND', help: 'bios or efi.', parse: readFirmware },
+    firmware: {
+      long: 'firmware',
+      argument: 'KIND',
+      values: () => ['bios', 'efi'],
+      help: 'bios or efi.',
+      parse: readFirmware,
+    },
     network: {
       long: 'network',
       argument: 'OLD=NEW',

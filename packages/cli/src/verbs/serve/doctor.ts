@@ -26,6 +26,7 @@ export const verb = defineVerb({
     output: {
       long: 'output',
       argument: 'MODE',
+      values: () => modes,
       help: `How to say it: ${modes.join(' or ')} (a list, when all is looked at).`,
       parse(text: string): (typeof modes)[number] {
         const mode = modes.find((known) => known === text)

@@ -44,6 +44,7 @@ export const verb = defineVerb({
     mode: {
       long: 'data',
       argument: 'MODE',
+      values: () => dataModes,
       help: 'link (default): the same file under a second name where that can be, else a copy. copy: a copy whose digest is compared. none: images without their data.',
       parse: (text: string) => oneOf('data', dataModes, text),
     },
@@ -51,6 +52,7 @@ export const verb = defineVerb({
     output: {
       long: 'output',
       argument: 'MODE',
+      values: () => outputs,
       help: `How to say it: ${outputs.join(' or ')}.`,
       parse: (text: string) => oneOf('output', outputs, text),
     },
