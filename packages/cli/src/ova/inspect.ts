@@ -1,5 +1,6 @@
 /** What a descriptor says, as facts of an inspection. */
-import type { DetailValue, Finding } from '@moraine/engine'
+import { type DetailValue, type Finding, isMoraineError } from '@moraine/engine'
+import { Failure } from '../failure.ts'
 import { sizeText } from '../output/size.ts'
 import type { Context } from '../verb.ts'
 import { withPackage } from './open.ts'
@@ -28,6 +29,6 @@ export async function addMachines(context: Context, name: string, finding: Findi
     )
   } catch (error) {
     context.signal.throwIfAborted()
-    if (!(error instanceof Error)) throw error
+    if (!(error instanceof Failure || isMoraineError(error))) throw error
   }
 }
