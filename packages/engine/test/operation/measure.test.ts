@@ -21,7 +21,7 @@ import { openForReading, type Piece, randomPieces, writeSparse } from './support
 const folder = temporaryFolder()
 
 function optionsOf(text: string) {
-  return readOptions(qcow2Options, splitOptions(text))
+  return readOptions(qcow2Options(), splitOptions(text))
 }
 
 /** In the words of qemu-img's JSON. */

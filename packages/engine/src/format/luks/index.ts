@@ -16,7 +16,9 @@ export const luks: DiskFormat = {
   aliases: [],
   extensions: ['luks'],
   can: { ...nothing, read: true, write: true, create: true, resize: true, measure: true },
-  options: luksOptions,
+  get options() {
+    return luksOptions()
+  },
   probe: probe(1),
   open: async (source, context) => (await import('./open.ts')).openLuks(source, context),
   create: async (target, plan) => (await import('./create.ts')).createLuks(target, plan),

@@ -20,13 +20,17 @@ export const qcow2: DiskFormat = {
     compress: true,
     measure: true,
   },
-  options: qcow2Options,
+  get options() {
+    return qcow2Options()
+  },
   probe: ({ head }) =>
     looksLikeQcow2(head) ? { score: 100, evidence: 'magic "QFI\\xfb" and a version of 2 or more' } : undefined,
   open: async (source, context) => (await import('./open.ts')).openQcow2(source, context),
   create: async (target, plan) => (await import('./create.ts')).createQcow2(target, plan),
   resolveOptions: resolveQcow2Options,
-  amendOptions: qcow2AmendOptions,
+  get amendOptions() {
+    return qcow2AmendOptions()
+  },
   amend: async (disk, options) => (await import('./amend.ts')).amendQcow2(disk, options),
   amendKeys: async (disk, change, context) => (await import('./crypt.ts')).amendQcow2Keys(disk, change, context),
   stream: async (disk, options) => (await import('./stream.ts')).streamQcow2(disk, options),

@@ -4,7 +4,13 @@ import { luksCipherOptions, planLuks } from '../luks/cipher-options.ts'
 import type { OptionSpec, OptionValue, OptionValues } from '../options.ts'
 
 /** The table of options, in the order in which QEMU prints them; its help sorts them by name. */
-export const qcow2Options: readonly OptionSpec[] = /* @__PURE__ */ allOptions()
+export function qcow2Options(): readonly OptionSpec[] {
+  table ??= allOptions()
+  return table
+}
+
+// Made when it is asked for: what runs at the beginning is kept by bundlers, in pages that do not pass this format too.
+let table: readonly OptionSpec[] | undefined
 
 function allOptions(): OptionSpec[] {
   return [
@@ -63,10 +69,12 @@ const amendable = [
 ]
 
 /** The table of what can be amended, but for key slots. */
-export const qcow2AmendOptions: readonly OptionSpec[] = /* @__PURE__ */ qcow2Options.flatMap((option) => {
-  const { default: _default, ...spec } = option
-  return amendable.includes(option.name) ? [spec] : []
-})
+export function qcow2AmendOptions(): readonly OptionSpec[] {
+  return qcow2Options().flatMap((option) => {
+    const { default: _default, ...spec } = option
+    return amendable.includes(option.name) ? [spec] : []
+  })
+}
 
 /** The options of a creation, with defaults filled in and checked against each other. */
 export interface Qcow2Plan {
@@ -178,7 +186,7 @@ export function resolveQcow2Options(
   backing?: { name: string; format?: string | undefined },
 ): OptionValues {
   const resolved: Record<string, OptionValue> = {}
-  for (const { name } of qcow2Options) {
+  for (const { name } of qcow2Options()) {
     const value = options[name]
     if (name.startsWith('encrypt') && value !== undefined) resolved[name] = value
   }
