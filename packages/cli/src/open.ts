@@ -29,6 +29,7 @@ import { Failure, failureFrom } from './failure.ts'
 import { formatNamed, probeFormat } from './formats.ts'
 import type { ImagePlace, Persona } from './persona.ts'
 import { reach } from './reach.ts'
+import { distrustfulGate, refuseUnlessAllowed, untrustedLimits } from './untrusted.ts'
 import type { Context } from './verb.ts'
 import { memberBehind, splitMember, unwrap } from './wrappers.ts'
 
@@ -88,6 +89,9 @@ export async function openImage(context: Context, name: string, request: OpenReq
     const { details } = context.persona
     if (details && isMoraineError(error, 'locked') && failure instanceof Failure && !writing.has(request.use)) {
       throw failure.withMoreHint('With -U it is read all the same; what is read may then change under way.')
+    }
+    if (context.untrusted !== undefined && isMoraineError(error, 'limit') && failure instanceof Failure) {
+      throw failure.withMoreHint('Without --untrusted the bounds are wider.')
     }
     throw failure
   }
@@ -165,6 +169,7 @@ async function open(context: Context, name: string, request: OpenRequest): Promi
       return nodeCrypto
     },
     secrets: context.objects.secrets,
+    limits: context.untrusted === undefined ? undefined : untrustedLimits,
     warn: (message) => context.warn(message),
   })
   if (request.use === 'read') forgetPlaces(disk, context.persona)
@@ -248,7 +253,22 @@ export function imageGate(context: Context, options: { lock: 'qemu' | 'none'; sy
       })
     },
   }
-  return gate
+  return context.untrusted === undefined ? gate : distrustfulGate(context.untrusted, gate)
+}
+
+/** Whether an image may have its backing file opened, for verbs that go down a chain by themselves; `full` is the name as this machine would open it.
+ *  @throws Failure `Could not open 'NAME': …` when images are not trusted and it was not allowed. */
+export function refuseBacking(
+  { persona, untrusted }: Context,
+  asked: { from: string; name: string },
+  full: string,
+): void {
+  if (untrusted === undefined) return
+  try {
+    refuseUnlessAllowed(untrusted, { ...asked, role: 'backing' }, full)
+  } catch (error) {
+    throw failureFrom(error, persona, `Could not open '${asked.from}': `)
+  }
 }
 
 function gateWith(gate: Gate, { name, disk }: { name: string; disk: Disk }): Gate {
@@ -279,7 +299,7 @@ function takeLock(source: ByteSource, use: Use, format: DiskFormat | undefined):
 export async function openNamedFile(context: Context, from: string, name: string): Promise<ByteSource> {
   const full = fileGate().resolve({ from, name })
   if (!hasProtocol(full)) return await openFile(localPath(full), { name: full })
-  const gate = imageGate(context, { lock: 'none', sync: 'always' })
+  const gate = imageGate({ ...context, untrusted: undefined }, { lock: 'none', sync: 'always' })
   return await gate.open({ from, name, role: 'backing', mode: 'read' })
 }
 

@@ -99,9 +99,11 @@ async function dispatchBelow(
 async function runVerb(context: Context, verb: Verb, args: readonly string[]): Promise<number> {
   const request = readArguments(verb, context.persona, args, context.warn)
   if (request.kind === 'run') {
-    const { object } = request.values
+    const { object, untrusted, allow } = request.values
     if (Array.isArray(object) && object.length > 0) await defineObjects(context, object)
-    return await verb.run(request.values, request.operands, context, request.given)
+    const inContext =
+      untrusted === true ? { ...context, untrusted: { allow: Array.isArray(allow) ? allow.map(String) : [] } } : context
+    return await verb.run(request.values, request.operands, inContext, request.given)
   }
   if (request.complaint !== undefined) context.err.write(`${request.complaint}\n`)
   return printHelp(context, verb.name.split(' '))

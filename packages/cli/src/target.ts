@@ -224,13 +224,17 @@ export class NewImage {
 
   /** Opens what the new image names; its own further files are still under their hidden names. */
   private gate(): Gate {
-    const gate = imageGate(this.context, { lock: 'qemu', sync: this.sync })
+    const locked = { lock: 'qemu', sync: this.sync } as const
+    const gate = imageGate(this.context, locked)
+    const trusting = imageGate({ ...this.context, untrusted: undefined }, locked)
     return {
       resolve: (request) => gate.resolve(request),
       open: async (request) => {
         const full = gate.resolve(request)
         const own = this.files.find((file) => file.path === localPathOrSame(full))
-        if (own === undefined || own.inPlace) return gate.open(request)
+        // What the new image names was named by the user; what that names in turn was not.
+        const allowing = request.from === this.request.name ? trusting : gate
+        if (own === undefined || own.inPlace) return allowing.open(request)
         return openFile(own.writtenPath, { mode: request.mode, sync: this.sync, writes: writer, name: full })
       },
     }

@@ -3,6 +3,7 @@
 import type { Objects } from './objects.ts'
 import type { TextOutput } from './output/streams.ts'
 import type { Persona } from './persona.ts'
+import type { Distrust } from './untrusted.ts'
 
 /** What a verb may use while it runs. */
 export interface Context {
@@ -13,6 +14,8 @@ export interface Context {
   readonly signal: AbortSignal
   /** What `--object` defined. */
   readonly objects: Objects
+  /** `--untrusted`: images are a stranger's. */
+  readonly untrusted?: Distrust | undefined
   /** Says an error on standard error, after the program's name. */
   report(message: string): void
   /** Says a warning on standard error. */

@@ -17,6 +17,7 @@ import { nodeStreamCodecs, openSpool } from '@moraine/engine/node'
 import { Failure } from './failure.ts'
 import { sizeText } from './output/size.ts'
 import type { Persona } from './persona.ts'
+import { untrustedLimits } from './untrusted.ts'
 import type { Context } from './verb.ts'
 
 async function loadXz() {
@@ -70,6 +71,7 @@ export function unwrapOptions(context: Context, name: string, member?: string): 
       return streamCodecs()
     },
     member,
+    limits: context.untrusted === undefined ? undefined : untrustedLimits,
     signal: context.signal,
     spool: () => {
       note(context, `'${name}' is kept unpacked in a temporary file, as it is not read from front to back.`)

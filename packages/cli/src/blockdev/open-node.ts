@@ -15,6 +15,7 @@ import {
 } from '@moraine/engine'
 import { nodeCodecs, nodeCrypto } from '@moraine/engine/node'
 import { formatNamed, isForeignDriver, probeFormat } from '../formats.ts'
+import { untrustedLimits } from '../untrusted.ts'
 import { type Node, type NodeRequest, refuseLeftOver, renamed, withMembers } from './driver.ts'
 import { findFilter, isFilterName, readFilterName } from './filters.ts'
 import { strongOptions, takeFormatOptions } from './formats.ts'
@@ -131,6 +132,7 @@ async function openFormat(
       codecs: nodeCodecs,
       crypto: nodeCrypto,
       secrets: request.context.objects.secrets,
+      limits: request.context.untrusted === undefined ? undefined : untrustedLimits,
       warn: (message) => request.context.warn(message),
     })
     if (backing !== undefined && disk.parent === undefined) {

@@ -16,7 +16,7 @@ import { openForWriting } from '../open.ts'
 import { asksForHelp, helpLine, optionPairs, readOptionList } from '../options.ts'
 import { showProgress } from '../output/progress.ts'
 import { type Context, defineVerb } from '../verb.ts'
-import { format, imageOpts, object, progressMode, showProgress as progressOption, quiet } from './common.ts'
+import { format, imageOpts, object, progressMode, showProgress as progressOption, quiet, trust } from './common.ts'
 
 /** What is changed about key slots; where they are those of qcow2, `encrypt.` stands before. */
 const keyOptions: readonly OptionSpec[] = [
@@ -49,6 +49,7 @@ export const verb = defineVerb({
   ],
   options: {
     object,
+    ...trust,
     imageOpts,
     percent: progressOption,
     quiet,

@@ -5,7 +5,7 @@ import { explain, Failure, usageFailure } from '../failure.ts'
 import { readInteger, readSize, type Warn } from '../numbers.ts'
 import { openForWriting, openImage } from '../open.ts'
 import { type Context, defineVerb } from '../verb.ts'
-import { forceShare, format, imageOpts, object, quiet } from './common.ts'
+import { forceShare, format, imageOpts, object, quiet, trust } from './common.ts'
 
 const largest = 0x7fff_ffff
 
@@ -24,6 +24,7 @@ export const verb = defineVerb({
   ],
   options: {
     object,
+    ...trust,
     imageOpts,
     forceShare,
     quiet,

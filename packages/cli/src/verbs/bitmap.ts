@@ -4,7 +4,7 @@ import { explain, Failure } from '../failure.ts'
 import { readSize, type Warn } from '../numbers.ts'
 import { openForWriting, openImage } from '../open.ts'
 import { type Context, defineVerb, type Given } from '../verb.ts'
-import { imageOpts, object } from './common.ts'
+import { imageOpts, object, trust } from './common.ts'
 
 const actions = ['add', 'remove', 'clear', 'enable', 'disable', 'merge'] as const
 type Action = (typeof actions)[number]
@@ -53,6 +53,7 @@ export const verb = defineVerb({
       parse: (text: string, warn: Warn) => readSize('granularity', text, warn),
     },
     object,
+    ...trust,
     imageOpts,
     format: { short: 'f', argument: 'FMT', help: 'Format of the image; found out when not given.' },
   },

@@ -17,6 +17,7 @@ import {
   progressMode,
   quiet,
   sourceCache,
+  trust,
   wantsJson,
 } from './common.ts'
 
@@ -40,6 +41,7 @@ export const verb = defineVerb({
   ],
   options: {
     object,
+    ...trust,
     imageOpts,
     quiet,
     format: { ...format, long: 'format' },

@@ -5,10 +5,19 @@ import { fileGate } from '@moraine/engine/node'
 import { readCacheMode } from '../cache.ts'
 import { Failure, failureFrom } from '../failure.ts'
 import { readSize, type Warn } from '../numbers.ts'
-import { openForWriting, openImage } from '../open.ts'
+import { openForWriting, openImage, refuseBacking } from '../open.ts'
 import { showProgress } from '../output/progress.ts'
 import { type Context, defineVerb } from '../verb.ts'
-import { format, imageOpts, object, oneImage, progressMode, showProgress as progressOption, quiet } from './common.ts'
+import {
+  format,
+  imageOpts,
+  object,
+  oneImage,
+  progressMode,
+  showProgress as progressOption,
+  quiet,
+  trust,
+} from './common.ts'
 
 export const verb = defineVerb({
   name: 'commit',
@@ -24,6 +33,7 @@ export const verb = defineVerb({
   ],
   options: {
     object,
+    ...trust,
     imageOpts,
     quiet,
     format,
@@ -111,7 +121,9 @@ async function findBase(
     const from = disk.file.name
     await disk.close()
     if (backing === undefined) break
-    next = { name: fileGate().resolve({ from, name: backing.name }), format: backing.format }
+    const full = fileGate().resolve({ from, name: backing.name })
+    refuseBacking(context, { from, name: backing.name }, full)
+    next = { name: full, format: backing.format }
     if (wanted === undefined || wanted === placeOf(next.name)) return next
   }
   if (base === undefined) {

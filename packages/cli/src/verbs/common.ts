@@ -12,6 +12,22 @@ export const object = {
     'one that another secret encrypts), or a throttle group.',
 } as const satisfies OptionSpec
 
+/** How images are taken: the options of every verb that opens them. */
+export const trust = {
+  untrusted: {
+    long: 'untrusted',
+    extension: true,
+    help: 'Take the images for those of strangers: open no other file that they name (backing file, data file, extent, parent), and bound what they may cost.',
+  },
+  allow: {
+    long: 'allow',
+    argument: 'FILE',
+    collect: true,
+    extension: true,
+    help: 'With --untrusted: this file may be opened, named as in the image or as it is here. May be given several times.',
+  },
+} as const satisfies Record<string, OptionSpec>
+
 export const imageOpts = {
   long: 'image-opts',
   help: "Take file names as QEMU's option strings, as in driver=qcow2,file.filename=disk.qcow2.",

@@ -14,6 +14,7 @@ import {
   showProgress as progressOption,
   quiet,
   sourceCache,
+  trust,
 } from './common.ts'
 
 /** Exit codes, as QEMU documents them. */
@@ -31,6 +32,7 @@ export const verb = defineVerb({
   examples: [['moraine compare disk.raw disk.qcow2', 'is the conversion right?']],
   options: {
     object,
+    ...trust,
     imageOpts,
     format1: { ...format, help: 'Format of the first image.' },
     format2: { short: 'F', argument: 'FMT', help: 'Format of the second image.' },

@@ -14,6 +14,7 @@ import {
   showProgress as progressOption,
   quiet,
   sourceCache,
+  trust,
 } from './common.ts'
 
 const sector = 512n
@@ -22,6 +23,7 @@ const mostRequests = 16
 
 export const convertOptions = {
   object,
+  ...trust,
   imageOpts,
   targetImageOpts: {
     long: 'target-image-opts',

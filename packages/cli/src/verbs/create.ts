@@ -29,8 +29,9 @@ import {
 import type { Persona } from '../persona.ts'
 import { choosePreset, presetHelp, presetOption, presetOptions, presetSize } from '../preset.ts'
 import { NewImage } from '../target.ts'
+import { distrustfulGate, untrustedLimits } from '../untrusted.ts'
 import { type Context, defineVerb } from '../verb.ts'
-import { object, quiet } from './common.ts'
+import { object, quiet, trust } from './common.ts'
 
 export const verb = defineVerb({
   name: 'create',
@@ -51,6 +52,7 @@ export const verb = defineVerb({
   ],
   options: {
     object,
+    ...trust,
     quiet,
     format: { short: 'f', argument: 'FMT', help: 'Format of the new image; raw by default.' },
     backing: { short: 'b', argument: 'FILE', help: 'Backing file: what is not written yet is read from there.' },
@@ -249,7 +251,8 @@ async function openBacking(context: Context, filename: string, backing: Backing)
       // Its size is all that is wanted: an encrypted one needs no password for it.
       purpose: 'info',
       parents: true,
-      gate: fileGate(),
+      gate: context.untrusted === undefined ? fileGate() : distrustfulGate(context.untrusted, fileGate()),
+      limits: context.untrusted === undefined ? undefined : untrustedLimits,
     })
   } catch (error) {
     if (!isMoraineError(error) || error.kind === 'cancelled') throw error

@@ -7,7 +7,7 @@ import { readSize, type Warn } from '../numbers.ts'
 import { openImage } from '../open.ts'
 import { NewImage } from '../target.ts'
 import { type Context, defineVerb } from '../verb.ts'
-import { forceShare, format, imageOpts, object } from './common.ts'
+import { forceShare, format, imageOpts, object, trust } from './common.ts'
 
 /** What the operands say. */
 interface Request {
@@ -38,6 +38,7 @@ export const verb = defineVerb({
   ],
   options: {
     object,
+    ...trust,
     imageOpts,
     forceShare,
     format,

@@ -11,14 +11,14 @@ import {
 } from '@moraine/engine'
 import { fileGate } from '@moraine/engine/node'
 import { Failure } from '../failure.ts'
-import { openImage } from '../open.ts'
+import { openImage, refuseBacking } from '../open.ts'
 import type { GuestFacts } from '../output/guest.ts'
 import { type JsonValue, toPrettyJson } from '../output/json.ts'
 import { sizeText } from '../output/size.ts'
 import { detailLines, snapshotHead, snapshotLine } from '../output/table.ts'
 import { type Context, defineVerb } from '../verb.ts'
 import { wrappingText } from '../wrappers.ts'
-import { forceShare, format, imageOpts, object, oneImage, outputFormat, wantsJson } from './common.ts'
+import { forceShare, format, imageOpts, object, oneImage, outputFormat, trust, wantsJson } from './common.ts'
 
 /** The facts of one image of a chain. */
 interface ImageFacts {
@@ -50,6 +50,7 @@ export const verb = defineVerb({
   ],
   options: {
     object,
+    ...trust,
     imageOpts,
     format: { ...format, long: 'format' },
     output: outputFormat,
@@ -118,6 +119,9 @@ async function readChain(
     }
     chain.push(facts)
     const { fullBackingName: backing, info } = facts
+    if (whole && backing !== undefined) {
+      refuseBacking(context, { from: facts.filename, name: info.backing?.name ?? backing }, backing)
+    }
     next = whole && backing !== undefined ? { name: backing, format: info.backing?.format } : undefined
   }
   return chain

@@ -5,7 +5,7 @@ import { readSize, type Warn } from '../numbers.ts'
 import { openImage } from '../open.ts'
 import type { TextOutput } from '../output/streams.ts'
 import { defineVerb } from '../verb.ts'
-import { forceShare, format, imageOpts, object, oneImage, outputFormat, wantsJson } from './common.ts'
+import { forceShare, format, imageOpts, object, oneImage, outputFormat, trust, wantsJson } from './common.ts'
 
 export const verb = defineVerb({
   name: 'map',
@@ -20,6 +20,7 @@ export const verb = defineVerb({
   examples: [['moraine map --output=json disk.qcow2', 'every range, for programs']],
   options: {
     object,
+    ...trust,
     imageOpts,
     format: { ...format, long: 'format' },
     start: {

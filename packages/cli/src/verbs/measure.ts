@@ -16,7 +16,7 @@ import { optionPairs, readCreationOptions, readLoosely, readOptionList } from '.
 import { toPrettyJson } from '../output/json.ts'
 import { openNamedSnapshot, readSnapshot } from '../snapshot-name.ts'
 import { type Context, defineVerb } from '../verb.ts'
-import { forceShare, format, imageOpts, object, outputFormat } from './common.ts'
+import { forceShare, format, imageOpts, object, outputFormat, trust } from './common.ts'
 
 export const verb = defineVerb({
   name: 'measure',
@@ -35,6 +35,7 @@ export const verb = defineVerb({
   options: {
     imageOpts,
     object,
+    ...trust,
     output: { ...outputFormat, parse: readOutput },
     targetFormat: { short: 'O', argument: 'FMT', help: 'Format of the image to be made; raw by default.' },
     options: {

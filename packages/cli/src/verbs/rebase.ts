@@ -17,6 +17,7 @@ import {
   showProgress as progressOption,
   quiet,
   sourceCache,
+  trust,
 } from './common.ts'
 
 export const verb = defineVerb({
@@ -35,6 +36,7 @@ export const verb = defineVerb({
   ],
   options: {
     object,
+    ...trust,
     imageOpts,
     forceShare,
     quiet,

@@ -5,7 +5,7 @@ import { beyondLongest, longestImage, type Warn, warnOfHex } from '../numbers.ts
 import { isExport, openForWriting } from '../open.ts'
 import { mediumOf } from '../options.ts'
 import { defineVerb } from '../verb.ts'
-import { format, imageOpts, object, quiet } from './common.ts'
+import { format, imageOpts, object, quiet, trust } from './common.ts'
 
 const preallocations: readonly Preallocation[] = ['off', 'metadata', 'falloc', 'full']
 
@@ -25,6 +25,7 @@ export const verb = defineVerb({
   trailing: { count: 1, least: 2, message: 'Not enough arguments' },
   options: {
     object,
+    ...trust,
     imageOpts,
     format,
     preallocation: {

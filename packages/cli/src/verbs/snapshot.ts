@@ -4,7 +4,7 @@ import { Failure, failureFrom, usageFailure } from '../failure.ts'
 import { openForWriting, openImage } from '../open.ts'
 import { snapshotHead, snapshotLine } from '../output/table.ts'
 import { type Context, defineVerb } from '../verb.ts'
-import { forceShare, imageOpts, object, oneImage, quiet } from './common.ts'
+import { forceShare, imageOpts, object, oneImage, quiet, trust } from './common.ts'
 
 const actions = new Set(['list', 'apply', 'create', 'delete'])
 
@@ -23,6 +23,7 @@ export const verb = defineVerb({
   ],
   options: {
     object,
+    ...trust,
     imageOpts,
     forceShare,
     quiet,

@@ -3,7 +3,7 @@ import { basename, join } from 'node:path'
 import { Failure, failureFrom, usageFailure } from '../../failure.ts'
 import { readSize } from '../../numbers.ts'
 import { type Context, defineVerb } from '../../verb.ts'
-import { format, oneImage, progressMode, quiet, showProgress } from '../common.ts'
+import { format, oneImage, progressMode, quiet, showProgress, trust } from '../common.ts'
 
 const types = ['machine', 'kernel', 'ramdisk'] as const
 const architectures: Readonly<Record<string, string>> = { x64: 'x86_64', arm64: 'arm64', ia32: 'i386' }
@@ -27,6 +27,7 @@ export const verb = defineVerb({
     ],
   ],
   options: {
+    ...trust,
     format: { ...format, long: 'format' },
     cert: { short: 'c', long: 'cert', argument: 'FILE', help: "The user's certificate (PEM)." },
     privateKey: {

@@ -5,7 +5,7 @@ import { Extraction, type LinkRule, linkRules } from '../../iso/extract.ts'
 import { namesOption, withIso } from '../../iso/open.ts'
 import { Selection } from '../../iso/select.ts'
 import { type Context, defineVerb } from '../../verb.ts'
-import { format, quiet } from '../common.ts'
+import { format, quiet, trust } from '../common.ts'
 
 export const verb = defineVerb({
   name: 'iso extract',
@@ -21,6 +21,7 @@ export const verb = defineVerb({
     ['moraine iso extract debian.iso.gz "**/vmlinuz" --to boot', 'out of a packed image'],
   ],
   options: {
+    ...trust,
     format: { ...format, long: 'format' },
     names: namesOption,
     to: {

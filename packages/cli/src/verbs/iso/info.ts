@@ -5,7 +5,7 @@ import { timeText } from '../../iso/describe.ts'
 import { namesOption, withIso } from '../../iso/open.ts'
 import { sizeText } from '../../output/size.ts'
 import { defineVerb } from '../../verb.ts'
-import { format, oneImage, outputFormat, wantsJson } from '../common.ts'
+import { format, oneImage, outputFormat, trust, wantsJson } from '../common.ts'
 
 export const verb = defineVerb({
   name: 'iso info',
@@ -15,7 +15,7 @@ export const verb = defineVerb({
   about:
     'Shows the identifiers and times of the volume, which names it has, what can be booted, and whether it is a disk, too. All directories are read, to count files and to compare them with the path tables.',
   examples: [['moraine iso info debian.iso', 'for people']],
-  options: { format: { ...format, long: 'format' }, names: namesOption, output: outputFormat },
+  options: { ...trust, format: { ...format, long: 'format' }, names: namesOption, output: outputFormat },
   async run(values, operands, context) {
     const name = oneImage(operands)
     const json = wantsJson(values.output)

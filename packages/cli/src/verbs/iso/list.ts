@@ -4,7 +4,7 @@ import { entryJson, entryLine } from '../../iso/describe.ts'
 import { namesOption, withIso } from '../../iso/open.ts'
 import { Selection } from '../../iso/select.ts'
 import { defineVerb } from '../../verb.ts'
-import { format, outputFormat, wantsJson } from '../common.ts'
+import { format, outputFormat, trust, wantsJson } from '../common.ts'
 
 export const verb = defineVerb({
   name: 'iso list',
@@ -18,7 +18,7 @@ export const verb = defineVerb({
     ['moraine iso list debian.iso', 'everything'],
     ['moraine iso list --output=json debian.iso "**/*.efi"', 'some of it, for programs: with the places of the data'],
   ],
-  options: { format: { ...format, long: 'format' }, names: namesOption, output: outputFormat },
+  options: { ...trust, format: { ...format, long: 'format' }, names: namesOption, output: outputFormat },
   async run(values, [name, ...paths], context) {
     if (name === undefined) throw usageFailure('Expecting the name of an image')
     const json = wantsJson(values.output)

@@ -6,7 +6,7 @@ import { openForWriting, openImage } from '../../open.ts'
 import { sizeText } from '../../output/size.ts'
 import { openNamedSnapshot, readSnapshot } from '../../snapshot-name.ts'
 import { type Context, defineVerb, type Values } from '../../verb.ts'
-import { forceShare, format, oneImage } from '../common.ts'
+import { forceShare, format, oneImage, trust } from '../common.ts'
 
 function wholeNumber(option: string, least: number, most: number): (text: string) => number {
   return (text) => {
@@ -17,6 +17,7 @@ function wholeNumber(option: string, least: number, most: number): (text: string
 }
 
 const options = {
+  ...trust,
   format,
   socket: { short: 'k', long: 'socket', argument: 'PATH', help: 'Listen on a UNIX socket of this name.' },
   port: {

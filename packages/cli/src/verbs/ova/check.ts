@@ -6,7 +6,7 @@ import { plainText } from '../../image/error-text.ts'
 import { toPrettyJson } from '../../output/json.ts'
 import { withPackage } from '../../ova/open.ts'
 import { defineVerb } from '../../verb.ts'
-import { outputFormat, quiet, wantsJson } from '../common.ts'
+import { outputFormat, quiet, trust, wantsJson } from '../common.ts'
 
 const exitCodes = { sound: 0, errors: 2, warnings: 3 }
 
@@ -23,7 +23,7 @@ export const verb = defineVerb({
     ['moraine ova check box.ova', 'for people'],
     ['moraine ova check --output=json box.ova', 'for programs'],
   ],
-  options: { output: outputFormat, quiet },
+  options: { ...trust, output: outputFormat, quiet },
   async run(values, [name, ...more], context) {
     if (name === undefined || more.length > 0) throw usageFailure('Expecting the name of one appliance')
     const json = wantsJson(values.output)

@@ -4,7 +4,7 @@ import { plainText } from '../../image/error-text.ts'
 import { extractFiles } from '../../ova/extract.ts'
 import { withPackage } from '../../ova/open.ts'
 import { defineVerb } from '../../verb.ts'
-import { quiet } from '../common.ts'
+import { quiet, trust } from '../common.ts'
 
 export const verb = defineVerb({
   name: 'ova extract',
@@ -19,6 +19,7 @@ export const verb = defineVerb({
     ['moraine ova extract box.ova disk1', 'one disk, into the current folder'],
   ],
   options: {
+    ...trust,
     to: {
       short: 'C',
       long: 'to',

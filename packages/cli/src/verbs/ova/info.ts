@@ -5,7 +5,7 @@ import { sizeText } from '../../output/size.ts'
 import { machineJson, packageLines } from '../../ova/describe.ts'
 import { withPackage } from '../../ova/open.ts'
 import { defineVerb } from '../../verb.ts'
-import { outputFormat, wantsJson } from '../common.ts'
+import { outputFormat, trust, wantsJson } from '../common.ts'
 
 export const verb = defineVerb({
   name: 'ova info',
@@ -18,7 +18,7 @@ export const verb = defineVerb({
     ['moraine ova info box.ova', 'for people'],
     ['moraine ova info --output=json box.ovf', 'for programs'],
   ],
-  options: { output: outputFormat },
+  options: { ...trust, output: outputFormat },
   async run(values, [name, ...more], context) {
     if (name === undefined || more.length > 0) throw usageFailure('Expecting the name of one appliance')
     const json = wantsJson(values.output)
