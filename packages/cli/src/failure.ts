@@ -2,6 +2,14 @@
 import { isMoraineError, type MoraineError } from '@moraine/engine'
 import type { Persona } from './persona.ts'
 
+interface FailureOptions {
+  exitCode?: number
+  usage?: boolean
+  hint?: string | undefined
+  unterminated?: boolean
+  origin?: MoraineError | undefined
+}
+
 /** Ends a command with a message and an exit code. Several messages are said one after the other. `usage`: the caller used the command
  *  wrongly, so point to its help. */
 export class Failure extends Error {
@@ -13,10 +21,10 @@ export class Failure extends Error {
   /** QEMU forgets the newline after this hint. */
   readonly unterminated: boolean
 
-  constructor(
-    messages: string | readonly string[],
-    options: { exitCode?: number; usage?: boolean; hint?: string | undefined; unterminated?: boolean } = {},
-  ) {
+  /** What the engine said, for programs. */
+  readonly origin: MoraineError | undefined
+
+  constructor(messages: string | readonly string[], options: FailureOptions = {}) {
     const list = typeof messages === 'string' ? [messages] : messages
     super(list.join('\n'))
     this.messages = list
@@ -24,25 +32,29 @@ export class Failure extends Error {
     this.usage = options.usage ?? false
     this.hint = options.hint
     this.unterminated = options.unterminated ?? false
+    this.origin = options.origin
   }
 
   /** The same failure with another exit code. */
   withExitCode(exitCode: number): Failure {
-    const { usage, hint, unterminated } = this
-    return new Failure(this.messages, { exitCode, usage, hint, unterminated })
+    return new Failure(this.messages, { ...this.options(), exitCode })
   }
 
   /** The same failure with one more line for people. */
   withMoreHint(line: string): Failure {
-    const { exitCode, usage, hint } = this
-    return new Failure(this.messages, { exitCode, usage, hint: hint === undefined ? line : `${hint}\n${line}` })
+    const hint = this.hint === undefined ? line : `${this.hint}\n${line}`
+    return new Failure(this.messages, { ...this.options(), hint, unterminated: false })
   }
 
   /** The same failure with words before its first message. */
   withPrefix(prefix: string): Failure {
     const [first = '', ...more] = this.messages
-    const { exitCode, usage, hint, unterminated } = this
-    return new Failure([prefix + first, ...more], { exitCode, usage, hint, unterminated })
+    return new Failure([prefix + first, ...more], this.options())
+  }
+
+  private options(): FailureOptions {
+    const { exitCode, usage, hint, unterminated, origin } = this
+    return { exitCode, usage, hint, unterminated, origin }
   }
 }
 
@@ -62,7 +74,7 @@ export function failureFrom(error: unknown, persona: Persona, prefix = ''): unkn
   const text = explain(error, persona)
   // QEMU says "Could not open" twice when the file itself could not be opened.
   const said = persona.details && text.startsWith(prefix.trimEnd())
-  return new Failure(said ? text : prefix + text, { hint: hintOf(error, persona) })
+  return new Failure(said ? text : prefix + text, { hint: hintOf(error, persona), origin: error })
 }
 
 /** What the engine's error says: its reason as QEMU words it, or with all that is known. */

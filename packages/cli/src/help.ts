@@ -36,6 +36,7 @@ function overview(verbs: Verb[]): string {
     'Options before the command:',
     '  -h, --help     Print this help.',
     '  -V, --version  Print the version.',
+    '  --errors=json  Tell errors as lines of JSON: error, kind, file, field, value, rule, hint, exitCode.',
     '',
     `Formats: ${formatNames()}`,
     "Sizes are bytes, or take a suffix k, M, G, T, P or E (powers of 1024). '-' is standard output where it makes sense.",

@@ -45,6 +45,10 @@ function overview(verbs: readonly Verb[]): string[] {
     '.SH OPTIONS',
     ...tagged(`${bold('-h')}, ${bold('--help')}`, 'Print help; after a command, of that command.'),
     ...tagged(`${bold('-V')}, ${bold('--version')}`, 'Print the version.'),
+    ...tagged(
+      `${bold('--errors')}=${italic('json')}`,
+      'Before a command: tell errors as lines of JSON on standard error, with error (the message), kind, file, format, field, value, rule, offset, code, hint and exitCode, as far as they are known. Kinds are those of the library, usage, refused and internal. Notes stay lines of text.',
+    ),
     '.SH FORMATS',
     escaped('Options in a list after -o, as NAME=VALUE,NAME=VALUE; a comma in a value is written twice.'),
     ...allFormats

@@ -15,37 +15,42 @@ export async function runCommand(calledAs: string, args: readonly string[]): Pro
   const persona = personaFor(calledAs)
   const out = new TextOutput(1)
   const err = new TextOutput(2)
+  const said: Said = { verb: undefined, json: undefined }
   const context: Context = {
     persona,
     out,
     err,
     signal: stopSignal,
     objects: { throttleGroups: new Map(), secrets: new Map() },
-    report: (message) => err.write(`${persona.name}: ${message}\n`),
-    warn: (message) => err.write(`${persona.name}: warning: ${message}\n`),
+    report: (message) => err.write(said.json?.noticeLine('error', message) ?? `${persona.name}: ${message}\n`),
+    warn: (message) => err.write(said.json?.noticeLine('warning', message) ?? `${persona.name}: warning: ${message}\n`),
   }
-  const progress = { verb: undefined as string | undefined }
   let code: number
   try {
-    code = await dispatch(context, args, progress)
+    code = await dispatch(context, args, said)
     out.flush()
     err.flush()
   } catch (error) {
-    code = fail(error, context, progress.verb)
+    code = fail(error, context, said)
     const signal = stoppedBy()
     if (signal !== undefined) endBySignal(signal)
   }
   process.exit(code)
 }
 
-async function dispatch(
-  context: Context,
-  args: readonly string[],
-  progress: { verb: string | undefined },
-): Promise<number> {
+/** What is known of a call when it fails. */
+interface Said {
+  verb: string | undefined
+  /** Errors are told as JSON. */
+  json: typeof import('./json-errors.ts') | undefined
+}
+
+async function dispatch(context: Context, args: readonly string[], said: Said): Promise<number> {
   const { persona, out } = context
   if (args.length === 0) throw usageFailure('Not enough arguments')
-  const rest = readGlobalOptions(persona, args)
+  const { rest, errors } = readGlobalOptions(persona, args)
+  if (errors === 'json') said.json = await import('./json-errors.ts')
+  else if (errors !== undefined && errors !== 'human') throw usageFailure('--errors must be used with human or json')
   if (rest === 'help') return printHelp(context)
   if (rest === 'version') {
     out.write(versionText(persona))
@@ -58,8 +63,8 @@ async function dispatch(
     return await answerShell(context, verbArgs)
   const verb = await findVerb(name, persona)
   if (verb === undefined) throw usageFailure(`Command not found: ${name}`)
-  progress.verb = name
-  if (verb.below !== undefined) return await dispatchBelow(context, verb, verb.below, verbArgs, progress)
+  said.verb = name
+  if (verb.below !== undefined) return await dispatchBelow(context, verb, verb.below, verbArgs, said)
   return await runVerb(context, verb, verbArgs)
 }
 
@@ -82,7 +87,7 @@ async function dispatchBelow(
   group: Verb,
   below: SubVerbs,
   args: readonly string[],
-  progress: { verb: string | undefined },
+  said: Said,
 ): Promise<number> {
   const { before, rest } = splitAtVerb(group, context.persona, args)
   const [name, ...more] = rest
@@ -92,7 +97,7 @@ async function dispatchBelow(
   if (name === 'help') return printHelp(context, [group.name, ...more])
   const verb = await below.find(name)
   if (verb === undefined) throw usageFailure(`Command not found: ${group.name} ${name}`)
-  progress.verb = verb.name
+  said.verb = verb.name
   return await runVerb(context, verb, [...before, ...more])
 }
 
@@ -115,28 +120,36 @@ async function defineObjects({ objects }: Context, definitions: readonly unknown
 }
 
 /** Options before the verb. */
-function readGlobalOptions(persona: Persona, args: readonly string[]): 'help' | 'version' | string[] {
+function readGlobalOptions(
+  persona: Persona,
+  args: readonly string[],
+): { rest: 'help' | 'version' | string[]; errors: string | undefined } {
   const getopt = new Getopt(
     [persona.name, ...args],
     [
       { key: 'help', short: 'h', long: 'help', argument: false },
       { key: 'version', short: 'V', long: 'version', argument: false },
       { key: 'trace', short: 'T', long: 'trace', argument: true },
+      ...(persona.extensions ? [{ key: 'errors', short: undefined, long: 'errors', argument: true }] : []),
     ],
     true,
   )
-  const step = getopt.next()
-  const element = getopt.argv[getopt.optind - 1]
-  switch (step.kind) {
-    case 'end':
-      return getopt.argv.slice(getopt.optind)
-    case 'missing':
-      throw usageFailure(`missing argument for option '${element}'`)
-    case 'unknown':
-      throw usageFailure(`unrecognized option '${element}'`)
-    case 'option':
-      if (step.key === 'trace') throw unsupported("option '--trace'")
-      return step.key === 'help' ? 'help' : 'version'
+  let errors: string | undefined
+  for (;;) {
+    const step = getopt.next()
+    const element = getopt.argv[getopt.optind - 1]
+    switch (step.kind) {
+      case 'end':
+        return { rest: getopt.argv.slice(getopt.optind), errors }
+      case 'missing':
+        throw usageFailure(`missing argument for option '${element}'`)
+      case 'unknown':
+        throw usageFailure(`unrecognized option '${element}'`)
+      case 'option':
+        if (step.key === 'trace') throw unsupported("option '--trace'")
+        if (step.key !== 'errors') return { rest: step.key === 'help' ? 'help' : 'version', errors }
+        errors = step.value
+    }
   }
 }
 
@@ -147,16 +160,20 @@ async function printHelp(context: Context, verb: readonly string[] = []): Promis
 }
 
 /** Says what went wrong; the exit code. Nothing is said when the user stopped the command or our reader went away. */
-function fail(error: unknown, context: Context, verb: string | undefined): number {
+function fail(error: unknown, context: Context, { verb, json }: Said): number {
   if (error instanceof ClosedPipe) return 0
+  const code = error instanceof Failure ? error.exitCode : 1
   try {
     context.out.flush()
-    if (!(isMoraineError(error, 'cancelled') && stoppedBy() !== undefined)) say(error, context, verb)
+    if (!(isMoraineError(error, 'cancelled') && stoppedBy() !== undefined)) {
+      if (json === undefined) say(error, context, verb)
+      else context.err.write(json.errorLine(error, code))
+    }
     context.err.flush()
   } catch (second) {
     if (!(second instanceof ClosedPipe)) throw second
   }
-  return error instanceof Failure ? error.exitCode : 1
+  return code
 }
 
 function say(error: unknown, context: Context, verb: string | undefined): void {

@@ -19,6 +19,8 @@ describe('what is offered', () => {
   const files = "(files after '')"
   const cases: [line: string, all: string[]][] = [
     ['moraine meas', ['measure']],
+    ['moraine --err', ['--errors=json']],
+    ['moraine --errors=json meas', ['measure']],
     ['moraine help meas', ['measure']],
     ['moraine image re', ['reactivate', 'reject']],
     ['moraine image --os-cloud x re', ['reactivate', 'reject']],

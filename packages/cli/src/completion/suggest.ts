@@ -37,12 +37,13 @@ export async function suggest(words: readonly string[], persona: Persona): Promi
 type Found = Pick<Suggestions, 'words' | 'files'>
 
 async function suggestAt(before: readonly string[], current: string, persona: Persona): Promise<Found> {
-  const [name, ...rest] = before
+  const [name, ...rest] = before[0]?.startsWith('--errors=') === true ? before.slice(1) : before
   if (name === undefined || name === 'help') {
     const [group] = rest
     const verbs =
       group === undefined ? await allVerbs(persona) : ((await (await findVerb(group, persona))?.below?.all()) ?? [])
-    const own = name === undefined && current.startsWith('-') ? ['-h', '--help', '-V', '--version'] : []
+    const own =
+      name === undefined && current.startsWith('-') ? ['-h', '--help', '-V', '--version', '--errors=json'] : []
     return { words: [...own.map((word) => ({ word })), ...verbs.map(verbWord)] }
   }
   const verb = await findVerb(name, persona)

@@ -132,11 +132,24 @@ function findHolders(descriptor: number, byte: number): string[] {
       const open = look(() => fs.statSync(`${folder}/fd/${number}`, { bigint: true }))
       if (open === undefined || open.ino !== file.ino || open.dev !== file.dev) continue
       if (!locksOf(`${folder}/fdinfo/${number}`).some(([first, last]) => first <= byte && byte <= last)) continue
-      found.push(`${read(`${folder}/comm`).trim() || 'a process'} (process ${pid})`)
+      found.push(`${nameOf(folder)} (process ${pid})`)
       break
     }
   }
   return found
+}
+
+/** What runs programs, and says nothing about which: the names of their main threads. */
+const interpreters = new Set(['node', 'MainThread', 'bun', 'python3'])
+
+/** What a process is called; of what is run by an interpreter, the beginning of its command line. */
+function nameOf(folder: string): string {
+  const name = read(`${folder}/comm`).trim()
+  if (name !== '' && !interpreters.has(name)) return name
+  const [program = '', ...rest] = read(`${folder}/cmdline`).split('\0')
+  const words = rest.filter((word) => word !== '' && !word.startsWith('-')).slice(0, 3)
+  const shown = [program, ...words].map((word) => word.slice(word.lastIndexOf('/') + 1)).filter((word) => word !== '')
+  return shown.join(' ') || name || 'a process'
 }
 
 function locksOf(path: string): [first: number, last: number][] {

@@ -1,0 +1,111 @@
+/** Images in use: QEMU's processes keep the command out and the other way round, and it is said who holds an image. With that, errors as JSON. */
+import { type ChildProcess, spawn } from 'node:child_process'
+import { mkdtempSync, rmSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { afterAll, afterEach, describe, expect, it } from 'vitest'
+import { describeWith, type RunResult, run, tool } from '../../engine/test/support/process.ts'
+import { moraine, ourQemuImg, words } from './support/differential.ts'
+
+const folder = mkdtempSync(join(tmpdir(), 'moraine-held-'))
+afterAll(() => rmSync(folder, { recursive: true, force: true }))
+const call = (line: string, program = moraine): Promise<RunResult> => run(program, words(line), { cwd: folder })
+const qemuImg = (line: string): Promise<RunResult> => call(line, tool('qemu-img').path ?? 'qemu-img')
+
+const running: ChildProcess[] = []
+afterEach(() => {
+  for (const child of running.splice(0)) child.kill('SIGKILL')
+})
+
+/** Starts what holds an image; returns when `ready` says that it does. */
+async function holding(program: string, line: string, ready: () => Promise<boolean>): Promise<number> {
+  const child = spawn(program, words(line), { cwd: folder, stdio: ['pipe', 'ignore', 'inherit'] })
+  running.push(child)
+  for (const end = Date.now() + 20_000; !(await ready()); await new Promise((later) => setTimeout(later, 100))) {
+    if (Date.now() > end || child.exitCode !== null) throw new Error(`${program} does not hold the image`)
+  }
+  return child.pid ?? 0
+}
+
+const isHeld = async (image: string): Promise<boolean> =>
+  (await qemuImg(`info ${image}`)).stderr.includes('Is another process using')
+
+const locks = process.platform === 'linux' && process.env.MORAINE_NATIVE !== 'off'
+
+if (!locks) describe.skip('images in use [skipped: no locks here]', () => it('is not tried', () => {}))
+else
+  describeWith(['qemu-img', 'qemu-storage-daemon'], 'images in use', () => {
+    it('are named with who holds them, by a QEMU process', { timeout: 60_000 }, async () => {
+      await qemuImg('create -q -f qcow2 a.qcow2 8M')
+      const daemon =
+        '--blockdev driver=file,node-name=f,filename=a.qcow2 --blockdev driver=qcow2,node-name=q,file=f ' +
+        '--nbd-server addr.type=unix,addr.path=a.sock --export type=nbd,id=e,node-name=q,writable=on'
+      const pid = await holding(tool('qemu-storage-daemon').path ?? '', daemon, () => isHeld('a.qcow2'))
+      const holder = new RegExp(`^It is held by qemu-storage-.* \\(process ${pid}\\)\\.$`, 'm')
+      for (const line of [
+        'info',
+        'check',
+        'map',
+        'resize a.qcow2 +1M',
+        'snapshot -c x',
+        'convert -O raw a.qcow2 out.raw',
+      ]) {
+        const { code, stderr } = await call(line.includes('a.qcow2') ? line : `${line} a.qcow2`)
+        expect({ line, refused: code > 0 }).toEqual({ line, refused: true })
+        expect(stderr).toMatch(/Failed to get (shared )?"write" lock/)
+        expect(stderr).toMatch(holder)
+      }
+      expect((await call('info -U a.qcow2')).code).toBe(0)
+      expect((await call('info a.qcow2')).stderr).toContain('With -U it is read all the same')
+      // qemu-img does not say who.
+      expect((await call('info a.qcow2', ourQemuImg)).stderr).toBe((await qemuImg('info a.qcow2')).stderr)
+      const { code, stderr } = await call('--errors=json resize a.qcow2 +1M')
+      expect(code).toBe(1)
+      expect(JSON.parse(stderr)).toMatchObject({
+        kind: 'locked',
+        file: 'a.qcow2',
+        hint: expect.stringMatching(holder),
+        exitCode: 1,
+      })
+    })
+
+    it('keep QEMU out while moraine writes them', { timeout: 60_000 }, async () => {
+      await qemuImg('create -q -f qcow2 b.qcow2 8M')
+      const pid = await holding(moraine, 'nbd serve --socket b.sock b.qcow2', () => isHeld('b.qcow2'))
+      for (const line of ['info', 'check', 'snapshot -c x']) {
+        expect((await qemuImg(`${line} b.qcow2`)).stderr).toContain('Is another process using the image [b.qcow2]?')
+      }
+      expect((await qemuImg('info -U b.qcow2')).code).toBe(0)
+      expect((await call('resize b.qcow2 +1M')).stderr).toMatch(
+        new RegExp(
+          `^It is held by (node main|moraine).* nbd serve \\(process ${pid}\\)\\.$|^It is held by moraine.* \\(process ${pid}\\)\\.$`,
+          'm',
+        ),
+      )
+    })
+  })
+
+describe('errors as JSON', () => {
+  const json = async (line: string): Promise<unknown> => JSON.parse((await call(`--errors=json ${line}`)).stderr)
+
+  it('are one line with all that is known', async () => {
+    expect(await json('info nofile')).toMatchObject({ kind: 'missing', file: 'nofile', code: 'ENOENT', exitCode: 1 })
+    expect(await json('info')).toEqual({ error: 'Expecting one image file name', kind: 'usage', exitCode: 1 })
+    expect(await json('check nofile')).toMatchObject({ kind: 'missing', exitCode: 1 })
+    expect(await json('create -f qcow2 -o cluster_size=3 x.qcow2 1M')).toMatchObject({
+      kind: 'invalid',
+      field: 'cluster_size',
+    })
+    expect(await json('create -f nope x 1M')).toMatchObject({
+      kind: 'invalid',
+      field: 'format',
+      rule: expect.stringContaining('qcow2'),
+    })
+  })
+
+  it('are not there under the name qemu-img', async () => {
+    expect((await call('--errors=json info nofile', ourQemuImg)).stderr).toContain(
+      "unrecognized option '--errors=json'",
+    )
+  })
+})
