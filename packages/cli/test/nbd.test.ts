@@ -309,7 +309,7 @@ describeWith(['nbdkit'], 'the server of an export', () => {
       rmSync(join(folder, 'e.sock'), { force: true })
       const server = await start(
         kit,
-        ['-f', '-U', 'e.sock', '--filter=delay', 'memory', '16M', 'rdelay=300ms', 'wdelay=300ms', 'delay-zero=300ms'],
+        ['-f', '-U', 'e.sock', '--filter=delay', 'memory', '16M', 'rdelay=5', 'wdelay=5', 'delay-zero=5'],
         folder,
         'e.sock',
       )
