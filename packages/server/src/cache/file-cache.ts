@@ -60,8 +60,10 @@ export class FileCache {
     try {
       const { mtimeMs, ino } = await stat(path)
       const source = await openFile(path)
-      await utimes(path, new Date(), new Date(mtimeMs)).catch(() => {})
-      return { source, tag: `${ino.toString(16)}-${Math.round(mtimeMs).toString(16)}` }
+      // A time that is set comes back a hair earlier or later, and whole milliseconds are all that can be set: the tag must not notice.
+      const made = Math.floor(mtimeMs + 0.01)
+      await utimes(path, new Date(), new Date(made)).catch(() => {})
+      return { source, tag: `${ino.toString(16)}-${made.toString(16)}` }
     } catch {
       return undefined
     }
