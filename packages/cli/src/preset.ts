@@ -1,5 +1,5 @@
 /** `--for`: what a hypervisor or a cloud wants, chosen by name. */
-import { type AppliedPreset, applyPreset, presetNamed, presets } from '@moraine/engine'
+import { type AppliedPreset, applyPreset, type OptionValues, presetNamed, presets } from '@moraine/engine'
 import { failureFrom } from './failure.ts'
 import { optionPairs } from './options.ts'
 import { sizeText } from './output/size.ts'
@@ -72,4 +72,18 @@ export function presetOptions({ options }: AppliedPreset): string[] {
 
 function sayChoice({ err, persona }: Context, { preset }: AppliedPreset, sentence: string): void {
   err.write(`${persona.name}: ${preset.name}: ${sentence}\n`)
+}
+
+/** Says that Azure will not take a VHD whose size is not in whole MiB, which it finds out after the upload. */
+export function noteOfAzure(
+  { err, persona }: Context,
+  image: { format: string; options: OptionValues; size: number; for: string | undefined; quiet: boolean },
+): void {
+  const { format, options, size } = image
+  if (!persona.details || image.quiet || image.for !== undefined) return
+  if (format !== 'vhd' || options.subformat !== 'fixed') return
+  if (options.force_size === true && size % (1024 * 1024) === 0) return
+  err.write(
+    `${persona.name}: note: for Azure the size of a VHD must be whole MiB, kept exactly: --for azure sees to that\n`,
+  )
 }

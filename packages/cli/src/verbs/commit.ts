@@ -3,6 +3,7 @@ import { realpathSync } from 'node:fs'
 import { commitDisk, type Disk, isWritable, type WritableDisk } from '@moraine/engine'
 import { fileGate } from '@moraine/engine/node'
 import { readCacheMode } from '../cache.ts'
+import type { WritePlan } from '../dry-run.ts'
 import { Failure, failureFrom } from '../failure.ts'
 import { readSize, type Warn } from '../numbers.ts'
 import { openForWriting, openImage, refuseBacking } from '../open.ts'
@@ -16,7 +17,9 @@ import {
   progressMode,
   showProgress as progressOption,
   quiet,
+  rehearsal,
   trust,
+  wantsJson,
 } from './common.ts'
 
 export const verb = defineVerb({
@@ -34,6 +37,7 @@ export const verb = defineVerb({
   options: {
     object,
     ...trust,
+    ...rehearsal,
     imageOpts,
     quiet,
     format,
@@ -57,6 +61,11 @@ export const verb = defineVerb({
     const filename = oneImage(operands)
     const cache = readCacheMode('cache', values.cache ?? 'writeback')
     const link = await findBase(context, filename, values)
+    if (values.dryRun) {
+      const { printPlan } = await import('../dry-run.ts')
+      printPlan(context, planOf(filename, link, values.drop || values.base !== undefined), wantsJson(values.output))
+      return 0
+    }
     const display = await showProgress(context, {
       percent: values.percent,
       quiet: values.quiet,
@@ -99,6 +108,19 @@ export const verb = defineVerb({
 interface Link {
   name: string
   format: string | undefined
+}
+
+function planOf(filename: string, { name, format }: Link, keeps: boolean): WritePlan {
+  return {
+    operation: 'commit',
+    target: name,
+    format,
+    writes: [
+      `'${name}' takes what '${filename}' and the images between them hold`,
+      keeps ? `'${filename}' stays as it is` : `'${filename}' is emptied`,
+    ],
+    lost: [`what '${name}' holds now where it is written over; other overlays over it become wrong`],
+  }
 }
 
 /** Looks for the base down the chain, opening nothing for use. */

@@ -69,6 +69,20 @@ export const outputFormat = {
   help: 'Print for people (human, the default) or for programs (json).',
 } as const satisfies OptionSpec
 
+/** What verbs that write take. */
+export const rehearsal = {
+  dryRun: {
+    long: 'dry-run',
+    extension: true,
+    help: 'Only tell what would be written, how large it gets where that can be known, and what would be lost.',
+  },
+  output: {
+    ...outputFormat,
+    extension: true,
+    help: 'With --dry-run: tell it for people (human, the default) or for programs (json).',
+  },
+} as const satisfies Record<string, OptionSpec>
+
 export const sourceCache = {
   short: 'T',
   argument: 'CACHE',

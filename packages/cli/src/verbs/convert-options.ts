@@ -13,6 +13,7 @@ import {
   progressMode,
   showProgress as progressOption,
   quiet,
+  rehearsal,
   sourceCache,
   trust,
 } from './common.ts'
@@ -24,6 +25,7 @@ const mostRequests = 16
 export const convertOptions = {
   object,
   ...trust,
+  ...rehearsal,
   imageOpts,
   targetImageOpts: {
     long: 'target-image-opts',

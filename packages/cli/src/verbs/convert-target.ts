@@ -103,7 +103,9 @@ export function checkTarget(
     throw new Failure('Having a backing file for the target makes no sense when concatenating multiple input images')
   }
   if (!values.noCreate && backing !== undefined && backing.format === undefined) {
-    throw new Failure('Use of backing file requires explicit backing format')
+    throw new Failure('Use of backing file requires explicit backing format', {
+      hint: context.persona.details ? 'Say it with -F, as in -F qcow2; info tells the format of a file.' : undefined,
+    })
   }
   if (values.compress) {
     if (!format.can.compress && !values.targetImageOpts)

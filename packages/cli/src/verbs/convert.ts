@@ -20,11 +20,12 @@ import { formatNamed } from '../formats.ts'
 import { noteUnseenEnds, openForWriting, openImage } from '../open.ts'
 import { asksForHelp, mediumOf, optionHelp } from '../options.ts'
 import { type ProgressDisplay, showProgress } from '../output/progress.ts'
-import { choosePreset, presetHelp, presetOptions, presetSize } from '../preset.ts'
+import { choosePreset, noteOfAzure, presetHelp, presetOptions, presetSize } from '../preset.ts'
 import { openNamedSnapshot } from '../snapshot-name.ts'
 import { NewImage } from '../target.ts'
 import { type Context, defineVerb } from '../verb.ts'
 import { packStream, type TargetWrapping, targetWrapping } from '../wrappers.ts'
+import { wantsJson } from './common.ts'
 import { type ConvertValues, checkCombinations, convertOptions, splitOperands } from './convert-options.ts'
 import { checkTarget, readTarget, type TargetOptions } from './convert-target.ts'
 
@@ -133,6 +134,9 @@ async function openSources(
 async function convert(context: Context, values: ConvertValues, job: Job): Promise<void> {
   const target = readTarget(context, values, job)
   const bitmaps = checkTarget(context, values, job.opened, target)
+  const { format, options } = target
+  noteOfAzure(context, { ...values, format: format.name, options, size: job.source.size })
+  if (values.dryRun) return await rehearse(context, values, job, { ...target, bitmaps })
   if (!values.targetImageOpts && isPipe(context, job.name)) {
     return await writeToPipe(context, values, job, { ...target, bitmaps })
   }
@@ -155,6 +159,27 @@ async function convert(context: Context, values: ConvertValues, job: Job): Promi
     if (image.inPlace) throw damaged(error, job.name, context)
     throw error
   }
+}
+
+/** Tells what would be made, and writes nothing. */
+async function rehearse(
+  context: Context,
+  values: ConvertValues,
+  job: Job,
+  target: TargetOptions & { bitmaps: boolean },
+): Promise<void> {
+  const { planNewImage, printPlan } = await import('../dry-run.ts')
+  await attempt(context, '', async () => {
+    const { losses } = await plans(context, values, job, target)
+    const { source, name } = job
+    const { format, options, backing } = target
+    const lost = losses.map(({ reason }) => reason)
+    const request = { target: name, format, size: source.size, options, backing: backing?.name, source, lost }
+    const plan = await planNewImage(context, 'convert', request)
+    // How far it can be packed shows when it is.
+    const required = values.compress ? undefined : plan.required
+    printPlan(context, { ...plan, required }, wantsJson(values.output))
+  })
 }
 
 function isPipe({ persona }: Context, name: string): boolean {

@@ -27,11 +27,11 @@ import {
   refuseOurs,
 } from '../options.ts'
 import type { Persona } from '../persona.ts'
-import { choosePreset, presetHelp, presetOption, presetOptions, presetSize } from '../preset.ts'
+import { choosePreset, noteOfAzure, presetHelp, presetOption, presetOptions, presetSize } from '../preset.ts'
 import { NewImage } from '../target.ts'
 import { distrustfulGate, untrustedLimits } from '../untrusted.ts'
 import { type Context, defineVerb } from '../verb.ts'
-import { object, quiet, trust } from './common.ts'
+import { object, quiet, rehearsal, trust, wantsJson } from './common.ts'
 
 export const verb = defineVerb({
   name: 'create',
@@ -53,6 +53,7 @@ export const verb = defineVerb({
   options: {
     object,
     ...trust,
+    ...rehearsal,
     quiet,
     format: { short: 'f', argument: 'FMT', help: 'Format of the new image; raw by default.' },
     backing: { short: 'b', argument: 'FILE', help: 'Backing file: what is not written yet is read from there.' },
@@ -101,6 +102,8 @@ interface CreateArguments {
   options: string[]
   quiet: boolean
   preset: AppliedPreset | undefined
+  dryRun: boolean
+  output: string | undefined
 }
 
 /** A format that can be created; others are only read. */
@@ -133,7 +136,7 @@ async function create(context: Context, args: CreateArguments): Promise<void> {
     const { preset } = args
     const rounds = preset !== undefined && asked <= Number.MAX_SAFE_INTEGER
     const size = rounds ? BigInt(presetSize(context, preset, Number(asked), args.quiet)) : asked
-    if (!args.quiet)
+    if (!args.quiet && !args.dryRun)
       context.out.write(
         formattingLine({ name: filename, format, medium, persona: context.persona }, { ...values, size }),
       )
@@ -148,6 +151,19 @@ async function create(context: Context, args: CreateArguments): Promise<void> {
     } = readCreationOptions(format, medium, pairs, context.warn)
     refuseBeyondQemu(format, size)
     refuseOurs(format, options, context.persona)
+    noteOfAzure(context, {
+      format: format.name,
+      options,
+      size: Number(size),
+      for: preset?.preset.name,
+      quiet: args.quiet,
+    })
+    if (args.dryRun) {
+      const { planNewImage, printPlan } = await import('../dry-run.ts')
+      const plan = { target: filename, format, size: Number(size), options, backing: backing?.name, lost: [] }
+      printPlan(context, await planNewImage(context, 'create', plan), wantsJson(args.output))
+      return
+    }
     const image = await NewImage.create(context, {
       name: filename,
       format,
@@ -264,7 +280,9 @@ async function openBacking(context: Context, filename: string, backing: Backing)
 function missingBackingFormat(opened: Disk | undefined, context: Context): Failure {
   if (opened === undefined) return new Failure('Backing file specified without backing format')
   return new Failure('Backing file specified without backing format', {
-    hint: `Detected format of ${context.persona.nameOf(opened.format)}.`,
+    hint: context.persona.details
+      ? `Detected format of ${opened.format}. If it has that format, say so: -F ${opened.format}`
+      : `Detected format of ${context.persona.nameOf(opened.format)}.`,
     unterminated: !context.persona.details,
   })
 }

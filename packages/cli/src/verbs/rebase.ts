@@ -2,6 +2,7 @@
 import { changeBacking, copyFromBacking, type Disk, isMoraineError, type WritableDisk } from '@moraine/engine'
 import { fileGate } from '@moraine/engine/node'
 import { readCacheMode } from '../cache.ts'
+import type { WritePlan } from '../dry-run.ts'
 import { Failure, failureFrom, usageFailure } from '../failure.ts'
 import { formatNamed } from '../formats.ts'
 import { openForWriting, openImage } from '../open.ts'
@@ -16,8 +17,10 @@ import {
   progressMode,
   showProgress as progressOption,
   quiet,
+  rehearsal,
   sourceCache,
   trust,
+  wantsJson,
 } from './common.ts'
 
 export const verb = defineVerb({
@@ -37,6 +40,7 @@ export const verb = defineVerb({
   options: {
     object,
     ...trust,
+    ...rehearsal,
     imageOpts,
     forceShare,
     quiet,
@@ -59,6 +63,12 @@ export const verb = defineVerb({
     if (name === undefined && !unsafe) throw usageFailure('Must specify backing file (-b) or use unsafe mode (-u)')
     const cache = readCacheMode('cache', values.cache ?? 'writeback')
     readCacheMode('source cache', values.sourceCache ?? 'writeback')
+    if (values.dryRun) {
+      const plan = await planOf(context, filename, { ...values, name })
+      const { printPlan } = await import('../dry-run.ts')
+      printPlan(context, plan, wantsJson(values.output))
+      return 0
+    }
     const display = await showProgress(context, {
       percent: values.percent,
       quiet: values.quiet,
@@ -90,6 +100,36 @@ export const verb = defineVerb({
     }
   },
 })
+
+/** What would change; the new backing file is not looked at. */
+async function planOf(
+  context: Context,
+  filename: string,
+  values: { name: string | undefined; format: string | undefined; imageOpts: boolean; unsafe: boolean },
+): Promise<WritePlan> {
+  const { name, format, imageOpts, unsafe } = values
+  const disk = await openImage(context, filename, { use: 'info', format, imageOpts })
+  try {
+    const { backing, format: found, virtualSize } = disk.info()
+    const target = name === undefined || name === '' ? undefined : name
+    const before = backing === undefined ? 'nothing' : `'${backing.name}'`
+    const after = target === undefined ? 'nothing' : `'${target}'`
+    return {
+      operation: 'rebase',
+      target: filename,
+      format: found,
+      'virtual-size': virtualSize,
+      backing: target,
+      writes: [
+        ...(unsafe ? [] : [`where ${before} and ${after} differ, what the guest sees is copied into '${filename}'`]),
+        `the name of the backing file: ${after} in place of ${before}`,
+      ],
+      lost: unsafe ? [`what the guest sees changes where ${before} and ${after} differ`] : [],
+    }
+  } finally {
+    await disk.close()
+  }
+}
 
 interface NewBacking {
   name: string

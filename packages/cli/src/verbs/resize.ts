@@ -1,11 +1,20 @@
 /** `resize`: change the virtual size. */
-import { isMoraineError, MoraineError, type Preallocation, scanSize, sizeComplaint } from '@moraine/engine'
+import {
+  type Disk,
+  isMoraineError,
+  isWritable,
+  MoraineError,
+  type Preallocation,
+  scanSize,
+  sizeComplaint,
+} from '@moraine/engine'
+import type { WritePlan } from '../dry-run.ts'
 import { Failure, failureFrom, usageFailure } from '../failure.ts'
 import { beyondLongest, longestImage, type Warn, warnOfHex } from '../numbers.ts'
-import { isExport, openForWriting } from '../open.ts'
+import { isExport, openForWriting, openImage } from '../open.ts'
 import { mediumOf } from '../options.ts'
 import { defineVerb } from '../verb.ts'
-import { format, imageOpts, object, quiet, trust } from './common.ts'
+import { format, imageOpts, object, quiet, rehearsal, trust, wantsJson } from './common.ts'
 
 const preallocations: readonly Preallocation[] = ['off', 'metadata', 'falloc', 'full']
 
@@ -26,6 +35,7 @@ export const verb = defineVerb({
   options: {
     object,
     ...trust,
+    ...rehearsal,
     imageOpts,
     format,
     preallocation: {
@@ -49,8 +59,9 @@ export const verb = defineVerb({
     }
     const change = readChange(text, context.warn)
     const preallocation = values.preallocation ?? 'off'
-    const disk = await openForWriting(context, filename, {
-      use: 'resize',
+    const open = values.dryRun ? openImage : openForWriting
+    const disk = await open(context, filename, {
+      use: values.dryRun ? 'read' : 'resize',
       format: values.format,
       imageOpts: values.imageOpts,
     })
@@ -80,6 +91,11 @@ export const verb = defineVerb({
         }
         if (size !== BigInt(disk.size)) throw new Failure('Cannot resize device files')
       }
+      if (!isWritable(disk)) {
+        const { printPlan } = await import('../dry-run.ts')
+        printPlan(context, planOf(filename, disk, Number(size), preallocation), wantsJson(values.output))
+        return 0
+      }
       const prefix = disk.format === 'raw' && preallocation === 'off' ? 'Could not resize file: ' : ''
       try {
         if (disk.format === 'raw' && size > BigInt(Number.MAX_SAFE_INTEGER)) {
@@ -97,6 +113,19 @@ export const verb = defineVerb({
     return 0
   },
 })
+
+function planOf(target: string, disk: Disk, size: number, preallocation: Preallocation): WritePlan {
+  const change = size - disk.size
+  const gained = preallocation === 'off' ? '' : ` (preallocation: ${preallocation})`
+  return {
+    operation: 'resize',
+    target,
+    format: disk.format,
+    'virtual-size': size,
+    writes: [change < 0 ? `${-change} bytes are cut off` : `${change} bytes of zeros are added${gained}`],
+    lost: change < 0 ? [`what lies from byte ${size} on, up to ${disk.size}`] : [],
+  }
+}
 
 interface Change {
   sign: '+' | '-' | undefined

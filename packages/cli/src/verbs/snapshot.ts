@@ -4,7 +4,7 @@ import { Failure, failureFrom, usageFailure } from '../failure.ts'
 import { openForWriting, openImage } from '../open.ts'
 import { snapshotHead, snapshotLine } from '../output/table.ts'
 import { type Context, defineVerb } from '../verb.ts'
-import { forceShare, imageOpts, object, oneImage, quiet, trust } from './common.ts'
+import { forceShare, imageOpts, object, oneImage, quiet, rehearsal, trust, wantsJson } from './common.ts'
 
 const actions = new Set(['list', 'apply', 'create', 'delete'])
 
@@ -24,6 +24,7 @@ export const verb = defineVerb({
   options: {
     object,
     ...trust,
+    ...rehearsal,
     imageOpts,
     forceShare,
     quiet,
@@ -39,6 +40,7 @@ export const verb = defineVerb({
   async run(values, operands, context) {
     const filename = oneImage(operands)
     if (values.list) return list(context, filename, values.forceShare, values.imageOpts)
+    if (values.dryRun) return await rehearse(context, filename, values)
     const disk = await openForWriting(context, filename, {
       use: 'write',
       forceShare: values.forceShare,
@@ -55,6 +57,42 @@ export const verb = defineVerb({
     return 0
   },
 })
+
+interface Rehearsed {
+  create: string | undefined
+  apply: string | undefined
+  delete: string | undefined
+  imageOpts: boolean
+  output: string | undefined
+}
+
+/** Tells what an action would do, and writes nothing. */
+async function rehearse(context: Context, filename: string, values: Rehearsed): Promise<number> {
+  const disk = await openImage(context, filename, { use: 'read', imageOpts: values.imageOpts })
+  try {
+    const { snapshots, format } = disk.info()
+    const name = values.apply ?? values.delete
+    const found = snapshots.find((one) => one.name === name || one.id === name)
+    if (name !== undefined && found === undefined) throw new Failure(`'${filename}' has no snapshot '${name}'`)
+    const lost = [
+      ...(values.apply === undefined ? [] : ['what is on the disk now, as far as no snapshot holds it']),
+      ...(values.delete === undefined
+        ? []
+        : [`the disk as it was at the time of '${name}', with what no other snapshot holds`]),
+    ]
+    const [operation, what] =
+      values.create !== undefined
+        ? ['snapshot -c', `a snapshot '${values.create}' of the disk as it is`]
+        : values.apply !== undefined
+          ? ['snapshot -a', `the disk becomes what it was at the time of '${name}'`]
+          : ['snapshot -d', `'${name}' is deleted; ${snapshots.length - 1} of ${snapshots.length} snapshots stay`]
+    const { printPlan } = await import('../dry-run.ts')
+    printPlan(context, { operation, target: filename, format, writes: [what], lost }, wantsJson(values.output))
+    return 0
+  } finally {
+    await disk.close()
+  }
+}
 
 async function list(context: Context, filename: string, share: boolean, imageOpts: boolean): Promise<number> {
   const disk = await openImage(context, filename, { use: 'read', forceShare: share, imageOpts })

@@ -172,7 +172,7 @@ export function fault(
   kind: ErrorKind,
   reason: string,
   field?: string,
-  more: { offset?: number; value?: number | string; rule?: string; code?: string } = {},
+  more: { offset?: number; value?: number | string; rule?: string; code?: string; hint?: string } = {},
 ): MoraineError {
   return new MoraineError(kind, reason, { path: image.file.name, format: 'qcow2', field, ...more })
 }

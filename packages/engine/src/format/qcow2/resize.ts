@@ -27,7 +27,11 @@ export async function resizeImage(
     })
   }
   if (image.snapshots.length > 0 && image.header.version < 3) {
-    throw refuse("Can't resize a v2 image which has snapshots", 'snapshots')
+    throw fault(image, 'unsupported', "Can't resize a v2 image which has snapshots", 'version', {
+      value: image.header.version,
+      rule: 'version 3, whose snapshots record their size',
+      hint: "'amend -o compat=1.1' makes it version 3; or delete the snapshots.",
+    })
   }
   const old = image.size
   if (size < old) {

@@ -1,0 +1,99 @@
+/** `--dry-run`: what a verb would write, for people or as JSON. Nothing is written, and nothing is opened for writing. */
+import { statSync } from 'node:fs'
+import { type Disk, type DiskFormat, isMoraineError, measureImage, type OptionValues } from '@moraine/engine'
+import { sizeText } from './output/size.ts'
+import type { Context } from './verb.ts'
+
+/** What would be done. Sizes in bytes. */
+export interface WritePlan {
+  /** The verb, and what it does of several. */
+  operation: string
+  /** The image that is written. */
+  target: string
+  format?: string | undefined
+  'virtual-size'?: number | undefined
+  /** Options of the format that were chosen. */
+  options?: Record<string, string> | undefined
+  backing?: string | undefined
+  /** As `measure` tells it, for formats that can be measured. */
+  required?: number | undefined
+  'fully-allocated'?: number | undefined
+  /** What is written, in sentences. */
+  writes: string[]
+  /** What is not there any more afterwards, or not in the target. */
+  lost: string[]
+}
+
+/** Prints a plan. */
+export function printPlan({ out }: Context, plan: WritePlan, json: boolean): void {
+  if (json) {
+    out.write(`${JSON.stringify({ 'dry-run': true, ...plan }, undefined, 4)}\n`)
+    return
+  }
+  const bytes = (size: number): string => `${sizeText(size)} (${size} bytes)`
+  const { format, options = {}, backing, 'virtual-size': size, required, 'fully-allocated': full } = plan
+  const lines = [
+    `${plan.operation} '${plan.target}', as a dry run:`,
+    ...(format === undefined ? [] : [`  format: ${format}`]),
+    ...(size === undefined ? [] : [`  virtual size: ${bytes(size)}`]),
+    ...Object.entries(options).map(([name, value]) => `  option ${name}: ${value}`),
+    ...(backing === undefined ? [] : [`  backing file: ${backing}`]),
+    ...(required === undefined ? [] : [`  file size: ${bytes(required)}`]),
+    ...(full === undefined ? [] : [`  file size when all of it is written: ${bytes(full)}`]),
+    ...plan.writes.map((what) => `  ${what}`),
+    ...(plan.lost.length === 0 ? ['  nothing is lost'] : plan.lost.map((what) => `  lost: ${what}`)),
+    'Nothing was written.',
+  ]
+  out.write(`${lines.join('\n')}\n`)
+}
+
+/** The plan of a new image. */
+export async function planNewImage(
+  { persona, signal, objects }: Context,
+  operation: string,
+  request: {
+    target: string
+    format: DiskFormat
+    size: number
+    options: OptionValues
+    backing?: string | undefined
+    source?: Disk | undefined
+    lost: readonly string[]
+  },
+): Promise<WritePlan> {
+  const { target, format, size, options, backing, source, lost } = request
+  let found: { required: number; fullyAllocated: number } | undefined
+  try {
+    // With a backing file only what differs is stored, which nobody knows before it is compared.
+    if (backing === undefined || source === undefined) {
+      found = await measureImage(format, { size, source, options, signal, secrets: objects.secrets })
+    }
+  } catch (error) {
+    if (!isMoraineError(error, 'unsupported')) throw error
+  }
+  const there = overwritten(target)
+  return {
+    operation,
+    target,
+    format: persona.nameOf(format.name),
+    'virtual-size': size,
+    options: Object.fromEntries(Object.entries(options).map(([name, value]) => [name, shown(value)])),
+    backing,
+    required: found?.required,
+    'fully-allocated': found?.fullyAllocated,
+    writes: [target === '-' ? 'to standard output' : there === undefined ? 'a new file' : `over ${there}`],
+    lost: [...(there === undefined ? [] : [`what ${there} holds now`]), ...lost],
+  }
+}
+
+function shown(value: unknown): string {
+  return typeof value === 'boolean' ? (value ? 'on' : 'off') : String(value)
+}
+
+/** What is there under a name, in words; undefined where nothing is. */
+function overwritten(name: string): string | undefined {
+  if (name === '-') return undefined
+  const found = statSync(name.replace(/^file:/, ''), { throwIfNoEntry: false })
+  if (found === undefined) return /^nbds?[:+]/.test(name) ? 'the export' : undefined
+  return found.isFile() ? `the file that is there (${sizeText(found.size)})` : 'the device'
+}
