@@ -77,6 +77,8 @@ it('resize', async () => {
     'what lies from byte 1048576 on, up to 16777216',
   ])
   expect((await call('resize --dry-run over.qcow2 1M')).code).toBe(1)
+  await call('create -q -f vmdk a.vmdk 1M')
+  for (const line of ['resize a.vmdk 2M', 'resize --dry-run a.vmdk 2M']) expect((await call(line)).code).toBe(1)
 })
 
 it('snapshot', async () => {

@@ -1,6 +1,8 @@
 /** `resize`: change the virtual size. */
 import {
+  allFormats,
   type Disk,
+  findFormat,
   isMoraineError,
   isWritable,
   MoraineError,
@@ -92,6 +94,9 @@ export const verb = defineVerb({
         if (size !== BigInt(disk.size)) throw new Failure('Cannot resize device files')
       }
       if (!isWritable(disk)) {
+        if (findFormat(allFormats, disk.format)?.can.resize === false) {
+          throw new Failure(`the format '${disk.format}' cannot be resized`)
+        }
         const { printPlan } = await import('../dry-run.ts')
         printPlan(context, planOf(filename, disk, Number(size), preallocation), wantsJson(values.output))
         return 0
