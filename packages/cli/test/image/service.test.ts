@@ -54,7 +54,9 @@ describe('images', () => {
     const group = await command.ok('--help')
     expect(group).toContain('--os-application-credential-secret=TEXT')
     const help = await command.ok('push', '--help')
-    expect(help).toMatch(/^Usage: moraine image push \[OPTION\]\.\.\. FILE\n/)
+    expect(help).toMatch(
+      /^Usage: moraine image push \[OPTION\]\.\.\. FILE \| NAME --kernel=FILE --ramdisk=FILE --root=FILE\n/,
+    )
     expect(help).not.toContain('--os-password')
     expect((await command.run('push')).stderr).toBe(
       "moraine: Expecting FILE\nTry 'moraine image push --help' for more information\n",
