@@ -140,6 +140,11 @@ function fuzzed(random: Random): [string, Buffer][] {
   })
 }
 
+/** Whether a qcow2 header asks for extended L2 entries and for nothing else that Glance does not know. */
+function hasExtendedEntries(data: Buffer | undefined): boolean {
+  return data !== undefined && data.readBigUInt64BE(72) >> 4n === 1n
+}
+
 const reasons = absent()
 const title = reasons.length === 0 ? 'beside Glance' : `beside Glance [skipped: ${reasons.join(', ')} not installed]`
 describe.skipIf(reasons.length > 0)(title, () => {
@@ -186,6 +191,8 @@ describe.skipIf(reasons.length > 0)(title, () => {
   it('all that it refuses we refuse', () => {
     const taken = [...ours]
       .filter(([name, { verdict }]) => theirs[name]?.safe === false && verdict !== 'failed')
+      // Chance sets the bit that it does not know, too.
+      .filter(([name]) => !(name.startsWith('fuzzed qcow2') && hasExtendedEntries(corpus.get(name))))
       .map(([name]) => name)
     expect(taken).toEqual(Object.keys(slips))
     expect(Object.keys(theirs).length).toBe(corpus.size)
