@@ -251,7 +251,7 @@ describe('the service itself', () => {
 
   test('two looks at one catalogue: the second leaves it to the first', async () => {
     const config = settings({ keep: 2 })
-    for (const serial of ['20260901', '20260901.1']) web.faults.set(pathOf(serial), { milliseconds: 20 })
+    for (const serial of ['20260901', '20260901.1']) web.faults.set(pathOf(serial), { milliseconds: 400 })
     const [one, other] = await Promise.all([look(config), look(config)])
     expect([one.skipped, other.skipped].toSorted()).toEqual([false, true])
     expect(seen(await imagesOf(config))).toEqual(['20260901.1', '20260901 hidden'])
