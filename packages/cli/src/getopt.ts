@@ -11,6 +11,8 @@ export interface GetoptOption {
   /** Without the dashes. */
   long?: string | undefined
   argument: boolean
+  /** A spelling that came later: it makes nothing ambiguous that was not before. */
+  later?: boolean
 }
 
 /** What one step of the scan found. `end`: no more options, operands start at `optind`. */
@@ -92,7 +94,7 @@ export class Getopt {
     const letter = this.bundle[0] ?? ''
     this.bundle = this.bundle.slice(1)
     if (this.bundle === '') this.optind++
-    const option = letter === ':' || letter === ';' ? undefined : this.options.find(({ short }) => short === letter)
+    const option = letter === ':' || letter === ';' ? undefined : this.shortOption(letter)
     if (option === undefined) return { kind: 'unknown', message: `invalid option -- '${letter}'` }
     if (!option.argument) return { kind: 'option', key: option.key, value: undefined }
     let value = this.bundle
@@ -129,11 +131,20 @@ export class Getopt {
     return { kind: 'option', key: option.key, value: this.argv[this.optind++] ?? '' }
   }
 
-  /** The option that is meant: the exact one, or the only one that begins so; several when it is ambiguous. */
+  private shortOption(letter: string): GetoptOption | undefined {
+    const named = this.options.filter(({ short }) => short === letter)
+    return named.find(({ later }) => later !== true) ?? named[0]
+  }
+
+  /** The option that is meant: the exact one, or the only one that begins so; several when it is ambiguous. What came later is looked for
+   *  last, and several names of one option are one. */
   private matchLong(name: string): GetoptOption[] {
-    const exact = this.options.find(({ long }) => long === name)
+    const begun = this.options.filter(({ long }) => long?.startsWith(name))
+    const first = begun.filter(({ later }) => later !== true)
+    const exact = first.find(({ long }) => long === name) ?? begun.find(({ long }) => long === name)
     if (exact !== undefined) return [exact]
-    return this.options.filter(({ long }) => long?.startsWith(name))
+    if (first.length > 0) return first
+    return begun.every(({ key }) => key === begun[0]?.key) ? begun.slice(0, 1) : begun
   }
 }
 

@@ -36,6 +36,8 @@ function overview(verbs: Verb[]): string {
     'Options before the command:',
     '  -h, --help     Print this help.',
     '  -V, --version  Print the version.',
+    '  -T, --trace=[[enable=]PATTERN][,events=FILE][,file=FILE]',
+    '                 Tell what happens to the files of images; --trace=help lists the events.',
     '  --errors=json  Tell errors as lines of JSON: error, kind, file, field, value, rule, hint, exitCode.',
     '',
     `Formats: ${formatNames()}`,
@@ -107,7 +109,9 @@ function verbHelp(verb: Verb, persona: Persona): string {
   return `${lines.join('\n')}\n`
 }
 
-function optionNames({ short, long, argument }: OptionSpec): string {
+/** The names of an option; with `newer`, a long one that only qemu-img 10 has, where 7.2 has none. */
+function optionNames({ short, long: own, argument, newer = [] }: OptionSpec, which: '7.2' | 'newer' = 'newer'): string {
+  const long = own ?? (which === 'newer' ? newer.find((name) => name.length > 1) : undefined)
   if (long === undefined) return `-${short}${argument === undefined ? '' : ` ${argument}`}`
   const name = `--${long}${argument === undefined ? '' : `=${argument}`}`
   return short === undefined ? `    ${name}` : `-${short}, ${name}`
@@ -145,6 +149,8 @@ function qemuHelp(persona: Persona, verbs: Verb[]): string {
     '',
     "    '-h', '--help'       display this help and exit",
     "    '-V', '--version'    output version information and exit",
+    "    '-T', '--trace'      [[enable=]<pattern>][,events=<file>][,file=<file>]",
+    '                         tell what happens to the files of images',
     '',
     'Command syntax:',
     ...verbs.map(({ name, syntax }) => `  ${name} ${syntax}`),
@@ -152,10 +158,12 @@ function qemuHelp(persona: Persona, verbs: Verb[]): string {
   for (const verb of verbs) {
     const shown = optionsFor(verb, persona)
     parts.push('', `Parameters to ${verb.name} subcommand:`)
-    const rows = shown.map(([, option]) => {
-      const help = option.refused === true ? `${option.help} Not supported by moraine.` : option.help
-      return [optionNames(option), help] as const
-    })
+    const rows = shown
+      .filter(([, { short, long }]) => short !== undefined || long !== undefined)
+      .map(([, option]) => {
+        const help = option.refused === true ? `${option.help} Not supported by moraine.` : option.help
+        return [optionNames(option, '7.2'), help] as const
+      })
     parts.push(...layOut(rows))
   }
   parts.push('', `Supported formats: ${formatNames(persona.unknown)}`, '')

@@ -46,6 +46,11 @@ function overview(verbs: readonly Verb[]): string[] {
     ...tagged(`${bold('-h')}, ${bold('--help')}`, 'Print help; after a command, of that command.'),
     ...tagged(`${bold('-V')}, ${bold('--version')}`, 'Print the version.'),
     ...tagged(
+      `${bold('-T')}, ${bold('--trace')}=[[enable=]${italic('PATTERN')}][,events=${italic('FILE')}][,file=${italic('FILE')}]`,
+      'Before a command: tell what happens to the files of images, on standard error or into a file (%d in its name is the number of the process), which is made anew. A pattern names events, with * and ?; with - before it those ' +
+        'are switched off. events names a file with a pattern on each line. --trace=help lists the events. May be given several times.',
+    ),
+    ...tagged(
       `${bold('--errors')}=${italic('json')}`,
       'Before a command: tell errors as lines of JSON on standard error, with error (the message), kind, file, format, field, value, rule, offset, code, hint and exitCode, as far as they are known. Kinds are those of the library, usage, refused and internal. Notes stay lines of text.',
     ),
@@ -120,12 +125,14 @@ function synopsisOf({ name, operands }: Verb): string {
   return `${bold(`moraine ${name}`)} [${italic('OPTION')}]... ${escaped(operands)}`.trimEnd()
 }
 
-function optionLines({ short, long, argument, help, refused, values }: OptionSpec): string[] {
+function optionLines({ short, long, newer = [], argument, help, refused, values }: OptionSpec): string[] {
   if (refused === true) return []
   const shown = argument === undefined ? '' : italic(argument)
+  const shorts = [short, ...newer.filter((name) => name.length === 1)].filter((name) => name !== undefined)
+  const longs = new Set([long, ...newer.filter((name) => name.length > 1)].filter((name) => name !== undefined))
   const names = [
-    ...(short === undefined ? [] : [bold(`-${short}`) + (long === undefined && shown !== '' ? ` ${shown}` : '')]),
-    ...(long === undefined ? [] : [bold(`--${long}`) + (shown === '' ? '' : `=${shown}`)]),
+    ...shorts.map((name) => bold(`-${name}`) + (longs.size === 0 && shown !== '' ? ` ${shown}` : '')),
+    ...[...longs].map((name) => bold(`--${name}`) + (shown === '' ? '' : `=${shown}`)),
   ]
   const words = values?.() ?? []
   const unsaid = words.filter((word) => !help.includes(word))

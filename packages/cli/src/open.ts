@@ -125,10 +125,11 @@ async function open(context: Context, name: string, request: OpenRequest): Promi
   if (path === '') throw new MoraineError('invalid', "The 'file' block driver requires a file name", { path: name })
   const { path: file, member } = splitMember(path, context.persona)
   const reads = request.use === 'info' || request.use === 'read' ? 'here' : 'aside'
-  const opened =
+  const host =
     place.kind === 'node'
       ? await openRemote(context, file, writes)
       : await openFile(file, { mode: writes ? 'write' : 'read', sync, reads })
+  const opened = context.trace?.watch(host, writes) ?? host
   // What is said to be raw is taken as it stands, whatever a guest wrote at its beginning.
   const unwraps = context.persona.wrappers && (given?.name !== 'raw' || member !== undefined)
   const gate = imageGate(context, { lock: request.forceShare === true ? 'none' : 'qemu', sync })
@@ -145,7 +146,7 @@ async function open(context: Context, name: string, request: OpenRequest): Promi
   try {
     format = given ?? (await probeFormat(source, context.persona))
     if (writes && given === undefined && format.name === 'raw') warnOfProbedRaw(context, name)
-    if (request.forceShare !== true) takeLock(opened, request.use, format)
+    if (request.forceShare !== true) takeLock(host, request.use, format)
   } catch (error) {
     await source.close()
     throw error
@@ -172,6 +173,7 @@ async function open(context: Context, name: string, request: OpenRequest): Promi
     limits: context.untrusted === undefined ? undefined : untrustedLimits,
     warn: (message) => context.warn(message),
   })
+  context.trace?.opened(name, context.persona.nameOf(disk.format), writes)
   if (request.use === 'read') forgetPlaces(disk, context.persona)
   return disk
 }
@@ -239,7 +241,10 @@ export function imageGate(context: Context, options: { lock: 'qemu' | 'none'; sy
     resolve: (asked) => files.resolve(asked),
     async open(asked) {
       const name = files.resolve(asked)
-      if (!hasProtocol(name)) return await files.open(asked)
+      if (!hasProtocol(name)) {
+        const file = await files.open(asked)
+        return context.trace?.watch(file, asked.mode === 'write') ?? file
+      }
       const { openNamedNode } = await import('./blockdev/open-node.ts')
       const { sync } = options
       return await openNamedNode(name, {

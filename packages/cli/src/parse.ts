@@ -15,7 +15,16 @@ const helpOption: GetoptOption = { key: 'help', short: 'h', long: 'help', argume
 
 /** The options of a verb that this persona takes. */
 export function optionsFor(verb: Verb, persona: Persona): [key: string, option: OptionSpec][] {
-  return Object.entries(verb.options).filter(([, option]) => persona.extensions || option.extension !== true)
+  const options = Object.entries(verb.options).filter(([, option]) => persona.extensions || option.extension !== true)
+  // What is moraine's own keeps its name: --progress=MODE.
+  const taken = new Set(
+    options.flatMap(([, { long, newer }]) => (long === undefined || newer !== undefined ? [] : [long])),
+  )
+  return options.map(([key, option]) =>
+    option.newer?.some((name) => taken.has(name)) === true
+      ? [key, { ...option, newer: option.newer.filter((name) => !taken.has(name)) }]
+      : [key, option],
+  )
 }
 
 /** Parts the arguments of a verb with others below it at the name of that one.
@@ -36,7 +45,13 @@ export function splitAtVerb(
 function getoptTable(options: readonly [key: string, option: OptionSpec][]): GetoptOption[] {
   return [
     helpOption,
-    ...options.map(([key, { short, long, argument }]) => ({ key, short, long, argument: argument !== undefined })),
+    ...options.flatMap(([key, { short, long, argument: name, newer = [] }]) => {
+      const argument = name !== undefined
+      const later = newer.map((name) =>
+        name.length === 1 ? { key, short: name, argument, later: true } : { key, long: name, argument, later: true },
+      )
+      return [{ key, short, long, argument }, ...later]
+    }),
   ]
 }
 
@@ -102,5 +117,6 @@ function wrongOption(kind: 'unknown' | 'missing', element: string): string {
 
 /** How an option is called in messages. */
 export function spelling(option: OptionSpec): string {
-  return option.long === undefined ? `-${option.short}` : `--${option.long}`
+  if (option.long !== undefined) return `--${option.long}`
+  return option.short === undefined ? `--${option.newer?.[0]}` : `-${option.short}`
 }

@@ -1,11 +1,12 @@
 /** From an argument list to an exit code. */
 import { isMoraineError } from '@moraine/engine'
-import { Failure, failureFrom, unsupported, usageFailure } from './failure.ts'
+import { Failure, failureFrom, usageFailure } from './failure.ts'
 import { Getopt } from './getopt.ts'
 import { ClosedPipe, TextOutput } from './output/streams.ts'
 import { readArguments, splitAtVerb } from './parse.ts'
-import { type Persona, personaFor } from './persona.ts'
+import { personaFor } from './persona.ts'
 import { endBySignal, stoppedBy, stopSignal } from './signals.ts'
+import type { Tracing } from './trace.ts'
 import type { Context, SubVerbs, Verb } from './verb.ts'
 import { findVerb } from './verbs/index.ts'
 import { versionText } from './version.ts'
@@ -48,15 +49,27 @@ interface Said {
 async function dispatch(context: Context, args: readonly string[], said: Said): Promise<number> {
   const { persona, out } = context
   if (args.length === 0) throw usageFailure('Not enough arguments')
-  const { rest, errors } = readGlobalOptions(persona, args)
+  const { rest, errors, trace } = await readGlobalOptions(context, args)
   if (errors === 'json') said.json = await import('./json-errors.ts')
   else if (errors !== undefined && errors !== 'human') throw usageFailure('--errors must be used with human or json')
+  if (typeof rest === 'number') return rest
   if (rest === 'help') return printHelp(context)
   if (rest === 'version') {
     out.write(versionText(persona))
     return 0
   }
-  const [name, ...verbArgs] = rest
+  trace?.begin()
+  try {
+    return await callVerb(trace === undefined ? context : { ...context, trace }, rest, said)
+  } finally {
+    trace?.end()
+  }
+}
+
+/** Runs what stands behind the options that come before a verb. */
+async function callVerb(context: Context, args: readonly string[], said: Said): Promise<number> {
+  const { persona } = context
+  const [name, ...verbArgs] = args
   if (name === undefined) return 0
   if (persona.extensions && name === 'help') return printHelp(context, verbArgs)
   if (persona.extensions && name === 'completion' && isAskedByShell(verbArgs))
@@ -119,11 +132,17 @@ async function defineObjects({ objects }: Context, definitions: readonly unknown
   for (const definition of definitions) defineObject(String(definition), objects)
 }
 
+/** What stands before the verb. */
+interface GlobalOptions {
+  /** A number: all is done, and this is the exit code. */
+  rest: 'help' | 'version' | number | string[]
+  errors: string | undefined
+  trace: Tracing | undefined
+}
+
 /** Options before the verb. */
-function readGlobalOptions(
-  persona: Persona,
-  args: readonly string[],
-): { rest: 'help' | 'version' | string[]; errors: string | undefined } {
+async function readGlobalOptions(context: Context, args: readonly string[]): Promise<GlobalOptions> {
+  const { persona } = context
   const getopt = new Getopt(
     [persona.name, ...args],
     [
@@ -135,20 +154,25 @@ function readGlobalOptions(
     true,
   )
   let errors: string | undefined
+  let trace: Tracing | undefined
   for (;;) {
     const step = getopt.next()
     const element = getopt.argv[getopt.optind - 1]
     switch (step.kind) {
       case 'end':
-        return { rest: getopt.argv.slice(getopt.optind), errors }
+        return { rest: getopt.argv.slice(getopt.optind), errors, trace }
       case 'missing':
         throw usageFailure(`missing argument for option '${element}'`)
       case 'unknown':
         throw usageFailure(`unrecognized option '${element}'`)
       case 'option':
-        if (step.key === 'trace') throw unsupported("option '--trace'")
-        if (step.key !== 'errors') return { rest: step.key === 'help' ? 'help' : 'version', errors }
-        errors = step.value
+        if (step.key === 'errors') errors = step.value
+        else if (step.key !== 'trace') return { rest: step.key === 'help' ? 'help' : 'version', errors, trace }
+        else {
+          trace ??= new (await import('./trace.ts')).Tracing(context)
+          const code = trace.read(step.value ?? '')
+          if (code !== undefined) return { rest: code, errors, trace }
+        }
     }
   }
 }

@@ -103,6 +103,7 @@ export class NewImage {
       encryption: encryptionOf(this.request.options),
       warn: (message) => this.context.warn(message),
     })
+    this.context.trace?.opened(name, this.context.persona.nameOf(format.name), true)
     if (isWritable(disk)) return disk
     await disk.close()
     throw new MoraineError('unsupported', `the format '${format.name}' cannot be written`, { path: name })
@@ -113,13 +114,14 @@ export class NewImage {
     if (this.exported) return await this.openExported()
     const [first] = this.files
     if (first === undefined) throw new MoraineError('io', 'the new image has no file', { path: name })
-    return await openFile(first.writtenPath, {
+    const store = await openFile(first.writtenPath, {
       mode: 'write',
       sync: this.sync,
       writes: writer,
       name,
       lock: first.inPlace ? (format.name === 'raw' ? imageLocks.rawWrite : imageLocks.write) : 'none',
     })
+    return this.context.trace?.watch(store, true) ?? store
   }
 
   private async openExported(): Promise<ByteStore> {
@@ -206,7 +208,7 @@ export class NewImage {
     // An empty image is a few small writes, for which no thread need start.
     const file = await newFile(path, { sync: this.sync, lock, reads: 'here', writes: 'here' })
     this.files.push(file)
-    return file.store
+    return this.context.trace?.watch(file.store, true) ?? file.store
   }
 
   /** QEMU's locks would refuse this too; but there are systems without, and -U takes none. */
@@ -235,7 +237,9 @@ export class NewImage {
         // What the new image names was named by the user; what that names in turn was not.
         const allowing = request.from === this.request.name ? trusting : gate
         if (own === undefined || own.inPlace) return allowing.open(request)
-        return openFile(own.writtenPath, { mode: request.mode, sync: this.sync, writes: writer, name: full })
+        const { mode } = request
+        const file = await openFile(own.writtenPath, { mode, sync: this.sync, writes: writer, name: full })
+        return this.context.trace?.watch(file, mode === 'write') ?? file
       },
     }
   }

@@ -1,9 +1,20 @@
 /** What a verb is: declared once, and from that come parsing, `--help` and what is refused. */
 
+import type { ByteSource } from '@moraine/engine'
 import type { Objects } from './objects.ts'
 import type { TextOutput } from './output/streams.ts'
 import type { Persona } from './persona.ts'
 import type { Distrust } from './untrusted.ts'
+
+/** `--trace`: is told of what is opened, and watches files. */
+export interface Trace {
+  /** A file that was opened; what is returned in its place tells of what passes. */
+  watch<Source extends ByteSource>(source: Source, writes: boolean): Source
+  /** A disk that was opened in one. */
+  opened(name: string, format: string, writes: boolean): void
+  /** No more is told. */
+  end(): void
+}
 
 /** What a verb may use while it runs. */
 export interface Context {
@@ -16,6 +27,8 @@ export interface Context {
   readonly objects: Objects
   /** `--untrusted`: images are a stranger's. */
   readonly untrusted?: Distrust | undefined
+  /** `--trace`: what happens to the files of images is told. */
+  readonly trace?: Trace | undefined
   /** Says an error on standard error, after the program's name. */
   report(message: string): void
   /** Says a warning on standard error. */
@@ -28,6 +41,8 @@ export interface OptionSpec {
   readonly short?: string
   /** Without dashes. */
   readonly long?: string
+  /** What qemu-img 10 calls it besides, without dashes; one letter is a short option. They are taken where nothing of 7.2's is meant. */
+  readonly newer?: readonly string[]
   /** Name of its argument in help; without one it is a switch. */
   readonly argument?: string
   /** One or more sentences for people. */

@@ -20,6 +20,10 @@ describe('what is offered', () => {
   const cases: [line: string, all: string[]][] = [
     ['moraine meas', ['measure']],
     ['moraine --err', ['--errors=json']],
+    ['moraine --tr', ['--trace=']],
+    ['moraine --trace=help meas', ['measure']],
+    ['moraine create --backing-', ['--backing-format=', '--backing-unsafe']],
+    ['moraine create --backing-format=vhd', ['--backing-format=vhdx', '--backing-format=vhd', '--backing-format=vhds']],
     ['moraine --errors=json meas', ['measure']],
     ['moraine help meas', ['measure']],
     ['moraine image re', ['reactivate', 'reject']],

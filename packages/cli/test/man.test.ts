@@ -44,11 +44,12 @@ describeWith(['groff'], 'by groff', () => {
     const verb = (await allVerbs(persona)).find(({ name }) => name === 'convert')
     if (verb === undefined) throw new Error('no convert')
     const text = await typeset('moraine-convert.1')
-    for (const [, { short, long, argument }] of optionsFor(verb, persona)) {
-      const named = argument === undefined ? '' : argument
-      expect(text).toContain(
-        long === undefined ? ` -${short}${named && ` ${named}`} ` : `--${long}${named && `=${named}`} `,
-      )
+    for (const [, { short, long, newer = [], argument }] of optionsFor(verb, persona)) {
+      const named = argument === undefined ? '' : `=${argument}`
+      const longs = [long, ...newer.filter((name) => name.length > 1)].filter((name) => name !== undefined)
+      if (longs.length === 0) expect(text).toContain(` -${short}${named.replace('=', ' ')} `)
+      for (const name of longs) expect(text).toContain(`--${name}${named}`)
+      if (short !== undefined && longs.length > 0) expect(text).toContain(` -${short}, `)
     }
     expect(text).toContain('moraine convert -O qcow2 disk.raw - | ssh host "cat > disk.qcow2"')
   })

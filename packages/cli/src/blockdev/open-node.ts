@@ -84,7 +84,8 @@ async function openProtocol(name: string, options: NodeOptions, request: NodeReq
   const protocol = await findProtocol(name)
   if (protocol === undefined) throw new MoraineError('invalid', `Unknown driver '${name}'`, { field: 'driver' })
   const strong = options.pick(protocol.strong)
-  const source = await protocol.open(options, request)
+  const opened = await protocol.open(options, request)
+  const source = request.context.trace?.watch(opened, request.mode === 'write') ?? opened
   try {
     refuseLeftOver(options, name, 'protocol')
   } catch (error) {
@@ -135,6 +136,7 @@ async function openFormat(
       limits: request.context.untrusted === undefined ? undefined : untrustedLimits,
       warn: (message) => request.context.warn(message),
     })
+    request.context.trace?.opened(disk.name, request.context.persona.nameOf(format.name), request.mode === 'write')
     if (backing !== undefined && disk.parent === undefined) {
       await backing.node.close()
       throw new MoraineError('unsupported', 'an image that names no backing file cannot be given one', {

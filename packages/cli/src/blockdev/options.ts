@@ -143,12 +143,14 @@ export function readImageOptions(text: string): NodeOptions {
   return options
 }
 
-interface Field {
+/** One of several fields with commas between. */
+export interface Field {
   name: string | undefined
   value: string
 }
 
-function splitFields(text: string): Field[] {
+/** Parts `a=b,c,,d`; `,,` is a comma in a value. */
+export function splitFields(text: string): Field[] {
   const fields: Field[] = []
   let at = 0
   do {

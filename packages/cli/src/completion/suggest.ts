@@ -37,14 +37,14 @@ export async function suggest(words: readonly string[], persona: Persona): Promi
 type Found = Pick<Suggestions, 'words' | 'files'>
 
 async function suggestAt(before: readonly string[], current: string, persona: Persona): Promise<Found> {
-  const [name, ...rest] = before[0]?.startsWith('--errors=') === true ? before.slice(1) : before
+  const own = ['-h', '--help', '-V', '--version', '-T', '--trace=', '--errors=json']
+  const [name, ...rest] = /^--(errors|trace)=/.test(before[0] ?? '') ? before.slice(1) : before
   if (name === undefined || name === 'help') {
     const [group] = rest
     const verbs =
       group === undefined ? await allVerbs(persona) : ((await (await findVerb(group, persona))?.below?.all()) ?? [])
-    const own =
-      name === undefined && current.startsWith('-') ? ['-h', '--help', '-V', '--version', '--errors=json'] : []
-    return { words: [...own.map((word) => ({ word })), ...verbs.map(verbWord)] }
+    const options = name === undefined && current.startsWith('-') ? own : []
+    return { words: [...options.map((word) => ({ word, open: word.endsWith('=') })), ...verbs.map(verbWord)] }
   }
   const verb = await findVerb(name, persona)
   if (verb === undefined) return { words: [] }
@@ -93,7 +93,7 @@ function read(table: readonly OptionSpec[], words: readonly string[]): Call {
       take(longOption(table, name), equals < 0 ? undefined : word.slice(equals + 1))
     } else {
       for (let at = 1; at < word.length; at++) {
-        const option = table.find(({ short }) => short === word[at])
+        const option = shortOption(table, word[at])
         take(option, word.slice(at + 1) || undefined)
         if (option?.argument !== undefined) break
       }
@@ -102,9 +102,18 @@ function read(table: readonly OptionSpec[], words: readonly string[]): Call {
   return call
 }
 
+function shortOption(table: readonly OptionSpec[], letter: string | undefined): OptionSpec | undefined {
+  if (letter === undefined) return undefined
+  return table.find(({ short }) => short === letter) ?? table.find(({ newer }) => newer?.includes(letter))
+}
+
 function longOption(table: readonly OptionSpec[], name: string): OptionSpec | undefined {
+  const exact = table.find(({ long }) => long === name) ?? table.find(({ newer }) => newer?.includes(name))
+  if (exact !== undefined) return exact
   const begun = table.filter(({ long }) => long?.startsWith(name))
-  return begun.find(({ long }) => long === name) ?? (begun.length === 1 ? begun[0] : undefined)
+  const later = table.filter(({ newer }) => newer?.some((spelling) => spelling.startsWith(name)))
+  const found = begun.length > 0 ? begun : later
+  return found.length === 1 ? found[0] : undefined
 }
 
 function inVerb(verb: Verb, rest: readonly string[], current: string, persona: Persona): Found {
@@ -123,7 +132,7 @@ function inVerb(verb: Verb, rest: readonly string[], current: string, persona: P
       const option = longOption(table, current.slice(2, equals))
       return option?.argument === undefined ? { words: [] } : argument(option, current.slice(equals + 1))
     }
-    const short = table.find((option) => option.short === current[1])
+    const short = shortOption(table, current[1])
     if (current.length > 2 && short?.argument !== undefined) return argument(short, current.slice(2))
     return { words: [...table, helpSwitch].flatMap(optionWords) }
   }
@@ -132,16 +141,17 @@ function inVerb(verb: Verb, rest: readonly string[], current: string, persona: P
 
 const helpSwitch: OptionSpec = { short: 'h', long: 'help', help: 'Print this help.' }
 
-function optionWords({ short, long, argument, help }: OptionSpec): Suggestion[] {
+function optionWords({ short, long, newer = [], argument, help }: OptionSpec): Suggestion[] {
   const sentence = help.split(/[.;] /)[0]?.replace(/\.$/, '') ?? help
   const words: Suggestion[] = []
-  if (short !== undefined) words.push({ word: `-${short}`, help: sentence })
-  if (long !== undefined)
-    words.push({
-      word: `--${long}${argument === undefined ? '' : '='}`,
-      help: sentence,
-      open: argument !== undefined,
-    })
+  for (const letter of [short, ...newer.filter((name) => name.length === 1)]) {
+    if (letter !== undefined) words.push({ word: `-${letter}`, help: sentence })
+  }
+  for (const name of new Set([long, ...newer.filter((name) => name.length > 1)])) {
+    if (name === undefined) continue
+    const open = argument !== undefined
+    words.push({ word: `--${name}${open ? '=' : ''}`, help: sentence, open })
+  }
   return words
 }
 

@@ -56,12 +56,14 @@ export const verb = defineVerb({
     format,
     cache: {
       short: 't',
+      newer: ['cache'],
       argument: 'CACHE',
       help: 'Cache mode for writing: none, writeback (the default), writethrough, directsync or unsafe.',
     },
     force: { long: 'force', help: 'Erase the last password too, or write over one.' },
     options: {
       short: 'o',
+      newer: ['options'],
       argument: 'OPTIONS',
       collect: true,
       help: 'What to change, as NAME=VALUE,…; "-o help" lists what there is.',

@@ -29,8 +29,20 @@ export const verb = defineVerb({
     forceShare,
     quiet,
     format,
-    count: { short: 'c', argument: 'COUNT', help: 'Requests; 75000 by default.', parse: integer('request count') },
-    depth: { short: 'd', argument: 'DEPTH', help: 'Requests at a time; 64 by default.', parse: integer('queue depth') },
+    count: {
+      short: 'c',
+      newer: ['count'],
+      argument: 'COUNT',
+      help: 'Requests; 75000 by default.',
+      parse: integer('request count'),
+    },
+    depth: {
+      short: 'd',
+      newer: ['depth'],
+      argument: 'DEPTH',
+      help: 'Requests at a time; 64 by default.',
+      parse: integer('queue depth'),
+    },
     flushInterval: {
       long: 'flush-interval',
       argument: 'COUNT',
@@ -40,6 +52,7 @@ export const verb = defineVerb({
     noDrain: { long: 'no-drain', help: 'With --flush-interval: do not wait for requests before a flush.' },
     aio: {
       short: 'i',
+      newer: ['aio'],
       argument: 'AIO',
       help: 'How the system is asked: threads, native or io_uring. Taken and without effect: requests go through a pool of threads.',
       parse(text: string): string {
@@ -47,8 +60,14 @@ export const verb = defineVerb({
         return text
       },
     },
-    native: { short: 'n', help: 'As -i native.' },
-    offset: { short: 'o', argument: 'OFFSET', help: 'Where the first request begins.', parse: size('offset') },
+    native: { short: 'n', newer: ['native'], help: 'As -i native.' },
+    offset: {
+      short: 'o',
+      newer: ['offset'],
+      argument: 'OFFSET',
+      help: 'Where the first request begins.',
+      parse: size('offset'),
+    },
     pattern: {
       long: 'pattern',
       argument: 'BYTE',
@@ -61,6 +80,7 @@ export const verb = defineVerb({
     },
     bufferSize: {
       short: 's',
+      newer: ['buffer-size'],
       argument: 'SIZE',
       help: 'Bytes of a request; 4096 by default.',
       parse(text: string, warn: Warn): number {
@@ -71,16 +91,18 @@ export const verb = defineVerb({
     },
     step: {
       short: 'S',
+      newer: ['step-size'],
       argument: 'SIZE',
       help: 'Bytes from one request to the next; the size of a request by default.',
       parse: size('step_size'),
     },
     cache: {
       short: 't',
+      newer: ['cache'],
       argument: 'CACHE',
       help: 'Cache mode: none, writeback (the default), writethrough, directsync or unsafe.',
     },
-    write: { short: 'w', help: 'Write, instead of reading. The content of the image is lost.' },
+    write: { short: 'w', newer: ['write'], help: 'Write, instead of reading. The content of the image is lost.' },
   },
   async run(values, operands, context) {
     const cache = cacheOf(values.cache)

@@ -55,7 +55,7 @@ export const verb = defineVerb({
     object,
     ...trust,
     imageOpts,
-    format: { short: 'f', argument: 'FMT', help: 'Format of the image; found out when not given.' },
+    format: { short: 'f', newer: ['format'], argument: 'FMT', help: 'Format of the image; found out when not given.' },
   },
   async run(values, operands, context, given) {
     const steps = stepsOf(given)

@@ -35,6 +35,7 @@ export const imageOpts = {
 
 export const format = {
   short: 'f',
+  newer: ['format'],
   argument: 'FMT',
   help: 'Format of the image; found out when not given.',
 } as const satisfies OptionSpec
@@ -45,9 +46,9 @@ export const forceShare = {
   help: 'Open the image even while somebody else writes to it, and take no lock.',
 } as const satisfies OptionSpec
 
-export const quiet = { short: 'q', help: 'Print nothing but errors.' } as const satisfies OptionSpec
+export const quiet = { short: 'q', newer: ['quiet'], help: 'Print nothing but errors.' } as const satisfies OptionSpec
 
-export const showProgress = { short: 'p', help: 'Show progress.' } as const satisfies OptionSpec
+export const showProgress = { short: 'p', newer: ['progress'], help: 'Show progress.' } as const satisfies OptionSpec
 
 export const progressMode = {
   long: 'progress',
@@ -85,6 +86,7 @@ export const rehearsal = {
 
 export const sourceCache = {
   short: 'T',
+  newer: ['cache'],
   argument: 'CACHE',
   help: 'Cache mode for reading: none, writeback, writethrough, directsync or unsafe.',
 } as const satisfies OptionSpec

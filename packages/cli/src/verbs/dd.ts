@@ -42,7 +42,12 @@ export const verb = defineVerb({
     imageOpts,
     forceShare,
     format,
-    targetFormat: { short: 'O', argument: 'FMT', help: 'Format of the target; raw by default.' },
+    targetFormat: {
+      short: 'O',
+      newer: ['output-format'],
+      argument: 'FMT',
+      help: 'Format of the target; raw by default.',
+    },
   },
   async run(values, operands, context) {
     const request = readRequest(operands, context.warn)

@@ -33,13 +33,19 @@ export const verb = defineVerb({
   ],
   lenient: true,
   options: {
-    imageOpts,
+    imageOpts: { ...imageOpts, newer: ['source-image-opts'] },
     object,
     ...trust,
     output: { ...outputFormat, parse: readOutput },
-    targetFormat: { short: 'O', argument: 'FMT', help: 'Format of the image to be made; raw by default.' },
+    targetFormat: {
+      short: 'O',
+      newer: ['target-format'],
+      argument: 'FMT',
+      help: 'Format of the image to be made; raw by default.',
+    },
     options: {
       short: 'o',
+      newer: ['options', 'target-format-options'],
       argument: 'OPTIONS',
       collect: true,
       help: 'Creation options of that image, as NAME=VALUE,…',
@@ -47,13 +53,15 @@ export const verb = defineVerb({
     },
     size: {
       long: 'size',
+      newer: ['s'],
       argument: 'SIZE',
       help: 'Measure an empty disk of this size.',
       parse: (text: string, warn: Warn) => readSize('image size', text, warn),
     },
-    format,
+    format: { ...format, newer: ['format', 'source-format'] },
     snapshot: {
       short: 'l',
+      newer: ['snapshot'],
       argument: 'SNAPSHOT',
       help: 'Measure an internal snapshot, by its id or name, or as snapshot.id=ID,snapshot.name=NAME.',
       parse: readSnapshot,

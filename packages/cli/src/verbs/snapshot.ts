@@ -4,7 +4,7 @@ import { Failure, failureFrom, usageFailure } from '../failure.ts'
 import { openForWriting, openImage } from '../open.ts'
 import { snapshotHead, snapshotLine } from '../output/table.ts'
 import { type Context, defineVerb } from '../verb.ts'
-import { forceShare, imageOpts, object, oneImage, quiet, rehearsal, trust, wantsJson } from './common.ts'
+import { forceShare, format, imageOpts, object, oneImage, quiet, rehearsal, trust, wantsJson } from './common.ts'
 
 const actions = new Set(['list', 'apply', 'create', 'delete'])
 
@@ -28,10 +28,16 @@ export const verb = defineVerb({
     imageOpts,
     forceShare,
     quiet,
-    list: { short: 'l', help: 'List the snapshots.' },
-    apply: { short: 'a', argument: 'SNAPSHOT', help: 'Make the disk what it was then.' },
-    create: { short: 'c', argument: 'NAME', help: 'Make a snapshot of the disk as it is.' },
-    delete: { short: 'd', argument: 'SNAPSHOT', help: 'Delete a snapshot (as qemu-img: by its name only).' },
+    format: { newer: ['format', 'f'], argument: 'FMT', help: format.help },
+    list: { short: 'l', newer: ['list'], help: 'List the snapshots.' },
+    apply: { short: 'a', newer: ['apply'], argument: 'SNAPSHOT', help: 'Make the disk what it was then.' },
+    create: { short: 'c', newer: ['create'], argument: 'NAME', help: 'Make a snapshot of the disk as it is.' },
+    delete: {
+      short: 'd',
+      newer: ['delete'],
+      argument: 'SNAPSHOT',
+      help: 'Delete a snapshot (as qemu-img: by its name only).',
+    },
   },
   each(key, seen) {
     if (!actions.has(key)) return
@@ -39,12 +45,13 @@ export const verb = defineVerb({
   },
   async run(values, operands, context) {
     const filename = oneImage(operands)
-    if (values.list) return list(context, filename, values.forceShare, values.imageOpts)
+    if (values.list) return list(context, filename, values)
     if (values.dryRun) return await rehearse(context, filename, values)
     const disk = await openForWriting(context, filename, {
       use: 'write',
       forceShare: values.forceShare,
       imageOpts: values.imageOpts,
+      format: values.format,
     })
     try {
       const { create, apply, delete: remove } = values
@@ -59,6 +66,7 @@ export const verb = defineVerb({
 })
 
 interface Rehearsed {
+  format: string | undefined
   create: string | undefined
   apply: string | undefined
   delete: string | undefined
@@ -68,7 +76,7 @@ interface Rehearsed {
 
 /** Tells what an action would do, and writes nothing. */
 async function rehearse(context: Context, filename: string, values: Rehearsed): Promise<number> {
-  const disk = await openImage(context, filename, { use: 'read', imageOpts: values.imageOpts })
+  const disk = await openImage(context, filename, { use: 'read', imageOpts: values.imageOpts, format: values.format })
   try {
     const { snapshots, format } = disk.info()
     const name = values.apply ?? values.delete
@@ -94,8 +102,12 @@ async function rehearse(context: Context, filename: string, values: Rehearsed): 
   }
 }
 
-async function list(context: Context, filename: string, share: boolean, imageOpts: boolean): Promise<number> {
-  const disk = await openImage(context, filename, { use: 'read', forceShare: share, imageOpts })
+async function list(
+  context: Context,
+  filename: string,
+  { forceShare, imageOpts, format }: { forceShare: boolean; imageOpts: boolean; format: string | undefined },
+): Promise<number> {
+  const disk = await openImage(context, filename, { use: 'read', forceShare, imageOpts, format })
   try {
     const { snapshots } = disk.info()
     if (snapshots.length > 0) {
