@@ -2,6 +2,7 @@
 import { readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { expect, test } from 'vitest'
+import { debianKernel } from '../../packages/engine/test/support/debian.ts'
 import { describeWith } from '../../packages/engine/test/support/process.ts'
 import { root } from '../build/workspace.ts'
 import { differences, plain, readTour, writeTour } from '../tour/page.ts'
@@ -51,7 +52,10 @@ const usual = ['openstack', 'curl', 'openssl', 'python3', 'busybox', 'cpio', 'mk
 
 for (const page of pages) {
   describeWith([...usual, ...(page.needs ?? [])], `the commands of ${page.file}`, () => {
-    test('print what it says', async () => {
+    test('print what it says', async (context) => {
+      if (page.mirrored === true && debianKernel() === undefined) {
+        return context.skip("Debian's kernel, which a machine of the page boots, cannot be fetched")
+      }
       const steps = readTour(readFileSync(join(root, page.file), 'utf8'))
       expect(steps.length).toBeGreaterThan(10)
       expect(differences(steps, await runTour(root, steps, page))).toEqual([])

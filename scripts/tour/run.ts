@@ -3,6 +3,7 @@ import { mkdir, mkdtemp, rm, symlink } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import type { Web } from '../../packages/cloud-images/test/support/web.ts'
+import { cloudGuestTools } from '../../packages/engine/test/support/cloud-guest.ts'
 import { run } from '../support/run.ts'
 import { freePort, startService } from '../support/service.ts'
 import { serveMirror } from './cloud-mirror.ts'
@@ -27,7 +28,7 @@ export const pages: readonly Page[] = [
   { file: 'docs/appliances.md', ports: [9292], served: true },
   { file: 'docs/operators-guide.md', ports: [9292, 8808], served: false },
   { file: 'docs/amazon.md', ports: [9292], served: true },
-  { file: 'docs/cloud-images.md', ports: [8080, 9292], served: false, mirrored: true },
+  { file: 'docs/cloud-images.md', ports: [8080, 9292], served: false, mirrored: true, needs: cloudGuestTools },
   { file: 'docs/iso-and-seed.md', ports: [], served: false },
   { file: 'docs/nbd.md', ports: [10_809], served: false, needs: ['qemu-img', 'qemu-io', 'nbdinfo', 'nbdcopy'] },
 ]

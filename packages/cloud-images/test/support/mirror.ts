@@ -33,11 +33,19 @@ export function diskBytes(text: string, size = 4 * MiB): Uint8Array {
 }
 
 async function imageBytes(format: string, text: string, options: OptionValues = {}): Promise<Buffer> {
-  const raw = MemoryStore.from(diskBytes(text), 'disk.raw')
-  const disk = await openDisk(raw, { formats: allFormats, format: 'raw' })
+  return await converted(diskBytes(text), format, { options })
+}
+
+/** A disk's bytes as an image of a format. */
+async function converted(
+  bytes: Uint8Array,
+  format: string,
+  settings: { options?: OptionValues; compress?: boolean },
+): Promise<Buffer> {
+  const disk = await openDisk(MemoryStore.from(bytes, 'disk.raw'), { formats: allFormats, format: 'raw' })
   const target = findFormat(allFormats, format)
   if (target === undefined) throw new Error(`no format ${format}`)
-  const plan = await planConversion(disk, { format: target, options })
+  const plan = await planConversion(disk, { format: target, ...settings })
   const stream = await plan.stream()
   const pieces: Buffer[] = []
   for await (const piece of stream.chunks()) pieces.push(Buffer.from(piece))
@@ -53,17 +61,20 @@ export interface MirrorRequest {
   only?: readonly (keyof typeof makers)[]
   /** When it was signed: for those who look at the clock, a moment ago. */
   time?: Date
+  /** A raw disk that boots. Ubuntu's stream `minimal` has it as its one image, noble for amd64. */
+  guest?: string
 }
 
 /** Makes a mirror in a folder. */
 export async function makeMirror(
   folder: string,
-  { only = Object.keys(makers) as (keyof typeof makers)[], time = mirrorTime }: MirrorRequest = {},
+  { only = Object.keys(makers) as (keyof typeof makers)[], time = mirrorTime, guest }: MirrorRequest = {},
 ): Promise<MadeMirror> {
   const signer = await makeSigner('Test Image Signing Key', new Date('2020-01-01T00:00:00Z'))
   const keyring = join(folder, 'keyring.asc')
   await put(keyring, signer.publicKey)
   for (const name of only) await makers[name](join(folder, name), signer, time)
+  if (guest !== undefined) await makeGuestStream(join(folder, 'ubuntu/minimal/releases'), signer, time, guest)
   return { folder, signer, keyring }
 }
 
@@ -153,20 +164,39 @@ async function makeUbuntuStream(folder: string, signer: Signer, time: Date): Pro
           pubname: `ubuntu-${release.codename}-${release.version}-${arch}-server-${serial}`,
         }
       }
-      products[`com.ubuntu.cloud:server:${release.version}:${arch}`] = {
-        aliases: release.aliases,
-        arch,
-        os: 'ubuntu',
-        release: release.codename,
-        release_codename: release.name,
-        release_title: release.title,
-        support_eol: release.eol,
-        supported: release.supported,
-        version: release.version,
-        versions,
-      }
+      products[`com.ubuntu.cloud:server:${release.version}:${arch}`] = productOf(release, arch, versions)
     }
   }
+  await writeStreams(folder, signer, { products, updated: time })
+}
+
+function productOf(release: UbuntuRelease, arch: string, versions: object): object {
+  return {
+    aliases: release.aliases,
+    arch,
+    os: 'ubuntu',
+    release: release.codename,
+    release_codename: release.name,
+    release_title: release.title,
+    support_eol: release.eol,
+    supported: release.supported,
+    version: release.version,
+    versions,
+  }
+}
+
+/** A stream whose one image is a disk that boots, compressed as Ubuntu's are. */
+async function makeGuestStream(folder: string, signer: Signer, time: Date, guest: string): Promise<void> {
+  const release = ubuntuReleases.find(({ codename }) => codename === 'noble')
+  if (release === undefined) throw new Error('there is no noble')
+  const [ftype, serial] = ['disk1.img', '20260902']
+  const path = `noble/release-${serial}/ubuntu-24.04-minimal-cloudimg-amd64.img`
+  const data = await converted(await readFile(guest), 'qcow2', { compress: true })
+  await put(join(folder, path), data)
+  const item = { ftype, md5: digest('md5', data), path, sha256: digest('sha256', data), size: data.length }
+  const pubname = `ubuntu-noble-24.04-amd64-minimal-${serial}`
+  const versions = { [serial]: { items: { [ftype]: item }, label: 'release', pubname } }
+  const products = { 'com.ubuntu.cloud:minimal:24.04:amd64': productOf(release, 'amd64', versions) }
   await writeStreams(folder, signer, { products, updated: time })
 }
 

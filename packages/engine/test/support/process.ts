@@ -1,7 +1,7 @@
 /** Running other programs in tests: where they are, what they answer, and visible skips when they are absent. */
 import { spawn } from 'node:child_process'
-import { accessSync, constants } from 'node:fs'
-import { delimiter, join, resolve } from 'node:path'
+import { accessSync, constants, existsSync } from 'node:fs'
+import { delimiter, isAbsolute, join, resolve } from 'node:path'
 import { describe } from 'vitest'
 
 /** The project's root, from where this file stands. */
@@ -14,9 +14,10 @@ export interface Tool {
   path: string | undefined
 }
 
-/** Finds an installed program on the path. The project's own commands do not count: `bin/qemu-img` is what is tested, never the oracle.
+/** Finds an installed program on the path, or a file by its absolute name. The project's own commands do not count: `bin/qemu-img` is what is tested, never the oracle.
  *  With `CI=true` in the environment an absent program is an error, so that no check is skipped there. */
 export function tool(name: string): Tool {
+  if (isAbsolute(name) && existsSync(name)) return { name, path: name }
   const folders = (process.env.PATH ?? '').split(delimiter).concat('/usr/sbin', '/sbin')
   for (const folder of folders) {
     if (folder === '' || resolve(folder).startsWith(projectRoot)) continue

@@ -23,7 +23,7 @@ export interface TinyGuest {
 }
 
 /** In the order in which they are loaded; some are built into some kernels. */
-const modules =
+export const diskModules: readonly string[] =
   'virtio_ring virtio virtio_pci_modern_dev virtio_pci_legacy_dev virtio_pci virtio_blk crc16 crc32c_generic libcrc32c mbcache jbd2 ext4'.split(
     ' ',
   )
@@ -31,7 +31,7 @@ const modules =
 const init = `#!/bin/busybox sh
 b=/bin/busybox
 $b mount -t devtmpfs dev /dev; $b mount -t proc proc /proc; $b mount -t sysfs sys /sys
-for m in ${modules.join(' ')}; do [ -f /modules/$m.ko ] && $b insmod /modules/$m.ko 2>/dev/null; done
+for m in ${diskModules.join(' ')}; do [ -f /modules/$m.ko ] && $b insmod /modules/$m.ko 2>/dev/null; done
 n=0; while [ ! -b /dev/vda ] && [ $n -lt 100 ]; do $b usleep 50000; n=$((n+1)); done
 if $b mount -t ext4 /dev/vda /root; then $b chroot /root /sbin/marker; else echo "MARKER no root"; fi
 $b sync; $b poweroff -f
@@ -41,25 +41,36 @@ const marker = `#!/bin/busybox sh
 echo "MARKER $(/bin/busybox sha256sum /payload | /bin/busybox cut -d" " -f1)"
 `
 
-/** Builds one in a folder that is there. */
-export function buildGuest(folder: string, kernel: DebianKernel): TinyGuest {
-  const busybox = tool('busybox').path ?? ''
-  const write = (path: string, text: string): void => {
-    writeFileSync(path, text)
-    chmodSync(path, 0o755)
-  }
+/** A program of a guest. */
+export function writeProgram(path: string, text: string): void {
+  writeFileSync(path, text)
+  chmodSync(path, 0o755)
+}
+
+/** A ramdisk of busybox, some of the kernel's modules in `/modules`, and what runs first. */
+export function makeRamdisk(
+  folder: string,
+  kernel: DebianKernel,
+  { modules, init }: { modules: readonly string[]; init: string },
+): Buffer {
   const ram = join(folder, 'ram')
   for (const name of ['bin', 'dev', 'proc', 'sys', 'root', 'modules']) mkdirSync(join(ram, name), { recursive: true })
-  copyFileSync(busybox, join(ram, 'bin/busybox'))
+  copyFileSync(tool('busybox').path ?? '', join(ram, 'bin/busybox'))
   const wanted = new Set(modules.map((name) => `${name}.ko`))
   for (const path of readdirSync(kernel.modules, { recursive: true, encoding: 'utf8' })) {
     if (wanted.has(basename(path))) copyFileSync(join(kernel.modules, path), join(ram, 'modules', basename(path)))
   }
-  write(join(ram, 'init'), init)
+  writeProgram(join(ram, 'init'), init)
   const archive = execFileSync('sh', ['-c', `find . | ${tool('cpio').path} -o -H newc --quiet`], {
     cwd: ram,
     maxBuffer: 1 << 28,
   })
+  rmSync(ram, { recursive: true })
+  return gzipSync(archive, { level: 1 })
+}
+
+/** Builds one in a folder that is there. */
+export function buildGuest(folder: string, kernel: DebianKernel): TinyGuest {
   const guest: TinyGuest = {
     kernel: join(folder, 'vmlinuz'),
     ramdisk: join(folder, 'initrd.img'),
@@ -67,17 +78,17 @@ export function buildGuest(folder: string, kernel: DebianKernel): TinyGuest {
     marker: '',
   }
   copyFileSync(kernel.image, guest.kernel)
-  writeFileSync(guest.ramdisk, gzipSync(archive, { level: 1 }))
+  writeFileSync(guest.ramdisk, makeRamdisk(folder, kernel, { modules: diskModules, init }))
   const root = join(folder, 'root')
   for (const name of ['bin', 'sbin', 'etc', 'dev', 'proc']) mkdirSync(join(root, name), { recursive: true })
-  copyFileSync(busybox, join(root, 'bin/busybox'))
+  copyFileSync(tool('busybox').path ?? '', join(root, 'bin/busybox'))
   const payload = new Random(20_26).bytes(2_000_000)
   writeFileSync(join(root, 'payload'), payload)
-  write(join(root, 'sbin/marker'), marker)
+  writeProgram(join(root, 'sbin/marker'), marker)
   writeFileSync(guest.root, '')
   truncateSync(guest.root, 24 * 1024 * 1024)
   execFileSync(tool('mke2fs').path ?? '', ['-q', '-t', 'ext4', '-L', 'tiny', '-d', root, guest.root])
-  for (const name of [ram, root]) rmSync(name, { recursive: true })
+  rmSync(root, { recursive: true })
   return { ...guest, marker: `MARKER ${createHash('sha256').update(payload).digest('hex')}` }
 }
 
