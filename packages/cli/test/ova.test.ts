@@ -4,42 +4,16 @@ import { existsSync, readdirSync, readFileSync, statSync, writeFileSync } from '
 import { basename, join } from 'node:path'
 import { beforeAll, expect, it } from 'vitest'
 import { temporaryFolder } from '../../engine/test/support/folder.ts'
-import { describeWith, run, tool } from '../../engine/test/support/process.ts'
+import { describeWith, run } from '../../engine/test/support/process.ts'
 import { qemuImg, qemuIo } from '../../engine/test/support/qemu.ts'
+import { command, ok, other, unpackInto } from './support/appliance.ts'
 import { moraine } from './support/differential.ts'
 
 const folder = temporaryFolder()
 const size = 3 << 20
 const raw = folder.file('disk.raw')
 
-async function command(...args: string[]): Promise<string> {
-  const { code, stdout, stderr } = await run(moraine, args)
-  return `${code}\n${stdout}${stderr}`
-}
-
-async function ok(...args: string[]): Promise<string> {
-  const { code, stdout, stderr } = await run(moraine, args)
-  expect(code, stderr).toBe(0)
-  return stdout
-}
-
-/** Runs another program. */
-function other(program: string, args: string[], options: { cwd?: string; input?: string } = {}): string {
-  return execFileSync(tool(program).path ?? program, args, {
-    encoding: 'utf8',
-    stdio: ['pipe', 'pipe', 'ignore'],
-    ...options,
-  })
-}
-
-/** Unpacks with tar into a folder of its own. */
-function unpack(archive: string): { path: string; names: string[] } {
-  const path = folder.fresh('.d')
-  execFileSync('mkdir', [path])
-  execFileSync('tar', ['-C', path, '-xf', archive])
-  const names = execFileSync('tar', ['-tf', archive], { encoding: 'utf8' }).trimEnd().split('\n')
-  return { path, names }
-}
+const unpack = (archive: string) => unpackInto(folder.fresh('.d'), archive)
 
 describeWith(['qemu-img', 'tar', 'sha256sum', 'openssl', 'xmllint'], 'ova', () => {
   const [key, certificate] = [folder.file('key.pem'), folder.file('cert.pem')]

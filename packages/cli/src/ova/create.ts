@@ -9,6 +9,7 @@ import {
   type NewAppliance,
   type NewApplianceDisk,
   type PackageSink,
+  type Progress,
   padDisk,
   planConversion,
   streamOva,
@@ -58,8 +59,39 @@ export function readSigner(text: string, passphraseFile: string | undefined): No
   return { key: read(text.slice(0, comma)), passphrase, certificate: read(text.slice(comma + 1)) }
 }
 
+/** Bytes that a new appliance's disks have in use, before any is packed; each counts as often as it is packed. */
+export class ApplianceProgress {
+  readonly #show: ((progress: Progress) => void) | undefined
+  readonly #passes: number
+  readonly #done: number[] = []
+  #total = 0
+
+  /** @param passes how often each disk is packed */
+  constructor(show: ((progress: Progress) => void) | undefined, passes: number) {
+    this.#show = show
+    this.#passes = passes
+  }
+
+  /** One more disk; what its packing tells goes there. */
+  disk(bytes: number): ((progress: Progress) => void) | undefined {
+    const show = this.#show
+    if (show === undefined) return undefined
+    const index = this.#done.push(0) - 1
+    this.#total += bytes * this.#passes
+    let pass = 0
+    let last = 0
+    return ({ done, total }) => {
+      if (done < last) pass++
+      last = done
+      const share = total === 0 ? 0 : done / total
+      this.#done[index] = Math.round(Math.min(pass + share, this.#passes) * bytes)
+      show({ done: this.#done.reduce((sum, each) => sum + each, 0), total: this.#total })
+    }
+  }
+}
+
 /** A disk as the new appliance takes it: whole MiB, as importers want, in a streamOptimized VMDK. */
-export async function applianceDisk(source: Disk): Promise<NewApplianceDisk> {
+export async function applianceDisk(source: Disk, progress: ApplianceProgress): Promise<NewApplianceDisk> {
   const capacity = Math.max(MiB, Math.ceil(source.size / MiB) * MiB)
   let populated = 0
   if (source.size > 0) {
@@ -72,7 +104,7 @@ export async function applianceDisk(source: Disk): Promise<NewApplianceDisk> {
     options: { subformat: 'streamOptimized', adapter_type: 'lsilogic' },
     compress: true,
   })
-  return { capacity, populated, stream: await plan.stream() }
+  return { capacity, populated, stream: await plan.stream({ onProgress: progress.disk(populated) }) }
 }
 
 /** Writes the appliance as what the name of the target says: a package beside one another (`.ovf`), or one archive.

@@ -44,6 +44,7 @@ export type {
 } from './ovf/content.ts'
 export type { MachineChanges } from './ovf/edit/machine.ts'
 export type { RewriteOptions, RewrittenPapers } from './ovf/edit/rewrite.ts'
+export type { SoftwareChanges } from './ovf/edit/software.ts'
 export type { DeploymentOption, Envelope, OvfNetwork } from './ovf/envelope.ts'
 export type { PackageFiles } from './ovf/files.ts'
 export type { HardwareItem, HardwareSection, ResourceKind } from './ovf/hardware.ts'
@@ -66,6 +67,7 @@ export type { OvfDisk, OvfFile } from './ovf/references.ts'
 export type { NewAppliance, NewApplianceDisk, PackageSink } from './ovf/write/appliance.ts'
 export type { NewMachine, NewNic } from './ovf/write/machine-spec.ts'
 export { type GuestSystem, guestSystems } from './ovf/write/operating-systems.ts'
+export { type NewProduct, type NewProperty, propertyTypes } from './ovf/write/product.ts'
 export {
   type ApplianceTarget,
   applianceTargets,

@@ -59,8 +59,9 @@ export interface ConversionPlan {
    *  @throws MoraineError `invalid` when the disk is too small, `cancelled`, and what reading and writing throw. */
   run(target: WritableDisk, run?: RunOptions): Promise<void>
   /** The target written front to back: holes and packed units as the source has them, zeros not looked for.
+   *  @param run told how far packing is; formats that measure first are packed twice
    *  @throws MoraineError `unsupported` when the format or the request needs a target that can be written anywhere. */
-  stream(): Promise<StreamPlan>
+  stream(run?: Pick<RunOptions, 'onProgress'>): Promise<StreamPlan>
 }
 
 const maxSparse = 16 * 1024 * 1024
@@ -93,7 +94,7 @@ export async function planConversion(source: Disk, request: ConversionRequest): 
       await runCopy(source, target, request, walk, run)
       await bitmapCopy?.run(run.signal)
     },
-    async stream() {
+    async stream({ onProgress }: Pick<RunOptions, 'onProgress'> = {}) {
       const refuse = (what: string): never => {
         throw new MoraineError('unsupported', `${what} cannot be written front to back`, {
           format: format.name,
@@ -104,7 +105,8 @@ export async function planConversion(source: Disk, request: ConversionRequest): 
       if (bitmaps?.list().some(({ inconsistent }) => !inconsistent) === true) refuse('dirty bitmaps')
       const packed = await format.streamPacked?.(source.size, request.options ?? {}, request.compress === true)
       if (packed !== undefined) {
-        const copy = (target: WritableDisk, run: RunOptions) => runCopy(source, target, request, walk, run)
+        const copy = (target: WritableDisk, run: RunOptions) =>
+          runCopy(source, target, request, walk, { ...run, onProgress })
         return { length: undefined, chunks: (signal) => packedChunks(packed, copy, signal) }
       }
       if (request.compress === true) refuse(`compressed ${format.name}`)

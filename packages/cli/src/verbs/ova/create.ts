@@ -2,8 +2,10 @@
 import { type ControllerName, controllers, type Disk, guestSystems, type NewAppliance } from '@moraine/engine'
 import { Failure, failureFrom, usageFailure } from '../../failure.ts'
 import { openImage, pathOf } from '../../open.ts'
-import { readCpus, readFirmware, readMemory, readNic } from '../../ova/arguments.ts'
+import { showProgress } from '../../output/progress.ts'
+import { eulaOption, readCpus, readFirmware, readMemory, readNic, softwareOptions } from '../../ova/arguments.ts'
 import {
+  ApplianceProgress,
   applianceDisk,
   baseName,
   pipeAppliance,
@@ -14,7 +16,7 @@ import {
   writeAppliance,
 } from '../../ova/create.ts'
 import { type Context, defineVerb } from '../../verb.ts'
-import { format, quiet } from '../common.ts'
+import { format, showProgress as percent, progressMode as progress, quiet } from '../common.ts'
 
 const MiB = 1024 * 1024
 
@@ -35,6 +37,10 @@ export const verb = defineVerb({
     [
       'moraine ova create --disk root.vhdx --disk data.raw --nic LAN --firmware efi --sign key.pem,cert.pem box.ova',
       'two disks, signed',
+    ],
+    [
+      'moraine ova create -p --disk disk.vmdk --product Shop --version 2.1 --eula licence.txt --property hostname=shop --property admin:password shop.ova',
+      'with a licence, and values to be asked for when it is deployed',
     ],
     ['moraine ova create --disk disk.vdi --for virtualbox - | ssh host "cat > box.ova"', 'through a pipe'],
   ],
@@ -101,7 +107,12 @@ export const verb = defineVerb({
       help: 'The hardware family, as vmx-19. That of the target when not given.',
     },
     cd: { long: 'cd', help: 'Add an empty CD drive.' },
-    annotation: { long: 'annotation', argument: 'TEXT', help: 'A note about the machine.' },
+    ...softwareOptions,
+    eula: {
+      ...eulaOption,
+      collect: true,
+      help: 'The text of a licence, which whoever deploys the machine has to agree to; may be given several times.',
+    },
     digest: {
       long: 'digest',
       argument: 'NAME',
@@ -118,6 +129,8 @@ export const verb = defineVerb({
       argument: 'FILE',
       help: 'The first line of FILE is the passphrase of the key.',
     },
+    percent,
+    progress,
     quiet,
   },
   async run(values, [target, ...more], context) {
@@ -129,7 +142,16 @@ export const verb = defineVerb({
     if (values.secureBoot && values.firmware !== 'efi') throw new Failure('--secure-boot needs --firmware efi')
     if (path !== undefined) refuseSource(path, values.disk)
     const opened: Disk[] = []
+    const display = await showProgress(context, {
+      percent: values.percent,
+      quiet: values.quiet,
+      mode: values.progress,
+      step: 1,
+      operation: 'ova create',
+      outputTaken: path === undefined,
+    })
     try {
+      const packing = new ApplianceProgress(display.onProgress, path === undefined ? 2 : 1)
       for (const name of values.disk)
         opened.push(await openImage(context, name, { use: 'source', format: values.format }))
       const signer = values.sign === undefined ? undefined : readSigner(values.sign, values.passphrase)
@@ -147,19 +169,24 @@ export const verb = defineVerb({
           controller: values.controller,
           family: values.hardware,
           annotation: values.annotation,
+          product: { product: values.product, vendor: values.vendor, version: values.version },
+          properties: values.property,
+          eulas: values.eula,
           cd: values.cd,
         },
         base,
-        disks: await Promise.all(opened.map(applianceDisk)),
+        disks: await Promise.all(opened.map((disk) => applianceDisk(disk, packing))),
         digest: values.digest ?? 'sha256',
         signing,
         signer,
       }
       if (path === undefined) await pipeAppliance(context, appliance)
       else await writeAppliance(context, path, appliance)
+      display.finish()
     } catch (error) {
       throw failureFrom(error, context.persona, `Could not make '${target}': `)
     } finally {
+      display.end()
       for (const disk of opened) await disk.close()
     }
     if (!values.quiet) sayMore(context, applianceTarget.saysFirmware, values.firmware)

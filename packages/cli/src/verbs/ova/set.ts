@@ -4,16 +4,17 @@ import { nodeSigning } from '@moraine/engine/node'
 import { Failure, failureFrom, usageFailure } from '../../failure.ts'
 import { readInteger } from '../../numbers.ts'
 import { pathOf } from '../../open.ts'
-import { readCpus, readFirmware, readMemory, readNic } from '../../ova/arguments.ts'
+import { showProgress } from '../../output/progress.ts'
+import { eulaOption, readCpus, readFirmware, readMemory, readNic, softwareOptions } from '../../ova/arguments.ts'
 import { readSigner } from '../../ova/create.ts'
 import { withPackage } from '../../ova/open.ts'
 import { rewriteArchive, rewriteBeside } from '../../ova/rewrite.ts'
 import { type Context, defineVerb } from '../../verb.ts'
-import { quiet } from '../common.ts'
+import { showProgress as percent, progressMode as progress, quiet } from '../common.ts'
 
 export const verb = defineVerb({
   name: 'ova set',
-  summary: 'Change the hardware of an appliance: processors, memory, firmware, name, networks',
+  summary: 'Change an appliance: processors, memory, firmware, name, networks, product, licence, properties',
   operands: 'FILE [TARGET]',
   syntax: '',
   about:
@@ -22,6 +23,10 @@ export const verb = defineVerb({
   examples: [
     ['moraine ova set --cpus 4 --memory 8G box.ova', 'in place'],
     ['moraine ova set --network "VM Network=LAN" --firmware efi box.ova new.ova', 'as another file'],
+    [
+      'moraine ova set --version 2.2 --eula licence.txt --property hostname=shop2 shop.ova',
+      'what it says of its software',
+    ],
   ],
   options: {
     machine: { long: 'machine', argument: 'ID', help: 'The machine, where there are several.' },
@@ -64,12 +69,16 @@ export const verb = defineVerb({
         throw new Failure(`Invalid number of a network adapter '${text}'`)
       },
     },
+    ...softwareOptions,
+    eula: { ...eulaOption, help: 'The text of the licence, in place of those that are there.' },
     sign: { long: 'sign', argument: 'KEY,CERTIFICATE', help: 'Sign the new manifest: two files in PEM.' },
     passphrase: {
       long: 'passphrase-file',
       argument: 'FILE',
       help: 'The first line of FILE is the passphrase of the key.',
     },
+    percent,
+    progress,
     quiet,
   },
   async run(values, [name, target, ...more], context) {
@@ -84,23 +93,38 @@ export const verb = defineVerb({
       networks: values.network,
       addNics: values.addNic,
       removeNics: values.removeNic,
+      product: { product: values.product, vendor: values.vendor, version: values.version },
+      properties: values.property,
+      eula: values.eula,
+      annotation: values.annotation,
     }
     return await withPackage(context, name, async (opened) => {
+      const display = await showProgress(context, {
+        percent: values.percent,
+        quiet: values.quiet,
+        mode: values.progress,
+        step: 1,
+        operation: 'ova set',
+      })
       try {
         const options = {
           descriptor: await changeMachine(opened, changes),
           signing: nodeSigning,
+          onProgress: display.onProgress,
           signer: values.sign === undefined ? undefined : readSigner(values.sign, values.passphrase),
         }
         const unsigned =
           opened.format === 'ova'
             ? await rewriteArchive(context, opened, pathOf(target ?? plainFile(name), context.persona), options)
             : await rewriteBeside(context, opened, onlyHere(plainFile(name), target, context), options)
+        display.finish()
         if (unsigned && !values.quiet)
           context.err.write(`${context.persona.name}: note: the signature was of the old manifest and is gone\n`)
         return 0
       } catch (error) {
         throw failureFrom(error, context.persona, `Could not change '${name}': `)
+      } finally {
+        display.end()
       }
     })
   },

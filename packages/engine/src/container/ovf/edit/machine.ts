@@ -1,4 +1,4 @@
-/** Changes the machine of a descriptor: processors, memory, firmware, name, networks. What VirtualBox says of the same machine in its own section is changed with it. */
+/** Changes the machine of a descriptor: processors, memory, firmware, name, networks, and what it says of its software. What VirtualBox says of the same machine in its own section is changed with it. */
 import { childOf, childrenOf, type XmlElement } from '../../../codec/xml/document.ts'
 import { escapeXml } from '../../../codec/xml/escape.ts'
 import { MoraineError } from '../../../core/index.ts'
@@ -6,10 +6,11 @@ import type { Envelope } from '../envelope.ts'
 import { cpuFields, itemXml, memoryFields, nicFields } from '../write/descriptor.ts'
 import type { NewNic } from '../write/machine-spec.ts'
 import { nameOf, ovfAttribute, vmwareAttribute, vmwareNamespace } from '../xml.ts'
+import { changeSoftware, type SoftwareChanges } from './software.ts'
 import { TextEdits } from './text-edits.ts'
 
 /** What shall be different. */
-export interface MachineChanges {
+export interface MachineChanges extends SoftwareChanges {
   /** The id of the machine, where there are several. */
   machine?: string | undefined
   name?: string | undefined
@@ -51,6 +52,7 @@ export function changeMachine(envelope: Envelope, changes: MachineChanges, path:
   change.addNics(changes.addNics ?? [])
   // Settings stand behind all items.
   if (changes.firmware !== undefined) change.firmware(changes.firmware)
+  changeSoftware({ edits, root, system, hardware }, changes)
   if (edits.isEmpty) throw new MoraineError('invalid', 'nothing would change', { path, field: 'changes' })
   return edits.apply()
 }

@@ -5,6 +5,7 @@ import {
   type ByteStore,
   type DigestName,
   MoraineError,
+  type Progress,
   type RunOptions,
   type Signing,
   throwIfCancelled,
@@ -93,12 +94,19 @@ export async function rewriteOva(
   }
   await put(own, papers.descriptor)
   for (const paper of [papers.manifest, papers.certificate]) if (paper !== undefined) await put(paper.name, paper.bytes)
-  for (const member of archive.members) {
+  const files = archive.members.flatMap((member) => {
     const name = plainMemberName(member.name)
-    if (name === own || name === old?.name || /\.cert$/i.test(name)) continue
-    const source = archive.bytes(member)
+    const isPaper = name === own || name === old?.name || /\.cert$/i.test(name)
+    return isPaper ? [] : [{ name, source: archive.bytes(member) }]
+  })
+  const total = files.reduce((sum, { source }) => sum + source.size, 0)
+  let before = 0
+  for (const { name, source } of files) {
     await store.write(at, tarHeader(name, source.size))
-    await copy(source, store, at + tarBlock, old?.entries.filter(({ file }) => file === name) ?? [], options)
+    const onProgress = ({ done }: Progress) => options.onProgress?.({ done: before + done, total })
+    const entries = old?.entries.filter(({ file }) => file === name) ?? []
+    await copy(source, store, at + tarBlock, entries, { ...options, onProgress })
+    before += source.size
     at += tarBlock + roundUp(source.size, tarBlock)
   }
   // The end is written whole, so that what pads the last member is there too.

@@ -75,6 +75,17 @@ export class TextEdits {
     this.#replace(start, start + (found[2] ?? '').length, text)
   }
 
+  /** Puts other text in the place of an element. */
+  replaceElement(element: XmlElement, text: string): void {
+    this.#replace(element.start, element.end, text)
+  }
+
+  /** The prefix that an attribute is written with, with its colon; empty where it has none. */
+  prefixOf(element: XmlElement, local: string): string {
+    const opening = this.#text.slice(element.start, element.inner)
+    return new RegExp(`\\s([\\w.-]+:)${local}\\s*=`).exec(opening)?.[1] ?? ''
+  }
+
   /** Takes an element away, and the blank line that it would leave. */
   remove(element: XmlElement): void {
     let start = element.start

@@ -2,7 +2,8 @@
 import { escapeXml } from '../../../codec/xml/escape.ts'
 import { MoraineError } from '../../../core/index.ts'
 import { ovfNamespaces, vmwareNamespace } from '../xml.ts'
-import type { LaidOutMachine } from './machine-spec.ts'
+import type { LaidOutMachine, NewMachine } from './machine-spec.ts'
+import { annotationXml, eulaXml, productXml, transportOf } from './product.ts'
 
 /** The URI of streamOptimized VMDK. */
 export const streamOptimizedUri = 'http://www.vmware.com/interfaces/specifications/vmdk.html#streamOptimized'
@@ -152,6 +153,19 @@ function configLines({ machine }: LaidOutMachine): string[] {
   return lines
 }
 
+const hasProperties = ({ properties = [] }: NewMachine): boolean => properties.length > 0
+
+/** What the machine says of what is in it. */
+function softwareSections(machine: NewMachine): string[] {
+  const { product = {}, properties = [], eulas = [], annotation } = machine
+  const placing = { prefix: '', indent: '    ' }
+  const sections = eulas.map((licence) => eulaXml(licence, placing))
+  if (Object.values(product).some((text) => text !== undefined) || properties.length > 0)
+    sections.unshift(productXml(product, properties, placing))
+  if (annotation !== undefined) sections.push(annotationXml(annotation, placing))
+  return sections
+}
+
 /** Writes a descriptor of exactly `length` bytes where that is given: it is filled up with blanks before its end.
  *  @throws MoraineError `invalid` for texts that XML cannot have. */
 export function writeDescriptor(laid: LaidOutMachine, disks: readonly DescribedDisk[], length?: number): Uint8Array {
@@ -191,7 +205,7 @@ export function writeDescriptor(laid: LaidOutMachine, disks: readonly DescribedD
     `      <Description>${escapeXml(system.title)}</Description>`,
     ...(target.virtualbox ? [`      <vbox:OSType ovf:required="false">${system.virtualbox}</vbox:OSType>`] : []),
     '    </OperatingSystemSection>',
-    '    <VirtualHardwareSection>',
+    `    <VirtualHardwareSection${hasProperties(machine) ? ` ovf:transport="${transportOf(machine.cd === true)}"` : ''}>`,
     '      <Info>Virtual hardware</Info>',
     '      <System>',
     '        <vssd:ElementName>Virtual Hardware Family</vssd:ElementName>',
@@ -202,14 +216,7 @@ export function writeDescriptor(laid: LaidOutMachine, disks: readonly DescribedD
     ...hardwareItems(laid),
     ...(target.saysFirmware ? configLines(laid) : []),
     '    </VirtualHardwareSection>',
-    ...(machine.annotation === undefined
-      ? []
-      : [
-          '    <AnnotationSection>',
-          '      <Info>A note</Info>',
-          `      <Annotation>${escapeXml(machine.annotation)}</Annotation>`,
-          '    </AnnotationSection>',
-        ]),
+    ...softwareSections(machine),
     '  </VirtualSystem>',
   ].join('\n')
   const encoder = new TextEncoder()

@@ -1,6 +1,7 @@
 /** What a new appliance shall be, and its devices laid out: controllers, slots, ids. */
 import { MoraineError } from '../../../core/index.ts'
 import { type GuestSystem, guestSystems } from './operating-systems.ts'
+import { checkProperties, type NewProduct, type NewProperty } from './product.ts'
 import { type ApplianceTarget, type ControllerName, controllers, type TargetController } from './targets.ts'
 
 /** A network adapter that is asked for; the target's usual model without one. */
@@ -25,7 +26,14 @@ export interface NewMachine {
   controller?: ControllerName | undefined
   /** The hardware family, as `vmx-19`. Default: the target's. */
   family?: string | undefined
+  /** A note about it. */
   annotation?: string | undefined
+  /** What software is in it. */
+  product?: NewProduct | undefined
+  /** Values that whoever deploys it may set. */
+  properties?: readonly NewProperty[] | undefined
+  /** Texts of licences that whoever deploys it has to agree to. */
+  eulas?: readonly string[] | undefined
   /** An empty CD drive, for a seed. */
   cd?: boolean | undefined
 }
@@ -68,6 +76,7 @@ export function layOutMachine(machine: NewMachine, disks: number): LaidOutMachin
     throw refuse('memory', memory, `a whole number of MiB, at most ${mostMemory / 1024 ** 4} TiB`)
   }
   if (name.trim() === '' || name.length > 200) throw refuse('name', name.slice(0, 220), '1 to 200 characters')
+  checkProperties(machine.properties ?? [])
   if (disks < 1) throw refuse('disks', disks, 'at least 1')
   const system = Object.hasOwn(guestSystems, machine.os) ? guestSystems[machine.os] : undefined
   if (system === undefined) throw refuse('os', machine.os, `one of ${Object.keys(guestSystems).join(', ')}`)
