@@ -6,6 +6,7 @@ import { bzip2DecodePart } from './bzip2-decode.ts'
 import { inflatePart } from './inflate.ts'
 import { lz4DecodePart } from './lz4-frame.ts'
 import { lzmaDecodePart } from './lzma-alone.ts'
+import { lzoDecodePart } from './lzo-decode.ts'
 import { xzDecodePart } from './xz-decode.ts'
 import { zstdDecodePart } from './zstd-decode.ts'
 
@@ -17,7 +18,7 @@ export interface Beginning {
 }
 
 /** Packings that are unpacked here. */
-export type BeginningPacking = 'gzip' | 'xz' | 'bzip2' | 'zstd' | 'lz4' | 'lzma'
+export type BeginningPacking = 'gzip' | 'xz' | 'bzip2' | 'zstd' | 'lz4' | 'lzma' | 'lzo'
 
 /** Least room that is worth a try, where a decoder needs to know a size. */
 const leastRoom = 128 * 1024
@@ -39,6 +40,8 @@ export function unpackBeginning(
       return partly(bzip2DecodePart, packed, most)
     case 'lz4':
       return partly(lz4DecodePart, packed, most)
+    case 'lzo':
+      return partly(lzoDecodePart, packed, most)
     case 'lzma':
       // It is slow, and tells neither size nor end: the least must do.
       return bySizes(leastRoom, (output) => {

@@ -44,9 +44,46 @@ async function blkid(file: string): Promise<Record<string, string>> {
   return Object.fromEntries(text.split('\n').map((line) => line.split(/=(.*)/s).slice(0, 2) as [string, string]))
 }
 
+/** A disk of 64 MiB with the labels of a pool: lists in XDR, and uberblocks. */
+function zfsLabels(): Buffer {
+  const pair = (key: string, type: number, value: Buffer): Buffer => {
+    const text = Buffer.alloc(Math.ceil(key.length / 4) * 4)
+    text.write(key)
+    const pieces = [numbers(0, 0, key.length), text, numbers(type, 1), value]
+    pieces[0]?.writeUInt32BE(pieces.reduce((sum, { length }) => sum + length, 0))
+    return Buffer.concat(pieces)
+  }
+  const numbers = (...values: number[]): Buffer => {
+    const bytes = Buffer.alloc(values.length * 4)
+    for (const [at, value] of values.entries()) bytes.writeUInt32BE(value, at * 4)
+    return bytes
+  }
+  const large = (value: bigint): Buffer => {
+    const bytes = Buffer.alloc(8)
+    bytes.writeBigUInt64BE(value)
+    return bytes
+  }
+  const list = Buffer.concat([
+    Buffer.from([1, 1, 0, 0]),
+    numbers(0, 1),
+    pair('version', 8, large(5000n)),
+    pair('name', 9, Buffer.concat([numbers(4), Buffer.from('tank')])),
+    pair('state', 8, large(1n)),
+    pair('pool_guid', 8, large(1_234_567_890_123_456_789n)),
+    pair('guid', 8, large(9_876_543_210_987_654_321n)),
+    numbers(0, 0),
+  ])
+  const disk = Buffer.alloc(64 * MiB)
+  for (const label of [0, 256 * 1024, 64 * MiB - 512 * 1024, 64 * MiB - 256 * 1024]) {
+    list.copy(disk, label + 16 * 1024)
+    for (let slot = 0; slot < 128; slot++) disk.writeBigUInt64LE(0x00bab10cn, label + 128 * 1024 + slot * 1024)
+  }
+  return disk
+}
+
 /** Our names in blkid's words. */
 function inBlkidWords({ format, subformat = '' }: { format: string; subformat?: string }): string {
-  const words: Record<string, string> = { fat: 'vfat', lvm2: 'LVM2_member', luks: 'crypto_LUKS' }
+  const words: Record<string, string> = { fat: 'vfat', lvm2: 'LVM2_member', zfs: 'zfs_member', luks: 'crypto_LUKS' }
   return format === 'ext' ? subformat : (words[format] ?? format)
 }
 
@@ -63,7 +100,11 @@ describeWith(
     'mkfs.ntfs',
     'mkfs.exfat',
     'mkfs.f2fs',
+    'mkfs.jfs',
     'mkfs.minix',
+    'mkfs.nilfs2',
+    'mkreiserfs',
+    'mkudffs',
     'mkswap',
     'cryptsetup',
     'mksquashfs',
@@ -85,6 +126,11 @@ describeWith(
       ['NTFS', 32, 'mkfs.ntfs', ['-q', '-F', '-f', '-L', 'Systempartition']],
       ['exFAT', 32, 'mkfs.exfat', ['-L', 'Karte']],
       ['F2FS', 64, 'mkfs.f2fs', ['-q', '-l', 'flash']],
+      ['JFS', 32, 'mkfs.jfs', ['-q', '-L', 'journal']],
+      ['ReiserFS', 64, 'mkreiserfs', ['-q', '-f', '-l', 'Baum']],
+      ['NILFS2', 160, 'mkfs.nilfs2', ['-q', '-L', 'log']],
+      ['UDF', 16, 'mkudffs', ['--label=Scheibe', '--blocksize=2048', '--media-type=dvdram']],
+      ['UDF in sectors of 512 bytes', 16, 'mkudffs', ['--label=stick', '--uuid=0123456789abcdef']],
       ['minix', 8, 'mkfs.minix', ['-1']],
       ['swap', 8, 'mkswap', ['-q', '-L', 'swap0']],
       ['swap with pages of 64 KiB', 8, 'mkswap', ['-q', '-p', '65536', '-L', 'swap64']],
@@ -102,6 +148,17 @@ describeWith(
         LABEL: only.facts.label ?? only.facts.name,
         UUID: only.facts.uuid,
       }).toEqual({ TYPE: said.TYPE, LABEL: said.LABEL?.replaceAll('\\ ', ' '), UUID: said.UUID })
+    })
+
+    it('a device of a pool of ZFS, written by hand', async () => {
+      const file = folder.fresh('.img')
+      writeFileSync(file, zfsLabels())
+      const said = await blkid(file)
+      const { content } = await described(file)
+      expect(content.map((only) => [inBlkidWords(only), only.facts])).toEqual([
+        [said.TYPE, { label: said.LABEL, uuid: said.UUID, deviceUuid: said.UUID_SUB, state: 'exported' }],
+      ])
+      expect([said.LABEL, said.UUID]).toEqual(['tank', '1234567890123456789'])
     })
 
     it('SquashFS and cramfs of a folder', async () => {

@@ -2,7 +2,9 @@
 import type { GuestContent } from '../content.ts'
 import type { Reading } from '../reading.ts'
 import { readBtrfs, readErofs, readExt, readF2fs, readMinix, readSmall, readSquashfs, readXfs } from './linux.ts'
+import { readJfs, readNilfs, readReiser, readZfs } from './more-linux.ts'
 import { type Regions, readRegions } from './regions.ts'
+import { readUdf } from './udf.ts'
 import { readLuks, readLvm, readOptical, readRaid, readSwap } from './volume.ts'
 import { readExfat, readFat, readNtfs } from './windows.ts'
 
@@ -15,6 +17,9 @@ const simple: readonly ((regions: Regions) => GuestContent | undefined)[] = [
   readF2fs,
   readExt,
   readBtrfs,
+  readReiser,
+  readJfs,
+  readNilfs,
   readLvm,
   readRaid,
   readSwap,
@@ -23,7 +28,13 @@ const simple: readonly ((regions: Regions) => GuestContent | undefined)[] = [
   readOptical,
 ]
 
-const further: readonly ((regions: Regions) => Reading<GuestContent | undefined>)[] = [readNtfs, readExfat, readFat]
+const further: readonly ((regions: Regions) => Reading<GuestContent | undefined>)[] = [
+  readZfs,
+  readNtfs,
+  readExfat,
+  readFat,
+  readUdf,
+]
 
 /** All that the bytes show: usually one. A file system may leave the signature of an older one standing. */
 export function* readFileSystems(): Reading<GuestContent[]> {

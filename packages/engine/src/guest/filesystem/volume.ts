@@ -87,8 +87,9 @@ export function readOptical({ at32 }: Regions): GuestContent | undefined {
   const head = new Uint8Array(at32.offset + at32.bytes.length)
   head.set(at32.bytes, at32.offset)
   const volume = readIsoVolume(head)
-  if (volume === undefined) return undefined
-  const { primary } = volume
+  const primary = volume?.primary
+  // UDF alone has labels of its own.
+  if (volume === undefined || primary === undefined) return undefined
   return {
     kind: 'file-system',
     format: 'iso9660',
@@ -96,8 +97,8 @@ export function readOptical({ at32 }: Regions): GuestContent | undefined {
     evidence: `"${volume.identifier}" at ${16 * isoSector + 1}`,
     facts: factsOf({
       label: volume.label,
-      uuid: primary === undefined ? '' : isoDate(head),
-      size: primary === undefined ? undefined : primary.getUint32(80, true) * primary.getUint16(128, true),
+      uuid: isoDate(head),
+      size: primary.getUint32(80, true) * primary.getUint16(128, true),
     }),
   }
 }

@@ -40,7 +40,7 @@ export function* readPlainKernel(head: Uint8Array): Reading<GuestContent | undef
 export function* readKernel(): Reading<GuestContent | undefined> {
   const head = yield* regionAt(0, readingHead)
   const packing = packingOf(head)
-  if (packing === undefined || packing === 'lzo') return yield* readPlainKernel(head)
+  if (packing === undefined) return yield* readPlainKernel(head)
   const part = unpackBeginning(packing, yield* regionAt(0, packedBytes), unpackedBytes)
   if (part === undefined) return undefined
   const inside = readBytes(readPlainKernel(part.bytes), part.bytes)

@@ -2,7 +2,7 @@
 import { stands } from '../../bytes/header.ts'
 import { looksLikeLzma } from '../../codec/lzma-alone.ts'
 
-/** What Linux unpacks by itself. LZO can only be named here. */
+/** What Linux unpacks by itself. */
 export type GuestPacking = 'gzip' | 'xz' | 'bzip2' | 'zstd' | 'lz4' | 'lzma' | 'lzo'
 
 const signatures: readonly (readonly [name: GuestPacking, magic: string])[] = [

@@ -66,7 +66,7 @@ export function* readRamdisk(): Reading<GuestContent | undefined> {
 
 function* readPacked(offset: number, packing: GuestPacking): Reading<Segment> {
   const packed = yield* regionAt(offset, packing === 'bzip2' ? packedBlockBytes : packedBytes)
-  const part = packing === 'lzo' ? undefined : unpackBeginning(packing, packed, unpackedBytes)
+  const part = unpackBeginning(packing, packed, unpackedBytes)
   if (part === undefined || !isCpio(part.bytes)) return { offset, packing, complete: false, remark: 'not looked into' }
   const archives = readBytes(readArchives(0, mostMembers), part.bytes)
   if (part.ended) return { offset, packing, archives, complete: archives.complete, remark: archives.fault }
