@@ -1,6 +1,7 @@
 /** `--object`: things that images are opened with. Each kind of object reads its own properties; words are qemu-img 7.2's. */
 import { Failure } from './failure.ts'
 import { readSecret } from './secrets.ts'
+import { readTlsCredentials, type TlsCredentials } from './tls-credentials.ts'
 
 /** What a rate is bounded to, in bytes a second. */
 export interface Rates {
@@ -13,6 +14,7 @@ export interface Objects {
   readonly throttleGroups: Map<string, Rates>
   /** What secrets hold; it is never shown. */
   readonly secrets: Map<string, Uint8Array>
+  readonly tlsCredentials: Map<string, TlsCredentials>
 }
 
 /** The properties of one object, from which its kind takes what it knows. */
@@ -22,6 +24,15 @@ type Properties = Map<string, string>
 const kinds: Readonly<Record<string, (id: string, properties: Properties, objects: Objects) => void>> = {
   secret: (id, properties, objects) => {
     objects.secrets.set(id, readSecret(properties, objects.secrets))
+  },
+  'tls-creds-x509': (id, properties, objects) => {
+    objects.tlsCredentials.set(id, readTlsCredentials('tls-creds-x509', properties, objects.secrets))
+  },
+  'tls-creds-psk': (id, properties, objects) => {
+    objects.tlsCredentials.set(id, readTlsCredentials('tls-creds-psk', properties, objects.secrets))
+  },
+  'tls-creds-anon': (id, properties, objects) => {
+    objects.tlsCredentials.set(id, readTlsCredentials('tls-creds-anon', properties, objects.secrets))
   },
   'throttle-group': (id, properties, objects) => {
     const limit = (name: string) =>
@@ -37,10 +48,9 @@ const kinds: Readonly<Record<string, (id: string, properties: Properties, object
 
 /** Kinds that QEMU knows and that have no use here. */
 const foreign = new Set(
-  (
-    'authz-list authz-list-file authz-simple main-loop pr-manager-helper secret_keyring thread-context tls-cipher-suites ' +
-    'tls-creds-anon tls-creds-psk tls-creds-x509'
-  ).split(' '),
+  'authz-list authz-list-file authz-simple main-loop pr-manager-helper secret_keyring thread-context tls-cipher-suites'.split(
+    ' ',
+  ),
 )
 
 /** Makes the object that a definition such as `throttle-group,id=t0,x-bps-total=1000000` describes.

@@ -1,6 +1,6 @@
 /** Exports of NBD servers as images, beside qemu-img; and the verbs of `moraine nbd`. */
 import { type ChildProcess, spawn } from 'node:child_process'
-import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { copyFileSync, existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { createServer } from 'node:http'
 import type { AddressInfo } from 'node:net'
 import { tmpdir } from 'node:os'
@@ -160,6 +160,154 @@ describeWith(['qemu-img', 'qemu-nbd'], 'exports as images', () => {
   it.each(changing)('hold the same bytes after: %s', (line) => both([line]), 60_000)
 })
 
+describeWith(['qemu-img', 'qemu-nbd', 'openssl'], 'credentials for TLS', () => {
+  const cwd = join(folder, 'tls')
+  const export_ = 'driver=nbd,server.type=unix,server.path=s.sock,export=exp'
+  const x509 = '--object tls-creds-x509,id=t,endpoint=client,dir'
+  beforeAll(async () => {
+    const pki = await makeCertificates(join(cwd, 'pki'))
+    const openssl = (...args: string[]) => runOk('openssl', args, { cwd })
+    writeFileSync(join(cwd, 'disk.raw'), content(4 << 20))
+    // With its key under a password; with what is no certificate; without a folder's files.
+    for (const name of ['locked', 'broken', 'lost', 'psk', 'psk-wrong', 'psk-bad', 'empty']) mkdirSync(join(cwd, name))
+    for (const name of ['locked', 'broken', 'lost']) {
+      copyFileSync(join(pki.client, 'ca-cert.pem'), join(cwd, name, 'ca-cert.pem'))
+      copyFileSync(join(pki.client, 'client-cert.pem'), join(cwd, name, 'client-cert.pem'))
+    }
+    const key = join(pki.client, 'client-key.pem')
+    await openssl(
+      'pkcs8',
+      '-topk8',
+      '-v2',
+      'aes256',
+      '-passout',
+      'pass:open',
+      '-in',
+      key,
+      '-out',
+      'locked/client-key.pem',
+    )
+    writeFileSync(join(cwd, 'broken/client-cert.pem'), 'no certificate\n')
+    writeFileSync(join(cwd, 'lost/ca-cert.pem'), 'nobody\n')
+    for (const [name, byte] of [
+      ['psk', 7],
+      ['psk-wrong', 8],
+    ] as const) {
+      writeFileSync(join(cwd, name, 'keys.psk'), `rich:${Buffer.alloc(32, byte).toString('hex')}\n`)
+    }
+    writeFileSync(join(cwd, 'psk-bad/keys.psk'), 'rich:zz\nrich2\n')
+  })
+
+  /** Runs each line with both programs, which must say the same. */
+  async function same(lines: readonly string[], told: (text: string) => string = (text) => text): Promise<void> {
+    for (const line of lines) {
+      const env = { ...process.env, LC_ALL: 'C', MORAINE_CALLED_AS: 'qemu-img' }
+      const seen = async (program: string, before: string[]) => {
+        const { code, stdout, stderr } = await run(program, [...before, ...words(line)], { cwd, env })
+        return { line, code, stdout, stderr: told(stderr) }
+      }
+      const theirs = await seen(tool('qemu-img').path ?? '', [])
+      expect.soft(await seen(compared.program, compared.args)).toEqual(theirs)
+    }
+  }
+
+  /** A server with such credentials while `work` is done. */
+  async function serving(object: string | undefined, work: () => Promise<void>): Promise<void> {
+    rmSync(join(cwd, 's.sock'), { force: true })
+    const secure = object === undefined ? [] : ['--object', object, '--tls-creds', 's']
+    const args = ['-t', '-f', 'raw', '-x', 'exp', '-k', join(cwd, 's.sock'), ...secure, 'disk.raw']
+    const server = await start(tool('qemu-nbd').path ?? '', args, cwd, 's.sock')
+    try {
+      await work()
+    } finally {
+      await server.stop()
+    }
+  }
+
+  it(
+    'are read and refused as qemu-img does it',
+    () =>
+      same([
+        ...[
+          'tls-creds-x509,id=t',
+          'tls-creds-x509,id=t,dir=absent',
+          'tls-creds-x509,id=t,dir=empty',
+          'tls-creds-x509,id=t,endpoint=server,dir=pki/client',
+          'tls-creds-x509,id=t,endpoint=foo,dir=pki/client',
+          'tls-creds-x509,id=t,dir=pki/client,foo=1',
+          'tls-creds-x509,id=t,dir=pki/client,verify-peer=maybe',
+          'tls-creds-x509,id=t,dir=pki/client,verify-peer=yes,sanity-check=n,priority=NORMAL',
+          'tls-creds-x509,id=t,dir=pki/client,sanity-check=x',
+          'tls-creds-x509,id=t,dir=pki/client,passwordid=nope',
+          'tls-creds-x509,id=t,dir=pki/anonymous',
+          'tls-creds-x509,id=t,dir=locked',
+          'tls-creds-x509,id=t,dir=broken',
+          'tls-creds-x509,id=t,dir=lost',
+          'tls-creds-psk,id=t',
+          'tls-creds-psk,id=t,dir=empty',
+          'tls-creds-psk,id=t,dir=psk',
+          'tls-creds-psk,id=t,dir=psk-wrong,username=rich,verify-peer=off',
+          'tls-creds-psk,id=t,dir=psk-bad,username=rich',
+          'tls-creds-psk,id=t,dir=psk-bad,username=rich2',
+          'tls-creds-psk,id=t,dir=psk,foo=1',
+          'tls-creds-anon,id=t',
+          'tls-creds-anon,id=t,dir=absent',
+          'tls-creds-anon,id=t,username=x',
+          '{"qom-type":"tls-creds-x509","id":"t","dir":"pki/client"}',
+        ].map((object) => `measure --object '${object}' -O raw --size 1M`),
+        'measure --object secret,id=p,data=open --object tls-creds-x509,id=t,dir=locked,passwordid=p --size 1M',
+        'measure --object secret,id=p,data=shut --object tls-creds-x509,id=t,dir=locked,passwordid=p --size 1M',
+        'measure --object tls-creds-anon,id=p --object secret,id=p,data=x --size 1M',
+        ...[
+          `${x509}=pki/client --image-opts ${export_},tls-creds=t`,
+          `${x509}=pki/client --image-opts ${export_},tls-creds=u`,
+          `${x509}=pki/client --image-opts ${export_},tls-hostname=x`,
+          `--object tls-creds-x509,id=t,endpoint=server,dir=pki/server --image-opts ${export_},tls-creds=t`,
+          `--object secret,id=t,data=x --image-opts ${export_},tls-creds=t`,
+          `--object tls-creds-anon,id=t --image-opts ${export_},tls-creds=t`,
+        ].map((line) => `info ${line}`),
+      ]),
+    60_000,
+  )
+
+  it('certificates: exports are sources and targets', async () => {
+    await serving('tls-creds-x509,id=s,endpoint=server,dir=pki/server,verify-peer=on', () =>
+      same([
+        `info ${x509}=pki/client --image-opts ${export_},tls-creds=t`,
+        `info ${x509}=pki/client --image-opts ${export_},tls-creds=t,tls-hostname=localhost`,
+        `info --output=json ${x509}=pki/client --image-opts driver=raw,file.${export_.replaceAll(',', ',file.')},file.tls-creds=t,file.tls-hostname=localhost`,
+        `info ${x509}=pki/client --image-opts ${export_},tls-creds=t,tls-hostname=elsewhere`,
+        `info ${x509}=pki/client,verify-peer=off --image-opts ${export_},tls-creds=t,tls-hostname=elsewhere`,
+        `info ${x509}=pki/client,verify-peer=off --image-opts ${export_},tls-creds=t`,
+        `info ${x509}=pki/stranger --image-opts ${export_},tls-creds=t,tls-hostname=localhost`,
+        `info --object secret,id=p,data=open ${x509}=locked,passwordid=p --image-opts ${export_},tls-creds=t,tls-hostname=localhost`,
+        `compare ${x509}=pki/client --image-opts ${export_},tls-creds=t,tls-hostname=localhost driver=raw,file.filename=disk.raw`,
+        `convert ${x509}=pki/client -n -O raw --target-image-opts disk.raw ${export_},tls-creds=t,tls-hostname=localhost`,
+        `info 'json:{"driver":"nbd","server":{"type":"unix","path":"s.sock"},"export":"exp"}'`,
+      ]),
+    )
+    await serving(undefined, () =>
+      same([`info ${x509}=pki/client --image-opts ${export_},tls-creds=t,tls-hostname=localhost`]),
+    )
+  }, 60_000)
+
+  it('keys that both sides know', () =>
+    serving(`tls-creds-psk,id=s,endpoint=server,dir=${join(cwd, 'psk')}`, async () => {
+      const line = (dir: string) =>
+        `info --object tls-creds-psk,id=t,dir=${dir},username=rich --image-opts ${export_},tls-creds=t`
+      await same([line('psk')])
+      // What the handshake failed of, each library says in words of its own.
+      await same([line('psk-wrong')], (text) => text.replace(/(TLS handshake failed:).*/, '$1'))
+    }))
+
+  it('nobody proves who they are', () =>
+    serving('tls-creds-anon,id=s,endpoint=server', async () => {
+      await same([`info --object tls-creds-anon,id=t --image-opts ${export_},tls-creds=t`])
+      const other = `info ${x509}=pki/client --image-opts ${export_},tls-creds=t,tls-hostname=localhost`
+      await same([other], (text) => text.replace(/(TLS handshake failed:).*/, '$1'))
+    }))
+})
+
 describeWith(['qemu-img', 'qemu-io', 'nbdinfo'], 'moraine nbd', () => {
   const path = (name: string) => join(folder, name)
 
@@ -233,7 +381,7 @@ describeWith(['qemu-img', 'qemu-io', 'nbdinfo'], 'moraine nbd', () => {
     const info = await runOk(moraine, ['info', `${uri}&tls-certificates=${pki.client}`])
     expect(info).toContain('16 MiB (16777216 bytes)')
     expect((await run(moraine, ['info', uri])).code).toBe(1)
-    expect((await run(moraine, ['info', uri.replace('nbds', 'nbd')])).stderr).toContain('Server requires TLS')
+    expect((await run(moraine, ['info', uri.replace('nbds', 'nbd')])).stderr).toContain('TLS negotiation required')
     expect(await runOk(moraine, ['nbd', 'list', '--output=json', '--tls-certificates', pki.client, uri])).toContain(
       '"read-only": true',
     )

@@ -1,6 +1,7 @@
 /** The protocol `nbd`: exports of NBD servers as nodes. Options, their checks and words: QEMU's `block/nbd.c`, tried with qemu-img 7.2. */
 import { type ByteSource, MoraineError } from '@moraine/engine'
-import { type NbdAddress, type NbdServerAddress, openNbd, parseNbdName } from '@moraine/nbd'
+import { type NbdAddress, type NbdServerAddress, type NbdTls, openNbd, parseNbdName } from '@moraine/nbd'
+import type { Objects } from '../objects.ts'
 import type { NodeRequest, Protocol } from './driver.ts'
 import { type NameParts, NodeOptions } from './options.ts'
 
@@ -31,7 +32,9 @@ function optionsOf({ server, exportName, tls }: NbdAddress): NodeOptions {
 
 /** What QEMU calls such a node: a URI, with nothing escaped. */
 function plainName(strong: NameParts): string | undefined {
-  const known = new Set(['server.type', 'server.path', 'server.host', 'server.port', 'path', 'host', 'port', 'export'])
+  const known = new Set(
+    'server.type server.path server.host server.port path host port export tls-creds tls-hostname'.split(' '),
+  )
   const secure = Object.keys(strong).some((name) => name.startsWith('tls.'))
   if (Object.keys(strong).some((name) => !known.has(name) && !name.startsWith('tls.'))) return undefined
   const path = strong['server.path'] ?? strong.path
@@ -53,22 +56,40 @@ async function openExport(options: NodeOptions, { context, mode }: NodeRequest):
   const exportName = options.takeText('export') ?? ''
   const bitmap = options.takeText('x-dirty-bitmap')
   const server = readServer(options)
-  const credentials = options.takeText('tls-creds')
-  if (credentials !== undefined) {
-    throw new MoraineError('missing', `No TLS credentials with id '${credentials}'`, {
-      field: 'tls-creds',
-      value: credentials,
-    })
-  }
-  options.take('tls-hostname')
+  const given = takeCredentials(options, server, context.objects)
   if (bitmap !== undefined) {
     throw new MoraineError('unsupported', "the option 'x-dirty-bitmap' is not supported by moraine", {
       field: 'x-dirty-bitmap',
     })
   }
-  const tls = options.hasBelow('tls') ? readTls(options.takeBelow('tls')) : undefined
-  const address: NbdAddress = { server, exportName, ...(tls === undefined ? {} : { tls }) }
-  return await openNbd(address, { mode, signal: context.signal, ...(mode === 'write' ? { retries: 0 } : {}) })
+  const named = options.hasBelow('tls') ? readTls(options.takeBelow('tls')) : undefined
+  const address: NbdAddress = { server, exportName, ...(named === undefined ? {} : { tls: named }) }
+  const tls = given === undefined ? {} : { tls: given }
+  return await openNbd(address, { mode, signal: context.signal, ...tls, ...(mode === 'write' ? { retries: 0 } : {}) })
+}
+
+/** What the object that `tls-creds` names holds, for this server. */
+function takeCredentials(
+  options: NodeOptions,
+  server: NbdServerAddress,
+  { tlsCredentials, ...others }: Objects,
+): NbdTls | undefined {
+  const id = options.takeText('tls-creds')
+  const hostname = options.takeText('tls-hostname')
+  if (id === undefined) return undefined
+  const place = { field: 'tls-creds', value: id }
+  const found = tlsCredentials.get(id)
+  if (found === undefined) {
+    const other = Object.values(others).some((known: ReadonlyMap<string, unknown>) => known.has(id))
+    if (other) throw new MoraineError('invalid', `Object with id '${id}' is not TLS credentials`, place)
+    throw new MoraineError('missing', `No TLS credentials with id '${id}'`, place)
+  }
+  if (found.endpoint === 'server') {
+    throw new MoraineError('invalid', 'Expected TLS credentials for a client endpoint', place)
+  }
+  // Who comes by a UNIX socket must say what name the certificate shall have.
+  const name = hostname ?? (server.type === 'inet' ? server.host : undefined)
+  return { ...found.tls, ...(name !== undefined ? { hostname: name } : found.named ? { nameless: true } : {}) }
 }
 
 function takeSeconds(options: NodeOptions, name: string): void {

@@ -184,7 +184,15 @@ function ofArgument(
     case 'CACHE':
       return { words: cacheModes.map((word) => ({ word })) }
     case 'OBJDEF':
-      return { words: ['secret,id=', 'throttle-group,id='].map((word) => ({ word, open: true })) }
+      return {
+        words: [
+          'secret,id=',
+          'throttle-group,id=',
+          'tls-creds-x509,id=',
+          'tls-creds-psk,id=',
+          'tls-creds-anon,id=',
+        ].map((word) => ({ word, open: true })),
+      }
     case 'OPTIONS':
       return ofCreationOptions(written, formatOf(verb, call))
     default:

@@ -94,18 +94,18 @@ export async function greet(link: Link, wish: Pick<Wish, 'name' | 'tls' | 'host'
   if (!fixed) throw noTls(name)
   const [reply] = await askOption(link, option.startTls, undefined, name)
   const refused = reply === undefined ? undefined : replyError(reply, option.startTls, name)
-  if (refused !== undefined || reply?.type !== optionReply.ack) throw noTls(name, refused?.hint)
+  if (refused !== undefined || reply?.type !== optionReply.ack) throw noTls(name, refused)
   greeting.link = await startTls(link, tls, { name, host: wish.host, timeout: wish.timeout })
   return greeting
 }
 
 /** A connection in clear is never a way out. */
-function noTls(name: string, hint?: string): MoraineError {
-  return new MoraineError('denied', 'Server does not support STARTTLS', {
+function noTls(name: string, refused?: MoraineError): MoraineError {
+  return new MoraineError('denied', refused?.reason ?? 'Server does not support STARTTLS', {
     path: name,
     field: 'starttls',
     rule: 'TLS was asked for, so nothing is sent in clear',
-    hint,
+    hint: refused?.hint,
   })
 }
 

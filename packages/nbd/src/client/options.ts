@@ -103,7 +103,7 @@ function errorWords(
     case optionReply.platform:
       return ['unsupported', `Server lacks support for ${what}`]
     case optionReply.tlsRequired:
-      return ['denied', `Server requires TLS for ${what}`]
+      return ['denied', `TLS negotiation required before ${what}`]
     case optionReply.unknown:
       return ['missing', 'Requested export not available']
     case optionReply.shutdown:

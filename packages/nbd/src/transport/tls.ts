@@ -15,10 +15,18 @@ export interface NbdTls {
   /** PEM of the client itself, for servers that ask who it is. */
   cert?: string | Buffer | undefined
   key?: string | Buffer | undefined
+  /** What the key is encrypted with. */
+  passphrase?: string | undefined
   /** The name that the server's certificate must have. Default: the host, or `localhost` with a UNIX socket. */
   hostname?: string | undefined
   /** In place of certificates: a key that both sides know, and the name that it goes by. */
   psk?: { identity: string; key: Buffer } | undefined
+  /** False: whoever answers is believed to be the server. What is sent is kept from listeners only. */
+  verifyPeer?: false | undefined
+  /** No name is known that the server could have: its certificate is refused by every name. */
+  nameless?: true | undefined
+  /** Neither certificates nor keys: nobody proves who they are. */
+  anonymous?: true | undefined
 }
 
 /** Reads `ca-cert.pem`, `client-cert.pem` and `client-key.pem` of a folder, the names of QEMU's `tls-creds-x509`.
@@ -67,7 +75,7 @@ export async function startTls(
       clearTimeout(timer)
       socket.on('error', () => {})
       socket.destroy()
-      reject(tlsError(cause, name))
+      reject(tlsError(cause, name, tls.hostname ?? host))
     }
     socket.once('error', fail)
     socket.once('close', () => fail(new Error('the server closed the connection')))
@@ -82,7 +90,8 @@ export async function startTls(
   return { socket, receiver }
 }
 
-function optionsFor({ socket }: Link, { ca, cert, key, hostname, psk }: NbdTls, host: string): ConnectionOptions {
+function optionsFor({ socket }: Link, tls: NbdTls, host: string): ConnectionOptions {
+  const { ca, cert, key, passphrase, hostname, psk } = tls
   const own = hostname ?? host
   const common: ConnectionOptions = { socket, ...(isIP(own) === 0 ? { servername: own } : { host: own }) }
   if (psk !== undefined) {
@@ -95,19 +104,38 @@ function optionsFor({ socket }: Link, { ca, cert, key, hostname, psk }: NbdTls, 
       pskCallback: () => ({ psk: psk.key, identity: psk.identity }),
     }
   }
+  if (tls.anonymous === true) {
+    // Such ciphers ended with TLS 1.2 too, and OpenSSL has them at its lowest level only.
+    return { ...common, maxVersion: 'TLSv1.2', ciphers: 'ADH:AECDH:@SECLEVEL=0', rejectUnauthorized: false }
+  }
   return {
     ...common,
-    rejectUnauthorized: true,
+    rejectUnauthorized: tls.verifyPeer !== false,
+    ...(tls.nameless === true && { checkServerIdentity: () => new Error(noName) }),
+    ...(passphrase === undefined ? {} : { passphrase }),
     ...(ca === undefined ? {} : { ca }),
     ...(cert === undefined ? {} : { cert }),
     ...(key === undefined ? {} : { key }),
   }
 }
 
-function tlsError(cause: Error, name: string): MoraineError {
+const noName = 'No hostname for certificate validation'
+
+/** What QEMU says of a server that cannot prove who it is, where it has words for it. */
+function refusalOf(cause: Error, code: string, host: string): string | undefined {
+  if (cause.message === noName) return noName
+  if (code === 'ERR_TLS_CERT_ALTNAME_INVALID') return `Certificate does not match the hostname ${host}`
+  if (code === 'CERT_HAS_EXPIRED') return 'The certificate has expired'
+  if (code === 'CERT_NOT_YET_VALID') return 'The certificate is not yet activated'
+  if (/SELF_SIGNED|UNABLE_TO_(VERIFY|GET_ISSUER)/.test(code)) return "The certificate hasn't got a known issuer"
+  return undefined
+}
+
+function tlsError(cause: Error, name: string, host: string): MoraineError {
   const code = codeOf(cause)
-  const refused = /CERT|SIGNED|ALTNAME|ISSUER|UNABLE_TO/.test(code)
-  return new MoraineError(refused ? 'denied' : 'io', `TLS handshake failed: ${cause.message}`, {
+  const reason = refusalOf(cause, code, host)
+  const refused = reason !== undefined || /CERT|SIGNED|ALTNAME|ISSUER|UNABLE_TO/.test(code)
+  return new MoraineError(refused ? 'denied' : 'io', reason ?? `TLS handshake failed: ${cause.message}`, {
     path: name,
     code: refused ? undefined : 'EPROTO',
     cause,

@@ -1,0 +1,126 @@
+/** Credentials for TLS, as `--object tls-creds-x509,…`, `tls-creds-psk,…` and `tls-creds-anon,…` make them for NBD. Properties, order of checks and words: qemu-img 7.2. */
+import { readFileSync } from 'node:fs'
+import { join } from 'node:path'
+import { codeOf, strerror } from '@moraine/engine/node'
+import type { NbdTls } from '@moraine/nbd'
+import { Failure } from './failure.ts'
+
+/** What an object of this kind stands for. */
+export interface TlsCredentials {
+  endpoint: 'client' | 'server'
+  /** What a client says; nothing for a server, which no verb is with such an object. */
+  tls: NbdTls
+  /** The server proves itself by a name in its certificate. */
+  named: boolean
+}
+
+type Kind = 'tls-creds-x509' | 'tls-creds-psk' | 'tls-creds-anon'
+
+/** Makes credentials of the properties, which are taken out.
+ *  @throws Failure */
+export function readTlsCredentials(
+  kind: Kind,
+  properties: Map<string, string>,
+  secrets: ReadonlyMap<string, Uint8Array>,
+): TlsCredentials {
+  const take = (name: string): string | undefined => {
+    const value = properties.get(name)
+    properties.delete(name)
+    return value
+  }
+  const verify = takeSwitch('verify-peer', take('verify-peer')) ?? true
+  const endpoint = take('endpoint') ?? 'client'
+  if (endpoint !== 'client' && endpoint !== 'server') {
+    throw new Failure(`Parameter 'endpoint' does not accept value '${endpoint}'`)
+  }
+  const folder = take('dir')
+  // Which ciphers GnuTLS likes best means nothing to OpenSSL.
+  take('priority')
+  const username = kind === 'tls-creds-psk' ? (take('username') ?? 'qemu') : 'qemu'
+  const passwordId = kind === 'tls-creds-x509' ? take('passwordid') : undefined
+  if (kind === 'tls-creds-x509') takeSwitch('sanity-check', take('sanity-check'))
+  const [left] = properties.keys()
+  if (left !== undefined) throw new Failure(`Parameter '${left}' is unexpected`)
+  if (kind === 'tls-creds-anon') return { endpoint, tls: { anonymous: true }, named: false }
+  if (folder === undefined) throw new Failure("Missing 'dir' property value")
+  if (kind === 'tls-creds-psk') {
+    return { endpoint, tls: endpoint === 'client' ? readKey(folder, username) : {}, named: false }
+  }
+  const tls = readCertificates(folder, endpoint, passwordId, secrets)
+  return { endpoint, tls: { ...tls, ...(!verify && { verifyPeer: false }) }, named: verify }
+}
+
+function takeSwitch(name: string, value: string | undefined): boolean | undefined {
+  if (value === undefined) return undefined
+  if (/^(on|yes|true|y)$/.test(value)) return true
+  if (/^(off|no|false|n)$/.test(value)) return false
+  throw new Failure(`Parameter '${name}' expects 'on' or 'off'`)
+}
+
+function readKey(folder: string, username: string): NbdTls {
+  const path = join(folder, 'keys.psk')
+  const line = readCredential(path)
+    .toString('latin1')
+    .split('\n')
+    .find((text) => text.startsWith(`${username}:`))
+  if (line === undefined) throw new Failure(`Username ${username} not found in PSK file ${path}`)
+  const key = line.slice(username.length + 1).trim()
+  if (!/^([0-9a-f]{2})+$/i.test(key)) throw new Failure('Cannot set PSK client credentials: Error in parsing.')
+  return { psk: { identity: username, key: Buffer.from(key, 'hex') } }
+}
+
+function readCertificates(
+  folder: string,
+  endpoint: 'client' | 'server',
+  passwordId: string | undefined,
+  secrets: ReadonlyMap<string, Uint8Array>,
+): NbdTls {
+  const server = endpoint === 'server'
+  const certPath = join(folder, `${endpoint}-cert.pem`)
+  const keyPath = join(folder, `${endpoint}-key.pem`)
+  const caPath = join(folder, 'ca-cert.pem')
+  const ca = readCredential(caPath)
+  const cert = server ? readCredential(certPath) : readOptional(certPath)
+  const key = server ? readCredential(keyPath) : readOptional(keyPath)
+  const { X509Certificate, createPrivateKey } = process.getBuiltinModule('node:crypto')
+  const isPem = (bytes: Buffer): boolean => {
+    try {
+      return new X509Certificate(bytes).subject !== ''
+    } catch {
+      return false
+    }
+  }
+  if (!isPem(ca)) throw new Failure(`Unable to import CA certificate list ${caPath}`)
+  if (cert === undefined) return { ca }
+  if (!isPem(cert))
+    throw new Failure(`Unable to import ${endpoint} certificate ${certPath}: Base64 unexpected header error.`)
+  if (key === undefined) return { ca }
+  const secret = passwordId === undefined ? undefined : secrets.get(passwordId)
+  if (passwordId !== undefined && secret === undefined) throw new Failure(`No secret with id '${passwordId}'`)
+  const passphrase = secret === undefined ? undefined : Buffer.from(secret).toString()
+  try {
+    // An empty passphrase, so that nobody is asked for one.
+    createPrivateKey({ key, passphrase: passphrase ?? '' })
+  } catch (cause) {
+    const words = /decrypt|passphrase|cipher/i.test(String(cause)) ? 'Decryption has failed.' : 'Error in parsing.'
+    throw new Failure(`Cannot load certificate '${certPath}' & key '${keyPath}': ${words}`)
+  }
+  return { ca, cert, key, ...(passphrase === undefined ? {} : { passphrase }) }
+}
+
+function readCredential(path: string): Buffer {
+  try {
+    return readFileSync(path)
+  } catch (error) {
+    throw new Failure(`Unable to access credentials ${path}: ${strerror(codeOf(error))}`)
+  }
+}
+
+function readOptional(path: string): Buffer | undefined {
+  try {
+    return readFileSync(path)
+  } catch (error) {
+    if (codeOf(error) === 'ENOENT') return undefined
+    throw new Failure(`Unable to access credentials ${path}: ${strerror(codeOf(error))}`)
+  }
+}
