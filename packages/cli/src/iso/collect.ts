@@ -1,7 +1,17 @@
 /** The files of this machine that go into a new file system. */
-import { lstatSync, readdirSync, readFileSync, readlinkSync, type Stats, statSync } from 'node:fs'
+import {
+  closeSync,
+  fstatSync,
+  lstatSync,
+  openSync,
+  readdirSync,
+  readlinkSync,
+  readSync,
+  type Stats,
+  statSync,
+} from 'node:fs'
 import { basename, join } from 'node:path'
-import { type ByteSource, MemoryStore, type NewEntry } from '@moraine/engine'
+import { type ByteSource, type Extent, MoraineError, type NewEntry } from '@moraine/engine'
 import { openFile } from '@moraine/engine/node'
 import { Failure } from '../failure.ts'
 import { readGivenFile } from '../given-file.ts'
@@ -85,9 +95,37 @@ function add(from: string, path: string, there: Stats, options: CollectOptions, 
   } else options.warn(`'${from}' is no file, folder or link and is left out`)
 }
 
-/** A small file is read at once, which costs less than opening it for whatever may come. */
 async function openContent(path: string, size: number): Promise<ByteSource> {
-  return size > smallBytes ? await openFile(path) : MemoryStore.from(readFileSync(path), path)
+  return size > smallBytes ? await openFile(path) : new SmallFile(path)
+}
+
+/** A small file, read in the calling thread: that costs less than opening it for whatever may come, and nothing is kept of it. */
+class SmallFile implements ByteSource {
+  readonly name: string
+  readonly size: number
+  readonly #descriptor: number
+
+  constructor(path: string) {
+    this.name = path
+    this.#descriptor = openSync(path, 'r')
+    this.size = fstatSync(this.#descriptor).size
+  }
+
+  async read(offset: number, into: Uint8Array): Promise<void> {
+    for (let done = 0; done < into.length; ) {
+      const count = readSync(this.#descriptor, into, done, into.length - done, offset + done)
+      if (count === 0) throw new MoraineError('io', 'it has become shorter while it was read', { path: this.name })
+      done += count
+    }
+  }
+
+  async *extents(offset: number, length: number): AsyncGenerator<Extent[]> {
+    yield [{ offset, length, allocated: true, data: true, zero: false, depth: 0 }]
+  }
+
+  async close(): Promise<void> {
+    closeSync(this.#descriptor)
+  }
 }
 
 function entryOf(

@@ -1,10 +1,11 @@
 /** The content of files that go into a new file system. */
+import { roundUp } from '../bytes/integers.ts'
 import { type ByteSource, MoraineError, throwIfCancelled } from '../core/index.ts'
 import { extentChunks } from '../format/raw/stream.ts'
 import type { NewNode } from './new-tree.ts'
 
 /** A file that is not worth asking where its holes are. */
-const smallBytes = 64 * 1024
+export const smallBytes = 64 * 1024
 const chunkBytes = 1024 * 1024
 /** Pieces that are passed on as they are: copying them would cost more than it saves. */
 const largeBytes = 256 * 1024
@@ -26,16 +27,36 @@ export async function openContent({ entry: { open, size }, path }: NewNode): Pro
   })
 }
 
-/** The bytes of a file, front to back. What its host knows for zeros is not read. */
-export async function* contentChunks(node: NewNode, signal: AbortSignal | undefined): AsyncGenerator<Uint8Array> {
+/** Whether a file is read at once. */
+export function isSmall({ entry: { size = 0 } }: NewNode): boolean {
+  return size <= smallBytes
+}
+
+/** The bytes of a small file, with zeros up to a multiple of `unit`, in a room for them.
+ *  @throws MoraineError as `openContent`, and what reading throws. */
+export async function smallContent(
+  node: NewNode,
+  room: { bytes: Uint8Array; unit: number },
+  signal: AbortSignal | undefined,
+): Promise<Uint8Array> {
   const source = await openContent(node)
   try {
-    if (source.size <= smallBytes) {
-      const bytes = new Uint8Array(source.size)
-      await source.read(0, bytes, signal)
-      yield bytes
-      return
-    }
+    const bytes = room.bytes.subarray(0, roundUp(source.size, room.unit))
+    await source.read(0, bytes.subarray(0, source.size), signal)
+    return bytes.fill(0, source.size)
+  } finally {
+    await source.close()
+  }
+}
+
+/** The bytes of a file, front to back. What its host knows for zeros is not read. */
+export async function* contentChunks(node: NewNode, signal: AbortSignal | undefined): AsyncGenerator<Uint8Array> {
+  if (isSmall(node)) {
+    yield await smallContent(node, { bytes: new Uint8Array(node.entry.size ?? 0), unit: 1 }, signal)
+    return
+  }
+  const source = await openContent(node)
+  try {
     for await (const batch of source.extents(0, source.size, signal)) {
       for (const extent of batch) yield* extentChunks(source, extent, signal)
     }

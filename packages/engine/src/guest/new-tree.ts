@@ -42,29 +42,37 @@ const mostTargetBytes = 4095
 export function newTree(entries: readonly NewEntry[]): NewNode {
   const root = newNode('', undefined, { path: '', kind: 'directory' })
   const byPath = new Map([['', root]])
-  const given = new Set<string>()
+  // Directories that nobody gave by themselves yet.
+  const implied = new Set<NewNode>()
+  /** The node of the first `end` letters of a path, and those above it. */
+  const nodeAt = ({ path: whole }: NewEntry, end: number): NewNode => {
+    const path = end === whole.length ? whole : whole.slice(0, end)
+    const known = byPath.get(path)
+    if (known !== undefined) return known
+    const slash = path.lastIndexOf('/')
+    const name = path.slice(slash + 1)
+    checkName(whole, slash === 0 ? '' : name)
+    const parent = slash < 0 ? root : nodeAt({ path: whole, kind: 'directory' }, slash)
+    if (parent.entry.kind !== 'directory') throw refused(whole, `'${parent.path}' is no directory`)
+    const node = newNode(name, parent, { path, kind: 'directory' })
+    byPath.set(path, node)
+    implied.add(node)
+    parent.children.push(node)
+    return node
+  }
   for (const entry of entries) {
-    const names = entry.path.split('/')
-    let node = root
-    for (const [index, name] of names.entries()) {
-      checkName(entry.path, name)
-      if (node.entry.kind !== 'directory') throw refused(entry.path, `'${node.path}' is no directory`)
-      const path = names.slice(0, index + 1).join('/')
-      let next = byPath.get(path)
-      if (next === undefined) {
-        next = newNode(name, node, { path, kind: 'directory' })
-        byPath.set(path, next)
-        node.children.push(next)
-      }
-      node = next
-    }
-    if (given.has(entry.path)) throw refused(entry.path, 'it stands there twice')
+    if (entry.path === '') checkName('', '')
+    const node = nodeAt(entry, entry.path.length)
+    if (!implied.delete(node)) throw refused(entry.path, 'it stands there twice')
     if (node.children.length > 0 && entry.kind !== 'directory') throw refused(entry.path, 'files are to be within it')
-    given.add(entry.path)
     checkEntry(entry)
     node.entry = entry
   }
-  for (const { children } of byPath.values()) children.sort((a, b) => compareUtf8(a.name, b.name))
+  const sorted = (node: NewNode): void => {
+    node.children.sort((a, b) => compareUtf8(a.name, b.name))
+    for (const child of node.children) if (child.children.length > 0) sorted(child)
+  }
+  sorted(root)
   return root
 }
 
@@ -88,9 +96,14 @@ function rank(unit: number): number {
 function checkName(path: string, name: string): void {
   if (name === '' || name === '.' || name === '..') throw refused(path, `'${name}' cannot be a name`)
   if (name.includes('\0')) throw refused(path, 'a name has a zero character in it')
-  if (new TextEncoder().encode(name).length > mostNameBytes) {
+  if (isLonger(name, mostNameBytes)) {
     throw refused(path, `a name of it is longer than ${mostNameBytes} bytes`)
   }
+}
+
+/** Whether a text has more bytes in UTF-8: most texts show it by their length. */
+export function isLonger(text: string, bytes: number): boolean {
+  return text.length * 3 > bytes && new TextEncoder().encode(text).length > bytes
 }
 
 function checkEntry({ path, kind, size, open, target }: NewEntry): void {
@@ -99,7 +112,7 @@ function checkEntry({ path, kind, size, open, target }: NewEntry): void {
   }
   if (kind !== 'symlink') return
   if (target === undefined || target === '' || target.includes('\0')) throw refused(path, 'a link must lead somewhere')
-  if (new TextEncoder().encode(target).length > mostTargetBytes) {
+  if (isLonger(target, mostTargetBytes)) {
     throw refused(path, `where it leads is longer than ${mostTargetBytes} bytes`)
   }
 }

@@ -154,6 +154,20 @@ describeWith(['xorriso', 'isoinfo'], 'volumes that moraine writes', () => {
     expect(Buffer.compare(one, await bytesOf(plan))).toBe(0)
   })
 
+  it('say which links xorriso cannot read, to the byte', async () => {
+    for (const length of [1023, 1024]) {
+      const target = `${'a'.repeat(200)}/`.repeat(6).slice(0, length)
+      const plan = planIsoVolume([{ path: 'link', kind: 'symlink', target }], { time: treeTime })
+      const file = folder.fresh('.iso')
+      writeFileSync(file, await bytesOf(plan))
+      const { stderr } = await run('xorriso', ['-indev', file, '-find', '/'])
+      expect([plan.notes.length > 0, stderr.includes('Cannot read ISO image tree')]).toEqual([
+        length > 1023,
+        length > 1023,
+      ])
+    }
+  })
+
   it('keep content that several names share once', async () => {
     const content = new Uint8Array(100_000).fill(1)
     const shared = entriesOf({ a: content, b: content, c: content })

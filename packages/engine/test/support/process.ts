@@ -90,7 +90,10 @@ export function run(command: string, args: readonly string[], settings: RunSetti
       clearTimeout(timer)
       done({ code: code ?? -1, signal, stdout, stderr, timedOut })
     })
-    if (settings.input !== undefined) child.stdin?.end(settings.input)
+    if (settings.input === undefined) return
+    // A program may end without reading it.
+    child.stdin?.on('error', () => {})
+    child.stdin?.end(settings.input)
   })
 }
 

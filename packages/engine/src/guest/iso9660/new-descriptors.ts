@@ -75,10 +75,8 @@ function writeVolume(layout: NewVolumeLayout, tree: NewTreeLayout, texts: NewVol
   const modified = layout.root.entry.modified ?? layout.time
   const identifier = Uint8Array.of(0)
   const systemUse = new Uint8Array(0)
-  bytes.set(
-    writeRecord({ identifier, block: root?.block ?? 0, size: root?.bytes ?? 0, modified, flags: 2, systemUse }),
-    156,
-  )
+  const record = { identifier, block: root?.block ?? 0, size: root?.bytes ?? 0, modified, flags: 2, systemUse }
+  bytes.set(writeRecord(record, layout.room), 156)
   for (const [at, time] of [
     [813, layout.time],
     [830, layout.time],

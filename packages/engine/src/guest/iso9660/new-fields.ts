@@ -21,8 +21,17 @@ export function setBoth32(view: DataView, at: number, value: number): void {
   view.setUint32(at + 4, value)
 }
 
-/** A date in 7 bytes, in UTC; years from 1900 to 2155. */
+const dateBytes = 7
+/** The last date that was written: files that stand together are often of one time. */
+let lastDate: { seconds: number; bytes: Uint8Array } | undefined
+
+/** A date in 7 bytes, in UTC; years from 1900 to 2155. It is not to be written to. */
 function shortDate(seconds: number): Uint8Array {
+  if (lastDate?.seconds !== seconds) lastDate = { seconds, bytes: dateOf(seconds) }
+  return lastDate.bytes
+}
+
+function dateOf(seconds: number): Uint8Array {
   const first = Date.UTC(1900, 0, 1) / 1000
   const last = Date.UTC(2155, 11, 31, 23, 59, 59) / 1000
   const date = new Date(Math.min(Math.max(Math.floor(seconds), first), last) * 1000)
@@ -42,13 +51,22 @@ export function longDate(seconds: number | undefined): Uint8Array {
 
 /** Characters as bytes; those that are none are question marks. */
 export function ascii(text: string): Uint8Array {
-  return Uint8Array.from(text, (character) => (character <= '\u007f' ? character.charCodeAt(0) : 0x3f))
+  const bytes = new Uint8Array(text.length)
+  let at = 0
+  for (let from = 0; from < text.length; from++) {
+    const unit = text.charCodeAt(from)
+    bytes[at++] = unit < 0x80 ? unit : 0x3f
+    // A pair is one character.
+    if (unit >= 0xd800 && unit < 0xdc00 && (text.charCodeAt(from + 1) & 0xfc00) === 0xdc00) from++
+  }
+  return bytes.subarray(0, at)
 }
 
 /** UTF-16 with the high byte first. */
 export function utf16be(text: string): Uint8Array {
   const bytes = new Uint8Array(text.length * 2)
-  for (let at = 0; at < text.length; at++) viewOf(bytes).setUint16(at * 2, text.charCodeAt(at))
+  const view = viewOf(bytes)
+  for (let at = 0; at < text.length; at++) view.setUint16(at * 2, text.charCodeAt(at))
   return bytes
 }
 
@@ -69,9 +87,25 @@ export function recordLength(identifierBytes: number, systemUseBytes: number): n
   return all + (all % 2)
 }
 
-/** A record. */
-export function writeRecord({ identifier, block, size, modified, flags, systemUse }: NewRecord): Uint8Array {
-  const bytes = new Uint8Array(recordLength(identifier.length, systemUse.length))
+/** Room in which one record after the other is made: arrays of their size each stand outside of the heap, and there are as many as files. */
+export interface RecordRoom {
+  record: Uint8Array
+  systemUse: Uint8Array
+  encoder: InstanceType<typeof TextEncoder>
+}
+
+/** Makes such a room. */
+export function recordRoom(): RecordRoom {
+  const [record, systemUse] = [new Uint8Array(mostRecordBytes), new Uint8Array(mostRecordBytes)]
+  return { record, systemUse, encoder: new TextEncoder() }
+}
+
+/** A record, which stands in the room until the next one. */
+export function writeRecord(
+  { identifier, block, size, modified, flags, systemUse }: NewRecord,
+  room: Pick<RecordRoom, 'record'>,
+): Uint8Array {
+  const bytes = room.record.subarray(0, recordLength(identifier.length, systemUse.length)).fill(0)
   const view = viewOf(bytes)
   bytes[0] = bytes.length
   setBoth32(view, 2, block)
@@ -150,6 +184,59 @@ const types = { file: 0o100000, directory: 0o040000, symlink: 0o120000 } as cons
 export function modeOf({ entry }: NewNode): number {
   const permissions = entry.kind === 'symlink' ? 0o777 : entry.kind === 'directory' ? 0o755 : 0o644
   return types[entry.kind] | ((entry.mode ?? permissions) & 0o7777)
+}
+
+const posixBytes = 36
+const timesBytes = 5 + 3 * dateBytes
+const nameHeadBytes = 5
+
+/** Bytes of a text in UTF-8, as `TextEncoder` writes it. */
+function utf8Bytes(text: string): number {
+  let bytes = 0
+  for (let at = 0; at < text.length; at++) {
+    const unit = text.charCodeAt(at)
+    // Of a pair each half counts two; a half without the other becomes a sign of three bytes.
+    const isPair = (unit & 0xf800) === 0xd800 && isHalf(text, at, unit)
+    bytes += unit < 0x80 ? 1 : unit < 0x800 || isPair ? 2 : 3
+  }
+  return bytes
+}
+
+function isHalf(text: string, at: number, unit: number): boolean {
+  return unit < 0xdc00 ? (text.charCodeAt(at + 1) & 0xfc00) === 0xdc00 : (text.charCodeAt(at - 1) & 0xfc00) === 0xd800
+}
+
+/** Bytes of the system use of a record whose fields all fit into it, as those of most do; undefined for the others. */
+export function shortUseBytes({ name, entry }: NewNode, identifierBytes: number, named: boolean): number | undefined {
+  if (named && entry.kind === 'symlink') return undefined
+  const head = recordHead + identifierBytes
+  const all = posixBytes + timesBytes + (named ? nameHeadBytes + utf8Bytes(name) : 0)
+  return all <= mostRecordBytes - head - (head % 2) ? all : undefined
+}
+
+/** The same fields as `ridgeFields`, of a node whose record takes them all: this is done for every file, so it is done in one piece. They stand in the room until the next ones. */
+export function shortUse(
+  node: NewNode,
+  { links, time, bytes: length, named }: { links: number; time: number; bytes: number; named: boolean },
+  room: Pick<RecordRoom, 'systemUse' | 'encoder'>,
+): Uint8Array {
+  const { entry } = node
+  const bytes = room.systemUse.subarray(0, length).fill(0)
+  const view = viewOf(bytes)
+  view.setUint32(0, 0x50580000 | (posixBytes << 8) | 1)
+  setBoth32(view, 4, modeOf(node))
+  setBoth32(view, 12, links)
+  setBoth32(view, 20, entry.uid ?? 0)
+  setBoth32(view, 28, entry.gid ?? 0)
+  view.setUint32(posixBytes, 0x54460000 | (timesBytes << 8) | 1)
+  bytes[posixBytes + 4] = 0x0e
+  const date = shortDate(entry.modified ?? time)
+  for (let index = 0; index < 3; index++) bytes.set(date, posixBytes + 5 + index * dateBytes)
+  if (!named) return bytes
+  const at = posixBytes + timesBytes
+  view.setUint32(at, 0x4e4d0000 | ((length - at) << 8) | 1)
+  room.encoder.encodeInto(node.name, bytes.subarray(at + nameHeadBytes))
+  return bytes
 }
 
 /** The Rock Ridge fields of a node. `named`: with its name, as in the records of its parent; those of a directory about itself and its parent have none. */

@@ -8,9 +8,13 @@ import {
   ascii,
   extensionField,
   layFields,
+  type RecordRoom,
   recordLength,
+  recordRoom,
   ridgeFields,
   type SystemUse,
+  shortUse,
+  shortUseBytes,
   susp,
   utf16be,
 } from './new-fields.ts'
@@ -21,6 +25,13 @@ export const extentBytes = 0xffff_f800
 const mostDirectories = 0xffff
 const mostSectors = 0xffff_ffff
 
+/** One name in a directory. */
+export interface NewDirectoryRecord {
+  node: NewNode
+  /** As text, which takes less room than its bytes (`identifierOf`). */
+  identifier: string
+}
+
 /** One directory of one tree. */
 export interface NewDirectory {
   node: NewNode
@@ -30,7 +41,7 @@ export interface NewDirectory {
   /** Its name in the path table. */
   identifier: Uint8Array
   /** What it holds, in the order of its records. */
-  records: { node: NewNode; identifier: Uint8Array }[]
+  records: NewDirectoryRecord[]
   /** Whole sectors. */
   bytes: number
   block: number
@@ -65,6 +76,7 @@ export interface NewVolumeLayout {
   written: NewNode[]
   /** In blocks, all of it. */
   blocks: number
+  room: RecordRoom
 }
 
 /** What decides the layout. */
@@ -93,6 +105,7 @@ export function layVolume(root: NewNode, shape: NewVolumeShape): NewVolumeLayout
     files: new Map(),
     written: [],
     blocks: 0,
+    room: recordRoom(),
   }
   if (shape.joliet) layout.trees.push(layTree(root, 'joliet', shape))
   sizeDirectories(layout)
@@ -145,7 +158,7 @@ function layTree(root: NewNode, kind: NewTreeLayout['kind'], { level }: NewVolum
   for (let at = 0; at < tree.directories.length; at++) {
     const parent = tree.directories[at]
     for (const { node, identifier } of parent?.records ?? []) {
-      if (node.entry.kind === 'directory') add(node, parent, identifier)
+      if (node.entry.kind === 'directory') add(node, parent, identifierOf(kind, identifier))
     }
     if (tree.directories.length > mostDirectories)
       throw tooMuch('directories', tree.directories.length, mostDirectories)
@@ -153,18 +166,28 @@ function layTree(root: NewNode, kind: NewTreeLayout['kind'], { level }: NewVolum
   return tree
 }
 
+/** The bytes of an identifier as the kind of tree has it. */
+export function identifierOf(kind: NewTreeLayout['kind'], identifier: string): Uint8Array {
+  return kind === 'primary' ? ascii(identifier) : utf16be(identifier)
+}
+
+/** How many those are: identifiers of the primary tree have characters of one unit only. */
+export function identifierLength(kind: NewTreeLayout['kind'], identifier: string): number {
+  return kind === 'primary' ? identifier.length : identifier.length * 2
+}
+
 function recordsOf(node: NewNode, kind: NewTreeLayout['kind'], level: IsoLevel): NewDirectory['records'] {
   if (kind === 'primary') {
     return [...isoIdentifiers(node.children, level)]
       .sort(([, a], [, b]) => compare(a.replace(/;1$/, ''), b.replace(/;1$/, '')))
-      .map(([child, name]) => ({ node: child, identifier: ascii(name) }))
+      .map(([node, identifier]) => ({ node, identifier }))
   }
   return (
     [...jolietNames(node.children)]
       // It has no links: what they lead to is shown where it is.
       .filter(([child]) => child.entry.kind !== 'symlink')
       .sort(([, a], [, b]) => compare(a, b))
-      .map(([child, name]) => ({ node: child, identifier: utf16be(name) }))
+      .map(([node, identifier]) => ({ node, identifier }))
   )
 }
 
@@ -179,17 +202,42 @@ export function extentsOf({ entry }: NewNode): number {
 
 /** The system use of a node's record in its directory, or in that which it is itself (`self`: the root's first record). */
 export function systemUseOf(
-  { rockRidge, time }: Pick<NewVolumeLayout, 'rockRidge' | 'time'>,
+  { rockRidge, time, room }: Pick<NewVolumeLayout, 'rockRidge' | 'time' | 'room'>,
   node: NewNode,
   identifierBytes: number,
   role: 'child' | 'self' | 'parent',
 ): SystemUse {
-  if (!rockRidge) return { inRecord: new Uint8Array(0), areas: [] }
-  const { kind } = node.entry
-  const links = kind === 'directory' ? 2 + node.children.filter(({ entry }) => entry.kind === 'directory').length : 1
-  const fields = ridgeFields(node, { links, time, named: role === 'child' })
+  if (!rockRidge) return { inRecord: noBytes, areas: [] }
+  const links = linksOf(node)
+  const named = role === 'child'
   const isRoot = role === 'self' && node.parent === undefined
+  const bytes = isRoot ? undefined : shortUseBytes(node, identifierBytes, named)
+  if (bytes !== undefined) return { inRecord: shortUse(node, { links, time, bytes, named }, room), areas: [] }
+  const fields = ridgeFields(node, { links, time, named })
   return layFields(isRoot ? [susp, ...fields, extensionField()] : fields, identifierBytes)
+}
+
+const noBytes = new Uint8Array(0)
+
+/** How many links a node has: a directory has one in each directory that it holds. */
+function linksOf({ entry, children }: NewNode): number {
+  if (entry.kind !== 'directory') return 1
+  return children.reduce((count, child) => (child.entry.kind === 'directory' ? count + 1 : count), 2)
+}
+
+/** Bytes of a system use in its record, and the areas that it needs besides. */
+function measureUse(
+  layout: NewVolumeLayout,
+  node: NewNode,
+  identifierBytes: number,
+  role: 'child' | 'self' | 'parent',
+): { inRecord: number; areas: readonly number[] } {
+  if (!layout.rockRidge) return { inRecord: 0, areas: [] }
+  const isRoot = role === 'self' && node.parent === undefined
+  const short = isRoot ? undefined : shortUseBytes(node, identifierBytes, role === 'child')
+  if (short !== undefined) return { inRecord: short, areas: [] }
+  const { inRecord, areas } = systemUseOf(layout, node, identifierBytes, role)
+  return { inRecord: inRecord.length, areas: areas.map(({ length }) => length) }
 }
 
 function sizeDirectories(layout: NewVolumeLayout): void {
@@ -203,18 +251,19 @@ function sizeDirectories(layout: NewVolumeLayout): void {
       }
       const use = (node: NewNode, identifierBytes: number, role: 'child' | 'self' | 'parent'): number => {
         if (kind === 'joliet') return 0
-        const { inRecord, areas } = systemUseOf(layout, node, identifierBytes, role)
+        const { inRecord, areas } = measureUse(layout, node, identifierBytes, role)
         if (areas.length > 0)
           layout.areas.set(
             role === 'self' ? 'self' : node,
-            areas.map((area) => reserve(layout, area.length)),
+            areas.map((length) => reserve(layout, length)),
           )
-        return inRecord.length
+        return inRecord
       }
       place(recordLength(1, use(directory.node, 1, 'self')))
       place(recordLength(1, use(directory.parent.node, 1, 'parent')))
       for (const { node, identifier } of directory.records) {
-        const length = recordLength(identifier.length, use(node, identifier.length, 'child'))
+        const bytes = identifierLength(kind, identifier)
+        const length = recordLength(bytes, use(node, bytes, 'child'))
         for (let i = extentsOf(node); i > 0; i--) place(length)
       }
       directory.bytes = Math.max(sectorBytes, roundUp(at, sectorBytes))

@@ -21,7 +21,6 @@ export function isoIdentifiers(children: readonly NewNode[], level: IsoLevel): M
   const unique = makeUnique(children, (node, digits) => {
     const isDirectory = node.entry.kind === 'directory'
     const { base, extension } = split(node.name, isDirectory)
-    const clean = (text: string): string => [...text].map(isoCharacter).join('')
     const end = clean(extension.slice(1))
     if (level === 1)
       return { base: clean(base).slice(0, most - digits), extension: end === '' ? '' : `.${end.slice(0, 3)}` }
@@ -33,6 +32,13 @@ export function isoIdentifiers(children: readonly NewNode[], level: IsoLevel): M
     if (node.entry.kind !== 'directory') unique.set(node, `${name.includes('.') ? name : `${name}.`};1`)
   }
   return unique
+}
+
+function clean(text: string): string {
+  // Most names are plain.
+  return /^[\x20-\x7e]*$/.test(text)
+    ? text.toUpperCase().replace(/[^A-Z0-9_]/g, '_')
+    : [...text].map(isoCharacter).join('')
 }
 
 function isoCharacter(character: string): string {

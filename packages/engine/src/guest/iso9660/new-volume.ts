@@ -2,8 +2,8 @@
 import { roundUp, viewOf } from '../../bytes/integers.ts'
 import { type ByteSource, MoraineError } from '../../core/index.ts'
 import type { StreamPlan } from '../../format/format.ts'
-import { contentChunks, gathered, openContent } from '../new-content.ts'
-import { type NewEntry, type NewNode, newTree } from '../new-tree.ts'
+import { contentChunks, gathered, isSmall, openContent, smallBytes, smallContent } from '../new-content.ts'
+import { isLonger, type NewEntry, type NewNode, newTree } from '../new-tree.ts'
 import { recordFlags, sectorBytes } from './layout.ts'
 import { bootInfoTable, mediaNumber, mostBootImages, type NewBootImage, writeBootCatalog } from './new-boot.ts'
 import { writeDescriptors } from './new-descriptors.ts'
@@ -11,6 +11,8 @@ import { pointAt, writeRecord } from './new-fields.ts'
 import {
   extentBytes,
   extentsOf,
+  identifierLength,
+  identifierOf,
   layVolume,
   type NewDirectory,
   type NewTreeLayout,
@@ -64,7 +66,7 @@ const infoTableStart = 8
 const lastTime = Date.UTC(9999, 11, 31, 23, 59, 59) / 1000
 /** Linux cuts longer names, when it reads Rock Ridge. */
 const linuxNameBytes = 253
-/** Measured: xorriso 1.5.4 refuses the whole volume for one with more. */
+/** Measured with xorriso 1.5.4: it reads a link whose target has 1,023 bytes, and refuses the whole volume for one with 1,024. */
 const xorrisoTargetBytes = 1023
 
 /** Plans a volume of the files. Files are opened when their turn comes, and read once; those with a boot information table twice.
@@ -105,8 +107,11 @@ export function planIsoVolume(entries: readonly NewEntry[], options: NewVolumeOp
       if (tree.kind === 'primary') yield* areaBytes(layout, tree)
     }
     if (layout.catalog !== undefined) yield writeBootCatalog(placed, await diskTypes(images))
+    // Small pieces are gathered at once, so that one room does for all.
+    const small = { bytes: new Uint8Array(roundUp(smallBytes, sectorBytes)), unit: sectorBytes }
     for (const node of layout.written) {
       if (infoTables.has(node)) yield await bytesWithTable(node, layout.files.get(node) ?? 0)
+      else if (isSmall(node)) yield await smallContent(node, small, signal)
       else {
         yield* contentChunks(node, signal)
         const { size = 0 } = node.entry
@@ -156,11 +161,11 @@ function notesOf(layout: NewVolumeLayout): string[] {
   const notes: string[] = []
   const [primary] = layout.trees
   for (const { node } of primary?.directories.flatMap(({ records }) => records) ?? []) {
-    if (layout.rockRidge && new TextEncoder().encode(node.name).length > linuxNameBytes) {
+    if (layout.rockRidge && isLonger(node.name, linuxNameBytes)) {
       notes.push(`Linux cuts the name of '${node.path}' at ${linuxNameBytes} bytes`)
     }
     const { target = '' } = node.entry
-    if (layout.rockRidge && new TextEncoder().encode(target).length > xorrisoTargetBytes) {
+    if (layout.rockRidge && isLonger(target, xorrisoTargetBytes)) {
       notes.push(
         `xorriso reads no volume with a link that leads as far as '${node.path}' does (${xorrisoTargetBytes} bytes)`,
       )
@@ -202,7 +207,8 @@ function* recordsIn(layout: NewVolumeLayout, tree: NewTreeLayout, directory: New
   const { node, parent } = directory
   yield folderRecord(layout, tree, directory, Uint8Array.of(0), { node, role: 'self' })
   yield folderRecord(layout, tree, parent, Uint8Array.of(1), { node: parent.node, role: 'parent' })
-  for (const { node: child, identifier } of directory.records) {
+  for (const { node: child, identifier: text } of directory.records) {
+    const identifier = identifierOf(tree.kind, text)
     const target = tree.byNode.get(child)
     if (target !== undefined) yield folderRecord(layout, tree, target, identifier, { node: child, role: 'child' })
     else yield* fileRecords(layout, tree, child, identifier)
@@ -218,7 +224,7 @@ function folderRecord(
 ): Uint8Array {
   const systemUse = pointed(layout, tree, node, identifier.length, role)
   const modified = node.entry.modified ?? layout.time
-  return writeRecord({ identifier, block, size: bytes, modified, flags: recordFlags.directory, systemUse })
+  return writeRecord({ identifier, block, size: bytes, modified, flags: recordFlags.directory, systemUse }, layout.room)
 }
 
 /** One record for each extent. */
@@ -236,7 +242,10 @@ function* fileRecords(
   for (let index = 0; index < count; index++) {
     const size = Math.min(extentBytes, all - index * extentBytes)
     const block = start + index * (extentBytes / sectorBytes)
-    yield writeRecord({ identifier, block, size, modified, flags: index < count - 1 ? recordFlags.more : 0, systemUse })
+    yield writeRecord(
+      { identifier, block, size, modified, flags: index < count - 1 ? recordFlags.more : 0, systemUse },
+      layout.room,
+    )
   }
 }
 
@@ -273,7 +282,7 @@ function* areaBytes(layout: NewVolumeLayout, tree: NewTreeLayout): Generator<Uin
   }
   write(layout.root, 1, 'self')
   for (const { records } of tree.directories) {
-    for (const { node, identifier } of records) write(node, identifier.length, 'child')
+    for (const { node, identifier } of records) write(node, identifierLength(tree.kind, identifier), 'child')
   }
   yield all
 }
