@@ -3,13 +3,20 @@ import { createHash } from 'node:crypto'
 import { mkdirSync, readFileSync, readlinkSync, statSync, writeFileSync } from 'node:fs'
 import { open } from 'node:fs/promises'
 import { join } from 'node:path'
-import { MemoryStore, type NewEntry, type NewVolumeOptions, openIsoFileSystem, planIsoVolume } from '@moraine/engine'
+import {
+  describeGuest,
+  MemoryStore,
+  type NewEntry,
+  type NewVolumeOptions,
+  openIsoFileSystem,
+  planIsoVolume,
+} from '@moraine/engine'
 import { openFile } from '@moraine/engine/node'
 import fc from 'fast-check'
 import { describe, expect, it } from 'vitest'
 import { temporaryFolder } from '../support/folder.ts'
 import { attachLoop, detachLoop, losetup, reasonAgainstLoop } from '../support/loop.ts'
-import { describeWith, run, runOk } from '../support/process.ts'
+import { describeWith, run, runOk, tool } from '../support/process.ts'
 import { budget, seed, timeFor } from '../support/random.ts'
 import { bytesOf, describeFiles, entriesOf, expectedFiles, kindAndContent, type Tree, treeTime } from './support/iso.ts'
 
@@ -72,7 +79,7 @@ async function xorrisoTree(file: string): Promise<Record<string, string>> {
   return found
 }
 
-describeWith(['xorriso', 'isoinfo'], 'volumes that moraine writes', () => {
+describeWith(['xorriso', 'isoinfo', 'sfdisk'], 'volumes that moraine writes', () => {
   it.each([[{}], [{ level: 1 }], [{ joliet: false }]] as const)(
     'xorriso reads what is in them, %j',
     async (options) => {
@@ -198,6 +205,30 @@ describeWith(['xorriso', 'isoinfo'], 'volumes that moraine writes', () => {
       { platform: 'bios', bootInfoTable: 'valid', length: 10_001 },
       { platform: 'efi', bootInfoTable: undefined },
     ])
+  })
+
+  it('are disks too, when they shall be: one partition, the image that EFI boots', async () => {
+    const image = new Uint8Array(70_000).fill(9)
+    const boot = [{ path: 'boot/efi.img', platform: 'efi' }] as const
+    const code = new Uint8Array(440).fill(0x90)
+    const options = { boot, hybrid: true, systemArea: code }
+    const file = await write(entriesOf({ 'boot/efi.img': image, 'z/behind': 'it' }), options)
+    const report = await runOk('xorriso', ['-indev', file, '-report_system_area', 'plain'])
+    expect(report).toMatch(/MBR partition +: +1 +0x00 +0xef +\d+ +137$/m)
+    expect(report).toMatch(/MBR partition path +: +1 +\/boot\/efi.img/)
+    const said = JSON.parse(await runOk(tool('sfdisk').path ?? '', ['-J', file])).partitiontable
+    expect([said.label, said.partitions.length, said.partitions[0].type]).toEqual(['dos', 1, 'ef'])
+    const bytes = readFileSync(file)
+    const start = said.partitions[0].start * 512
+    expect(bytes.subarray(start, start + image.length).equals(image)).toBe(true)
+    expect(bytes.subarray(0, 440).equals(code)).toBe(true)
+    expect(await xorrisoTree(file)).toEqual(expectedFiles({ 'boot/efi.img': image, 'z/behind': 'it' }))
+    const [disk] = (await describeGuest(MemoryStore.from(bytes))).table?.partitions ?? []
+    expect(disk).toMatchObject({ number: 1, offset: start, type: '0xef' })
+    const refuse = (more: NewVolumeOptions) => () =>
+      planIsoVolume(entriesOf({ 'boot/efi.img': image }), { ...options, ...more })
+    expect(refuse({ boot: [] })).toThrow(/a boot image for EFI/)
+    expect(refuse({ systemArea: bytes.subarray(0, 512) })).toThrow(/a partition table of its own/)
   })
 
   it('write the boot information table into the boot image alone', async () => {

@@ -51,6 +51,10 @@ const options = {
     argument: 'FILE',
     help: 'Put the first 32 KiB of FILE before the volume: boot code and a partition table.',
   },
+  hybrid: {
+    long: 'hybrid',
+    help: 'Write a partition table, too, whose one partition is the image of --efi-boot: a USB stick with it boots with EFI as a disc does.',
+  },
   list: {
     short: 'T',
     long: 'files-from',
@@ -81,6 +85,7 @@ export const verb = defineVerb({
       'moraine iso create -b isolinux/isolinux.bin --boot-info-table -e boot/efi.img live.iso tree',
       'bootable with BIOS and EFI',
     ],
+    ['moraine iso create --hybrid -e boot/efi.img live.iso tree', 'for discs and USB sticks'],
     [
       'moraine iso create - boot/vmlinuz=vmlinuz-6.1 README | ssh host "cat > small.iso"',
       'single files, through a pipe',
@@ -107,6 +112,7 @@ export const verb = defineVerb({
           values.systemArea === undefined
             ? undefined
             : (await readGivenFile(values.systemArea)).subarray(0, systemAreaBytes),
+        hybrid: values.hybrid,
         padding: values.padding ? paddingSectors : 0,
       }),
     )
@@ -141,10 +147,11 @@ function texts(values: Values<typeof options>): NewVolumeTexts {
   return { volumeId: volumeId ?? 'ISOIMAGE', publisher, preparer, application, systemId, volumeSetId }
 }
 
-function bootImages({ bios, efi, loadSectors, infoTable }: Values<typeof options>): NewBootImage[] {
+function bootImages({ bios, efi, loadSectors, infoTable, hybrid }: Values<typeof options>): NewBootImage[] {
   if (bios === undefined && (infoTable || loadSectors !== undefined)) {
     throw new Failure('--boot-info-table and --boot-load-size are about the file of --boot, which is not given')
   }
+  if (hybrid && efi === undefined) throw new Failure('--hybrid is about the file of --efi-boot, which is not given')
   return [
     ...(bios === undefined ? [] : [{ path: bios, platform: 'bios', loadSectors, infoTable } as const]),
     ...(efi === undefined ? [] : [{ path: efi, platform: 'efi' } as const]),

@@ -5,9 +5,17 @@ import type { StreamPlan } from '../../format/format.ts'
 import { contentChunks, gathered, isSmall, openContent, smallBytes, smallContent } from '../new-content.ts'
 import { isLonger, type NewEntry, type NewNode, newTree } from '../new-tree.ts'
 import { recordFlags, sectorBytes } from './layout.ts'
-import { bootInfoTable, mediaNumber, mostBootImages, type NewBootImage, writeBootCatalog } from './new-boot.ts'
+import {
+  bootInfoTable,
+  mediaNumber,
+  mostBootImages,
+  type NewBootImage,
+  type PlacedBootImage,
+  writeBootCatalog,
+} from './new-boot.ts'
 import { writeDescriptors } from './new-descriptors.ts'
 import { pointAt, writeRecord } from './new-fields.ts'
+import { hybridSector } from './new-hybrid.ts'
 import {
   extentBytes,
   extentsOf,
@@ -49,6 +57,8 @@ export interface NewVolumeOptions extends NewVolumeTexts {
   boot?: readonly NewBootImage[] | undefined
   /** The first bytes, up to 32 KiB: boot code, a partition table. */
   systemArea?: Uint8Array | undefined
+  /** A partition table whose one partition is the image that EFI boots, so that the volume boots from a USB stick, too. Default false. */
+  hybrid?: boolean | undefined
   /** Sectors of zeros behind everything; drives that read ahead want 150 of a disc that is burnt. Default 0. */
   padding?: number | undefined
 }
@@ -89,6 +99,7 @@ export function planIsoVolume(entries: readonly NewEntry[], options: NewVolumeOp
     size: node.entry.size ?? 0,
   }))
   const descriptors = writeDescriptors(layout, options)
+  const firstSector = options.hybrid === true ? hybridStart(layout, placed, systemArea) : undefined
   const infoTables = new Set(images.flatMap(({ image, node }) => (image.infoTable === true ? [node] : [])))
   return {
     length: layout.blocks * sectorBytes,
@@ -99,6 +110,7 @@ export function planIsoVolume(entries: readonly NewEntry[], options: NewVolumeOp
   async function* pieces(signal: AbortSignal | undefined): AsyncGenerator<Uint8Array> {
     const area = new Uint8Array(systemAreaBytes)
     area.set(systemArea ?? [])
+    area.set(firstSector ?? [])
     yield area
     yield descriptors
     for (const tree of layout.trees) yield* pathTables(tree)
@@ -121,6 +133,17 @@ export function planIsoVolume(entries: readonly NewEntry[], options: NewVolumeOp
     }
     for (let left = padding; left > 0; left -= 16) yield new Uint8Array(Math.min(left, 16) * sectorBytes)
   }
+}
+
+/** The first sector of a hybrid volume, known by when it was made and how large it is. */
+function hybridStart(
+  { time, blocks }: NewVolumeLayout,
+  placed: readonly PlacedBootImage[],
+  systemArea: Uint8Array | undefined,
+): Uint8Array {
+  const image = placed.find(({ platform }) => platform === 'efi')
+  if (image === undefined) throw refused('hybrid volume', 'none', 'a boot image for EFI')
+  return hybridSector(systemArea, image, time ^ Math.imul(blocks, 0x9e3779b1))
 }
 
 function refused(field: string, value: string | number, rule: string): MoraineError {
