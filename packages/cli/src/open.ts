@@ -12,6 +12,7 @@ import {
   MoraineError,
   memberGate,
   openDisk,
+  ScratchStore,
   type WritableDisk,
 } from '@moraine/engine'
 import {
@@ -50,6 +51,8 @@ export interface OpenRequest {
   /** An opened disk in place of one that would be opened by this name, as the gate resolves it. */
   under?: { name: string; disk: Disk } | undefined
   cache?: CacheMode | undefined
+  /** For a dry run: what is written stays in memory, and the files are only read. */
+  rehearse?: boolean | undefined
   /** Told of each container in which no member was named, before one is chosen. */
   onContainer?: ((container: Container) => void) | undefined
 }
@@ -128,11 +131,13 @@ async function open(context: Context, name: string, request: OpenRequest): Promi
   const host =
     place.kind === 'node'
       ? await openRemote(context, file, writes)
-      : await openFile(file, { mode: writes ? 'write' : 'read', sync, reads })
-  const opened = context.trace?.watch(host, writes) ?? host
+      : await openFile(file, { mode: writes && request.rehearse !== true ? 'write' : 'read', sync, reads })
+  const watched = context.trace?.watch(host, writes) ?? host
+  const opened = request.rehearse === true ? new ScratchStore(watched) : watched
   // What is said to be raw is taken as it stands, whatever a guest wrote at its beginning.
   const unwraps = context.persona.wrappers && (given?.name !== 'raw' || member !== undefined)
-  const gate = imageGate(context, { lock: request.forceShare === true ? 'none' : 'qemu', sync })
+  const trusting = imageGate(context, { lock: request.forceShare === true ? 'none' : 'qemu', sync })
+  const gate = request.rehearse === true ? rehearsingGate(trusting) : trusting
   const unwrapped = unwraps ? await unwrap(context, opened, { member, writes }) : opened
   const source = unwraps
     ? await reach(context, unwrapped, {
@@ -146,7 +151,7 @@ async function open(context: Context, name: string, request: OpenRequest): Promi
   try {
     format = given ?? (await probeFormat(source, context.persona))
     if (writes && given === undefined && format.name === 'raw') warnOfProbedRaw(context, name)
-    if (request.forceShare !== true) takeLock(host, request.use, format)
+    if (request.forceShare !== true) takeLock(host, request.rehearse === true ? 'read' : request.use, format)
   } catch (error) {
     await source.close()
     throw error
@@ -187,15 +192,17 @@ async function openNode(
 ): Promise<Disk> {
   const { openNamedGraph, openGraph } = await import('./blockdev/open-node.ts')
   const files: ByteSource[] = []
+  const gate = imageGate(context, {
+    lock: request.forceShare === true ? 'none' : 'qemu',
+    sync: request.cache === 'unsafe' ? 'unsafe' : 'always',
+  })
   const nodeRequest = {
     context,
+    rehearse: request.rehearse === true,
     mode: writing.has(request.use) ? 'write' : 'read',
     purpose: purposes[request.use],
     sync: request.cache === 'unsafe' ? 'unsafe' : 'always',
-    gate: imageGate(context, {
-      lock: request.forceShare === true ? 'none' : 'qemu',
-      sync: request.cache === 'unsafe' ? 'unsafe' : 'always',
-    }),
+    gate: request.rehearse === true ? rehearsingGate(gate) : gate,
     armed: { now: false },
     files,
   } as const
@@ -207,7 +214,8 @@ async function openNode(
     const format = allFormats.find((known) => known.name === disk.format)
     const guessed = given === undefined && request.imageOpts !== true && !name.startsWith('json:')
     if (writing.has(request.use) && guessed && format?.name === 'raw') warnOfProbedRaw(context, name)
-    if (request.forceShare !== true) for (const file of files) takeLock(file, request.use, format)
+    const use = request.rehearse === true ? 'read' : request.use
+    if (request.forceShare !== true) for (const file of files) takeLock(file, use, format)
   } catch (error) {
     await disk.close()
     throw error
@@ -259,6 +267,17 @@ export function imageGate(context: Context, options: { lock: 'qemu' | 'none'; sy
     },
   }
   return context.untrusted === undefined ? gate : distrustfulGate(context.untrusted, gate)
+}
+
+/** Lets nothing that an image names be written: what would be stays in memory. */
+function rehearsingGate(gate: Gate): Gate {
+  return {
+    resolve: (asked) => gate.resolve(asked),
+    open: async (asked) => {
+      const source = await gate.open({ ...asked, mode: 'read' })
+      return asked.mode === 'write' ? new ScratchStore(source) : source
+    },
+  }
 }
 
 /** Whether an image may have its backing file opened, for verbs that go down a chain by themselves; `full` is the name as this machine would open it.

@@ -101,3 +101,69 @@ it('rebase and commit', async () => {
 it('is not there under the name qemu-img', async () => {
   expect((await call('resize --dry-run a.qcow2 +1M', ourQemuImg)).stderr).toContain("'--dry-run'")
 })
+
+it('amend: what the image then is, also when only a password changes', async () => {
+  const make =
+    'create -q -f qcow2 --object secret,id=s,data=abc -o encrypt.format=luks,encrypt.key-secret=s,encrypt.iter-time=10'
+  await call(`${make} key.qcow2 1M`)
+  await call('create -q -f qcow2 am.qcow2 1M')
+  await call('bitmap --add am.qcow2 kept')
+  expect(await planned('amend', '-o compat=0.10 am.qcow2')).toMatchObject({
+    writes: ['compat is 0.10, and was 1.1'],
+    lost: ["the dirty bitmap 'kept'"],
+  })
+  const wide = await planned('amend', '-o refcount_bits=64,lazy_refcounts=on,size=2M am.qcow2')
+  expect(wide).toMatchObject({ 'virtual-size': 2 << 20, lost: [] })
+  expect(wide.writes).toEqual(
+    expect.arrayContaining(['refcount-bits is 64, and was 16', 'lazy-refcounts is on, and was off']),
+  )
+  await call('amend -q -o refcount_bits=64,lazy_refcounts=on,size=2M am.qcow2')
+  const { length } = readFileSync(join(folder, 'am.qcow2'))
+  expect(wide.writes.at(-1)).toMatch(`the file has ${length} bytes, `)
+  expect((await planned('amend', '-o compat=1.1 am.qcow2')).writes).toEqual(['nothing: all of it is so already'])
+  expect((await planned('amend', '-o size=1M am.qcow2')).lost).toEqual([
+    'what lies from byte 1048576 on, up to 2097152',
+  ])
+
+  const secrets = '--object secret,id=s,data=abc --object secret,id=n,data=x'
+  const image = '--image-opts driver=qcow2,encrypt.key-secret=s,file.filename=key.qcow2'
+  const added = await planned(
+    'amend',
+    `${secrets} -o encrypt.state=active,encrypt.new-secret=n,encrypt.iter-time=10 ${image}`,
+  )
+  expect(added).toMatchObject({ writes: ['key slot 1 takes the new password'], lost: [] })
+  const erasing = `${secrets} -o encrypt.state=inactive,encrypt.old-secret=s ${image}`
+  expect((await call(`amend --dry-run ${erasing}`)).stderr).toContain('erasing them will erase all the data')
+  expect((await planned('amend', `--force ${erasing}`)).lost).toEqual([
+    'the password in key slot 0',
+    'all data: no password opens the image any more',
+  ])
+}, 60_000)
+
+it('bitmap: each step is tried, in order', async () => {
+  await call('create -q -f qcow2 bm.qcow2 1M')
+  await call('bitmap --add bm.qcow2 b0')
+  expect(await planned('bitmap', '--add --merge b0 --disable --remove bm.qcow2 b1')).toMatchObject({
+    writes: [
+      "the bitmap 'b1' is made, with 65536 bytes for each bit, and follows writes",
+      "the bitmap 'b1' takes what 'b0' says is dirty, and then has 0 bytes",
+      "the bitmap 'b1' follows writes no more",
+      "the bitmap 'b1' is removed",
+    ],
+    lost: ["the bitmap 'b1', which says that 0 bytes are dirty"],
+  })
+  expect((await planned('bitmap', '--clear bm.qcow2 b0')).lost).toEqual([])
+  expect(await call('bitmap --dry-run --remove bm.qcow2 b7')).toMatchObject({
+    code: 1,
+    stderr: expect.stringContaining("Operation remove on bitmap b7 failed: Dirty bitmap 'b7' not found"),
+  })
+  await call('bitmap --add bm.qcow2 b2')
+  expect((await planned('bitmap', '--image-opts --remove driver=qcow2,file.filename=bm.qcow2 b2')).lost).toEqual([
+    "the bitmap 'b2', which says that 0 bytes are dirty",
+  ])
+})
+
+it('an external data file is not written either', async () => {
+  await call('create -q -f qcow2 -o data_file=ext.raw ext.qcow2 1M')
+  expect((await planned('amend', '-o size=2M ext.qcow2'))['virtual-size']).toBe(2 << 20)
+})

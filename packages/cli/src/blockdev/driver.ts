@@ -8,6 +8,8 @@ import type { NameParts, NodeOptions } from './options.ts'
 export interface NodeRequest {
   context: Context
   mode: 'read' | 'write'
+  /** What is written stays in memory, and files are only read. */
+  rehearse?: boolean
   purpose: 'use' | 'info' | 'check'
   sync: 'always' | 'unsafe'
   /** Opens what images name. */

@@ -12,6 +12,7 @@ import {
   MoraineError,
   openDisk,
   raw,
+  ScratchStore,
 } from '@moraine/engine'
 import { nodeCodecs, nodeCrypto } from '@moraine/engine/node'
 import { formatNamed, isForeignDriver, probeFormat } from '../formats.ts'
@@ -84,8 +85,10 @@ async function openProtocol(name: string, options: NodeOptions, request: NodeReq
   const protocol = await findProtocol(name)
   if (protocol === undefined) throw new MoraineError('invalid', `Unknown driver '${name}'`, { field: 'driver' })
   const strong = options.pick(protocol.strong)
-  const opened = await protocol.open(options, request)
-  const source = request.context.trace?.watch(opened, request.mode === 'write') ?? opened
+  const rehearses = request.rehearse === true && request.mode === 'write'
+  const opened = await protocol.open(options, rehearses ? { ...request, mode: 'read' } : request)
+  const watched = request.context.trace?.watch(opened, request.mode === 'write') ?? opened
+  const source = rehearses ? new ScratchStore(watched) : watched
   try {
     refuseLeftOver(options, name, 'protocol')
   } catch (error) {

@@ -10,13 +10,24 @@ import {
 } from '@moraine/engine'
 import { nodeCrypto } from '@moraine/engine/node'
 import { readCacheMode } from '../cache.ts'
+import { printPlan } from '../dry-run.ts'
 import { explain, Failure, usageFailure } from '../failure.ts'
 import { formatNamed } from '../formats.ts'
 import { openForWriting } from '../open.ts'
 import { asksForHelp, helpLine, optionPairs, readOptionList } from '../options.ts'
 import { showProgress } from '../output/progress.ts'
 import { type Context, defineVerb } from '../verb.ts'
-import { format, imageOpts, object, progressMode, showProgress as progressOption, quiet, trust } from './common.ts'
+import {
+  format,
+  imageOpts,
+  object,
+  progressMode,
+  showProgress as progressOption,
+  quiet,
+  rehearsal,
+  trust,
+  wantsJson,
+} from './common.ts'
 
 /** What is changed about key slots; where they are those of qcow2, `encrypt.` stands before. */
 const keyOptions: readonly OptionSpec[] = [
@@ -46,10 +57,12 @@ export const verb = defineVerb({
       'moraine amend --object secret,id=old,file=old.txt --object secret,id=new,file=new.txt -o encrypt.state=active,encrypt.new-secret=new --image-opts driver=qcow2,encrypt.key-secret=old,file.filename=disk.qcow2',
       'one more password',
     ],
+    ['moraine amend --dry-run -o compat=0.10 disk.qcow2', 'what would be lost?'],
   ],
   options: {
     object,
     ...trust,
+    ...rehearsal,
     imageOpts,
     percent: progressOption,
     quiet,
@@ -80,12 +93,30 @@ export const verb = defineVerb({
     if (filename === undefined || operands.length > 1) throw new Failure('Expecting one image file name')
     const cache = readCacheMode('cache', values.cache ?? 'writeback')
     const { format: given, imageOpts: opts } = values
-    const disk = await openForWriting(context, filename, { use: 'write', format: given, imageOpts: opts, cache })
+    const { dryRun } = values
+    const json = wantsJson(values.output)
+    const disk = await openForWriting(context, filename, {
+      use: 'write',
+      format: given,
+      imageOpts: opts,
+      cache,
+      rehearse: dryRun,
+    })
     let closed = false
     try {
       const found = findFormat(allFormats, disk.format)
       if (asksForHelp(values.options)) return printHelp(context, found)
       const known = tableOf(found, context)
+      if (dryRun) {
+        const { planAmendment } = await import('../amend-plan.ts')
+        const { own, keys } = readAmendments(known, values.options)
+        closed = true
+        const plan = await planAmendment(disk, filename, async () => {
+          await change(context, known.format, disk, { own, keys }, values.force)
+        })
+        printPlan(context, plan, json)
+        return 0
+      }
       const display = await showProgress(context, {
         percent: values.percent,
         quiet: values.quiet,

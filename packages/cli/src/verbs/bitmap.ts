@@ -1,10 +1,11 @@
 /** `bitmap`: what is done with the persistent dirty bitmaps of an image. */
 import { type BitmapStore, type Disk, isMoraineError, type WritableDisk } from '@moraine/engine'
+import { printPlan, type WritePlan } from '../dry-run.ts'
 import { explain, Failure } from '../failure.ts'
 import { readSize, type Warn } from '../numbers.ts'
 import { openForWriting, openImage } from '../open.ts'
 import { type Context, defineVerb, type Given } from '../verb.ts'
-import { imageOpts, object, trust } from './common.ts'
+import { imageOpts, object, rehearsal, trust, wantsJson } from './common.ts'
 
 const actions = ['add', 'remove', 'clear', 'enable', 'disable', 'merge'] as const
 type Action = (typeof actions)[number]
@@ -30,6 +31,7 @@ export const verb = defineVerb({
     ['moraine bitmap --add disk.qcow2 since-monday', 'begin to count'],
     ['moraine bitmap --merge monday --merge tuesday disk.qcow2 week', 'put two together'],
     ['moraine bitmap --remove disk.qcow2 since-monday', 'forget it'],
+    ['moraine bitmap --dry-run --remove disk.qcow2 since-monday', 'what would be forgotten?'],
   ],
   options: {
     add: { long: 'add', help: 'Make the bitmap; it follows writes at once.' },
@@ -54,6 +56,7 @@ export const verb = defineVerb({
     },
     object,
     ...trust,
+    ...rehearsal,
     imageOpts,
     format: { short: 'f', newer: ['format'], argument: 'FMT', help: 'Format of the image; found out when not given.' },
   },
@@ -75,20 +78,65 @@ export const verb = defineVerb({
       throw new Failure('Expecting filename and bitmap name')
     }
     const { format, imageOpts: opts } = values
-    const disk = await openForWriting(context, filename, { use: 'write', format, imageOpts: opts })
+    const json = wantsJson(values.output)
+    const disk = await openForWriting(context, filename, {
+      use: 'write',
+      format,
+      imageOpts: opts,
+      rehearse: values.dryRun,
+    })
+    const plan: WritePlan = { operation: 'bitmap', target: filename, format: disk.format, writes: [], lost: [] }
     try {
       const other = await openSource(context, values)
       try {
-        for (const step of steps) await perform(context, disk, other ?? disk, name, step, values.granularity)
+        for (const step of steps) {
+          const before = values.dryRun ? await dirtyBytes(disk, name) : undefined
+          await perform(context, disk, other ?? disk, name, step, values.granularity)
+          if (values.dryRun) await tellStep(plan, disk, name, step, before)
+        }
       } finally {
         await other?.close()
       }
+      if (values.dryRun) printPlan(context, plan, json)
     } finally {
       await disk.close()
     }
     return 0
   },
 })
+
+/** What a bitmap says is dirty, in bytes; undefined where it is not there or cannot be trusted. */
+async function dirtyBytes(disk: Disk, name: string): Promise<number | undefined> {
+  const found = disk.bitmaps?.list().find((one) => one.name === name)
+  if (disk.bitmaps === undefined || found === undefined || found.inconsistent) return undefined
+  let sum = 0
+  for await (const batch of disk.bitmaps.ranges(name)) for (const { length } of batch) sum += length
+  return sum
+}
+
+/** Puts a step that was tried into the plan. */
+async function tellStep(
+  plan: WritePlan,
+  disk: Disk,
+  name: string,
+  { action, source }: Step,
+  before: number | undefined,
+): Promise<void> {
+  const { granularity } = disk.bitmaps?.list().find((one) => one.name === name) ?? { granularity: 0 }
+  const sentences: Record<Action, string> = {
+    add: `the bitmap '${name}' is made, with ${granularity} bytes for each bit, and follows writes`,
+    remove: `the bitmap '${name}' is removed`,
+    clear: `the bitmap '${name}' says that nothing is dirty`,
+    enable: `the bitmap '${name}' follows writes`,
+    disable: `the bitmap '${name}' follows writes no more`,
+    merge: `the bitmap '${name}' takes what '${source}' says is dirty, and then has ${await dirtyBytes(disk, name)} bytes`,
+  }
+  plan.writes.push(sentences[action])
+  if (action !== 'remove' && action !== 'clear') return
+  const said = before === undefined ? 'cannot be trusted' : `says that ${before} bytes are dirty`
+  if (action === 'remove') plan.lost.push(`the bitmap '${name}', which ${said}`)
+  else if (before !== 0) plan.lost.push(`that the bitmap '${name}' ${said}`)
+}
 
 function stepsOf(given: Given): Step[] {
   return given.flatMap(({ key, value }) => {
