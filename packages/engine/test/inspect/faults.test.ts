@@ -341,6 +341,12 @@ const restRows: Row[] = [
   ['an OVF with entities', images.ovf(['a'], '<!DOCTYPE x [<!ENTITY a "b">]>'), 'descriptor', /declares entities/],
   ['an OVF that names a file elsewhere', images.ovf(['../a.vmdk']), 'external-extents', /href is "\.\.\/a.vmdk"/],
   [
+    'an OVF that hides a name',
+    Buffer.from(images.ovf(['/etc/a']).toString().replace('="f0"', '=">"')),
+    'external-extents',
+    /\/etc\/a/,
+  ],
+  [
     'an OVF that names a URL',
     images.ovf(['http://example.org/a.vmdk']),
     'external-extents',
@@ -385,5 +391,26 @@ describe.each([
     expect(failures(found)).toContain(check)
     expect(found.verdict).toBe('failed')
     expect(sentenceFor(found, check)).toMatch(said)
+  })
+})
+
+describe('texts that are made to be slow', () => {
+  const start = images
+    .ovf([])
+    .toString()
+    .replace(/<\/.*$/s, '')
+  // Patterns that go back and forth took seconds for 128 KiB of these.
+  it.each([
+    ['a tag without an end', `<File ${'a'.repeat(120_000)}`],
+    ['many tags without an end', `<File ${'a'.repeat(2000)}`.repeat(60)],
+    ['names without values', `<File ${'href '.repeat(24_000)}`],
+    ['blanks', `<File href${' '.repeat(120_000)}`],
+    ['prefixes', `<File ${'a:'.repeat(60_000)}`],
+    ['openings', '<'.repeat(120_000)],
+  ])('%s', async (_what, text) => {
+    const begin = performance.now()
+    const found = await look(Buffer.from(start + text))
+    expect(found.findings.map(({ format }) => format)).toContain('ovf')
+    expect(performance.now() - begin).toBeLessThan(1000)
   })
 })
