@@ -2,6 +2,7 @@
 import { existsSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { beforeAll, expect, it } from 'vitest'
+import { makeCertificate } from '../../engine/test/support/certificate.ts'
 import { temporaryFolder } from '../../engine/test/support/folder.ts'
 import { describeWith, run } from '../../engine/test/support/process.ts'
 import { command, ok, other, unpackInto } from './support/appliance.ts'
@@ -19,8 +20,7 @@ describeWith(['qemu-img', 'tar', 'openssl', 'xmllint'], 'what a machine says of 
   beforeAll(async () => {
     writeFileSync(raw, Buffer.alloc(3 << 20, 'what a disk holds '))
     const [key, certificate] = [folder.file('key.pem'), folder.file('cert.pem')]
-    const request = ['req', '-x509', '-newkey', 'rsa:2048', '-nodes', '-keyout', key, '-out', certificate]
-    other('openssl', [...request, '-days', '30', '-subj', '/CN=maker'])
+    makeCertificate(key, certificate, 'maker')
     await ok('ova', 'create', '--disk', raw, '--for', 'vmware', '--sign', `${key},${certificate}`, signed)
     writeFileSync(licence, 'You may use it.\r\n\n  1. <Not> to "sell" & co.\n\t2. Ümläut\n')
     const given = properties.flatMap((text) => ['--property', text])

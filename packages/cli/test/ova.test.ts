@@ -3,6 +3,7 @@ import { execFileSync } from 'node:child_process'
 import { existsSync, readdirSync, readFileSync, statSync, writeFileSync } from 'node:fs'
 import { basename, join } from 'node:path'
 import { beforeAll, expect, it } from 'vitest'
+import { makeCertificate } from '../../engine/test/support/certificate.ts'
 import { temporaryFolder } from '../../engine/test/support/folder.ts'
 import { describeWith, run } from '../../engine/test/support/process.ts'
 import { qemuImg, qemuIo } from '../../engine/test/support/qemu.ts'
@@ -23,21 +24,7 @@ describeWith(['qemu-img', 'tar', 'sha256sum', 'openssl', 'xmllint'], 'ova', () =
     await qemuImg('create', '-q', '-f', 'raw', raw, String(size))
     await qemuIo(raw, 'raw', 'write -P 17 64k 1M', 'write -P 34 2M 4k')
     await qemuImg('convert', '-O', 'qcow2', raw, folder.file('disk.qcow2'))
-    other('openssl', [
-      'req',
-      '-x509',
-      '-newkey',
-      'rsa:2048',
-      '-nodes',
-      '-keyout',
-      key,
-      '-out',
-      certificate,
-      '-days',
-      '30',
-      '-subj',
-      '/CN=maker',
-    ])
+    makeCertificate(key, certificate, 'maker')
     await ok(
       ...[
         'ova',

@@ -2,24 +2,14 @@
 import { constants, copyFile } from 'node:fs/promises'
 import { basename, extname } from 'node:path'
 import { type CloudImage, findImage } from '@moraine/cloud-images'
-import {
-  allFormats,
-  closedGate,
-  type Disk,
-  openDisk,
-  type Progress,
-  padDisk,
-  parseSize,
-  planConversion,
-} from '@moraine/engine'
+import { allFormats, closedGate, type Disk, openDisk, type Progress, padDisk, parseSize } from '@moraine/engine'
 import { newFile, nodeCodecs, openFile } from '@moraine/engine/node'
 import { Failure, failureFrom, usageFailure } from '../failure.ts'
 import { checkPullTarget } from '../image/pull.ts'
-import { type PullTarget, readPullTarget } from '../image/pull-convert.ts'
+import { type PullTarget, readPullTarget, writePulled } from '../image/pull-convert.ts'
 import type { ProgressDisplay } from '../output/progress.ts'
 import { sizeText } from '../output/size.ts'
 import type { SeedFiles } from '../seed/files.ts'
-import { NewImage } from '../target.ts'
 import type { Context, Values } from '../verb.ts'
 import { type CatalogueValues, queryOf, withCatalogue } from './open.ts'
 import type { pullOptions } from './options.ts'
@@ -172,7 +162,9 @@ async function makeDisk(
         hint: 'A disk cannot be made smaller without a look at what is in it.',
       })
     }
-    await convert(context, padDisk(disk, size ?? disk.size), name, target, onProgress)
+    await writePulled(context, padDisk(disk, size ?? disk.size), name, target, onProgress).catch((error: unknown) => {
+      throw failureFrom(error, context.persona, `Could not make '${name}': `)
+    })
   } finally {
     await disk.close()
   }
@@ -185,34 +177,5 @@ async function openOriginal(context: Context, path: string): Promise<Disk> {
     return await openDisk(source, { formats: allFormats, gate: closedGate, codecs: nodeCodecs })
   } catch (error) {
     throw failureFrom(error, context.persona, 'Could not open the image: ')
-  }
-}
-
-async function convert(
-  context: Context,
-  disk: Disk,
-  name: string,
-  target: PullTarget,
-  onProgress: ((progress: Progress) => void) | undefined,
-): Promise<void> {
-  try {
-    const { format, options } = target
-    const size = BigInt(disk.size)
-    const made = await NewImage.create(context, { name, format, size, options, cache: 'writeback', sources: [disk] })
-    try {
-      const plan = await planConversion(disk, { ...target })
-      const written = await made.open()
-      try {
-        await plan.run(written, { signal: context.signal, onProgress })
-      } finally {
-        await written.close()
-      }
-      await made.publish()
-    } catch (error) {
-      await made.abandon()
-      throw error
-    }
-  } catch (error) {
-    throw failureFrom(error, context.persona, `Could not make '${name}': `)
   }
 }

@@ -62,33 +62,40 @@ export async function convertPulled(
   try {
     const disk = await openPulled(image, part)
     try {
-      const made = await NewImage.create(context, {
-        name,
-        format: target.format,
-        size: BigInt(disk.size),
-        options: target.options,
-        cache: 'writeback',
-        sources: [disk],
-      })
-      try {
-        const plan = await planConversion(disk, { ...target })
-        for (const { reason } of plan.losses) context.err.write(`${context.persona.name}: note: ${reason}\n`)
-        const written = await made.open()
-        try {
-          await plan.run(written, { signal: context.signal, onProgress })
-        } finally {
-          await written.close()
-        }
-        await made.publish()
-      } catch (error) {
-        await made.abandon()
-        throw error
-      }
+      await writePulled(context, disk, name, target, onProgress)
     } finally {
       await disk.close()
     }
   } catch (error) {
     throw failureFrom(error, context.persona, `Could not convert the image to '${name}': `)
+  }
+}
+
+/** Writes what a disk holds as a new image, which stands under its name when it is whole. What it will not have is noted.
+ *  @throws MoraineError */
+export async function writePulled(
+  context: Context,
+  disk: Disk,
+  name: string,
+  target: PullTarget,
+  onProgress: ((progress: Progress) => void) | undefined,
+): Promise<void> {
+  const { format, options } = target
+  const size = BigInt(disk.size)
+  const made = await NewImage.create(context, { name, format, size, options, cache: 'writeback', sources: [disk] })
+  try {
+    const plan = await planConversion(disk, { ...target })
+    for (const { reason } of plan.losses) context.err.write(`${context.persona.name}: note: ${reason}\n`)
+    const written = await made.open()
+    try {
+      await plan.run(written, { signal: context.signal, onProgress })
+    } finally {
+      await written.close()
+    }
+    await made.publish()
+  } catch (error) {
+    await made.abandon()
+    throw error
   }
 }
 

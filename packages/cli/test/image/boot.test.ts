@@ -1,12 +1,12 @@
 /** The proof that images are whole: a kernel, a ramdisk and a root go into the image service and come out again, and what came out boots; so does the same root in each format that QEMU
  *  boots, and out of a bundle. */
-import { execFileSync } from 'node:child_process'
 import { mkdirSync, readFileSync, rmSync } from 'node:fs'
 import { join } from 'node:path'
 import { beforeAll, expect, it } from 'vitest'
+import { makeCertificate } from '../../../engine/test/support/certificate.ts'
 import { debianKernel } from '../../../engine/test/support/debian.ts'
 import { temporaryFolder } from '../../../engine/test/support/folder.ts'
-import { describeWith, runOk, tool } from '../../../engine/test/support/process.ts'
+import { describeWith, runOk } from '../../../engine/test/support/process.ts'
 import { sample, seed, timeFor } from '../../../engine/test/support/random.ts'
 import { bootGuest, buildGuest, guestTools, type TinyGuest } from '../../../engine/test/support/tiny-guest.ts'
 import { type Subject, services } from '../../../server/test/support/service.ts'
@@ -162,22 +162,7 @@ describeWith([...guestTools, 'openssl'], 'what boots', () => {
     const at = folder.fresh('-bundle')
     mkdirSync(at)
     const [key, cert] = [join(at, 'key.pem'), join(at, 'cert.pem')]
-    const request = [
-      'req',
-      '-x509',
-      '-newkey',
-      'rsa:2048',
-      '-nodes',
-      '-keyout',
-      key,
-      '-out',
-      cert,
-      '-days',
-      '9',
-      '-subj',
-      '/CN=user',
-    ]
-    execFileSync(tool('openssl').path ?? '', request, { stdio: 'pipe' })
+    makeCertificate(key, cert, 'user')
     const keys = ['--cert', cert, '--private-key', key]
     await runOk(moraine, ['ami', 'bundle', guest.root, ...keys, '--ec2-cert', cert, '--to', at, '--part-size', '1M'])
     const out = join(at, 'out.img')

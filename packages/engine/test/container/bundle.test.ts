@@ -26,6 +26,7 @@ import {
 } from '@moraine/engine'
 import { fileGate, newFile, nodeBundleCrypto, nodeStreamCodecs, openFile } from '@moraine/engine/node'
 import { beforeAll, describe, expect, it } from 'vitest'
+import { makeCertificate } from '../support/certificate.ts'
 import { temporaryFolder } from '../support/folder.ts'
 import { describeWith, tool } from '../support/process.ts'
 import { budget, Random, seed, timeFor } from '../support/random.ts'
@@ -43,22 +44,7 @@ interface Owner {
 /** A key pair with a certificate by openssl. */
 function owner(name: string): Owner {
   const [key, cert] = [folder.file(`${name}.key`), folder.file(`${name}.cert`)]
-  const request = [
-    'req',
-    '-x509',
-    '-newkey',
-    'rsa:2048',
-    '-nodes',
-    '-keyout',
-    key,
-    '-out',
-    cert,
-    '-days',
-    '9',
-    '-subj',
-    `/CN=${name}`,
-  ]
-  execFileSync(tool('openssl').path ?? 'openssl', request, { stdio: 'pipe' })
+  makeCertificate(key, cert, name)
   return { cert: readFileSync(cert, 'latin1'), key: readFileSync(key, 'latin1') }
 }
 
