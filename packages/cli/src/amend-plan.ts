@@ -1,6 +1,6 @@
 /** What `amend --dry-run` tells. The change is made for real, in memory: so it fails as it would, and what comes out is what would. */
 import { allFormats, closedGate, type DetailValue, type Disk, openDisk } from '@moraine/engine'
-import { nodeCrypto } from '@moraine/engine/node'
+import { cryptoLibrary } from './crypto-library.ts'
 import type { WritePlan } from './dry-run.ts'
 
 type Facts = Record<string, DetailValue>
@@ -20,7 +20,7 @@ export async function planAmendment(disk: Disk, filename: string, change: () => 
       format,
       purpose: 'info',
       gate: closedGate,
-      crypto: nodeCrypto,
+      crypto: cryptoLibrary(),
     })
     after = { size: again.size, facts: factsOf(again) }
   } finally {

@@ -15,17 +15,9 @@ import {
   ScratchStore,
   type WritableDisk,
 } from '@moraine/engine'
-import {
-  fileGate,
-  type ImageLock,
-  imageLocks,
-  localPath,
-  lockImage,
-  nodeCodecs,
-  nodeCrypto,
-  openFile,
-} from '@moraine/engine/node'
+import { fileGate, type ImageLock, imageLocks, localPath, lockImage, nodeCodecs, openFile } from '@moraine/engine/node'
 import type { CacheMode } from './cache.ts'
+import { cryptoLibrary } from './crypto-library.ts'
 import { Failure, failureFrom } from './failure.ts'
 import { formatNamed, probeFormat } from './formats.ts'
 import type { ImagePlace, Persona } from './persona.ts'
@@ -172,7 +164,7 @@ async function open(context: Context, name: string, request: OpenRequest): Promi
       return nodeCodecs
     },
     get crypto() {
-      return nodeCrypto
+      return cryptoLibrary()
     },
     secrets: context.objects.secrets,
     limits: context.untrusted === undefined ? undefined : untrustedLimits,

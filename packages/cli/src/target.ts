@@ -16,17 +16,9 @@ import {
   openDisk,
   type WritableDisk,
 } from '@moraine/engine'
-import {
-  fileGate,
-  imageLocks,
-  localPath,
-  type NewFile,
-  newFile,
-  nodeCodecs,
-  nodeCrypto,
-  openFile,
-} from '@moraine/engine/node'
+import { fileGate, imageLocks, localPath, type NewFile, newFile, nodeCodecs, openFile } from '@moraine/engine/node'
 import type { CacheMode } from './cache.ts'
+import { cryptoLibrary } from './crypto-library.ts'
 import { imageGate, isExport, openNamedFile, pathOf } from './open.ts'
 import type { Context } from './verb.ts'
 
@@ -97,7 +89,7 @@ export class NewImage {
       gate: this.gate(),
       codecs: nodeCodecs,
       get crypto() {
-        return nodeCrypto
+        return cryptoLibrary()
       },
       secrets: this.context.objects.secrets,
       encryption: encryptionOf(this.request.options),
@@ -170,7 +162,7 @@ export class NewImage {
           },
           openParent: (backing) => this.openParent(backing),
           get crypto() {
-            return nodeCrypto
+            return cryptoLibrary()
           },
           secrets: this.context.objects.secrets,
         },

@@ -127,6 +127,54 @@ describeWith(['qemu-img'], 'images that name other files', () => {
   })
 })
 
+describeWith(['qemu-img'], 'what is made of images, and sent', () => {
+  it('takes it too: ova create, ova set, image push', async () => {
+    const { verb: ova } = await import('../src/verbs/ova.ts')
+    const { verb: image } = await import('../src/verbs/image.ts')
+    for (const [group, names] of [
+      [ova, ['create', 'set', 'info', 'check', 'extract']],
+      [image, ['push']],
+    ] as const) {
+      for (const name of names) expect((await group.below?.find(name))?.options, name).toHaveProperty('untrusted')
+    }
+  })
+
+  it('ova create opens no backing file, and leaves nothing', async () => {
+    const refused = await call('ova create --untrusted --disk backed.qcow2 box.ova')
+    expect(refused).toMatchObject({ code: 1, stderr: expect.stringContaining('which --untrusted does not open') })
+    expect(() => readFileSync(path('box.ova'))).toThrow('ENOENT')
+    expect(
+      await call(`ova create --untrusted --allow=${path('secret.txt')} --disk backed.qcow2 box.ova`),
+    ).toMatchObject({ code: 0 })
+  }, 30_000)
+
+  it('ova set opens no file beside a descriptor', async () => {
+    expect(await call('ova create --disk plain.qcow2 pack.ovf')).toMatchObject({ code: 0 })
+    const before = readFileSync(path('pack.ovf'))
+    const refused = await call('ova set --untrusted --cpus 2 pack.ovf')
+    expect(refused.stderr).toContain('which --untrusted does not open')
+    expect(refused.code).toBe(1)
+    expect(readFileSync(path('pack.ovf')).equals(before)).toBe(true)
+    // Members of one archive may name one another.
+    expect(await call('ova set --untrusted --cpus 2 box.ova')).toMatchObject({ code: 0, stderr: '' })
+  }, 30_000)
+
+  it('image push converts nothing that would need another file', async () => {
+    const push = (options: string) =>
+      call(
+        `image push --os-auth-type none --os-endpoint http://127.0.0.1:1 --unsafe --convert-to raw ${options} backed.qcow2`,
+      )
+    expect(await push('--untrusted')).toMatchObject({
+      code: 1,
+      stderr: expect.stringContaining('which --untrusted does not open'),
+    })
+    // What is allowed goes on to the service, which is not there.
+    const allowed = await push(`--untrusted --allow=${path('secret.txt')}`)
+    expect(allowed.stderr).not.toContain('--untrusted does not open')
+    expect(allowed.stderr).toMatch(/refused|connect/i)
+  })
+})
+
 describe('images that claim to be large', () => {
   it('are refused before they cost anything', async () => {
     // A qcow2 of 64 KiB whose L1 table would have 32 MiB.
@@ -145,6 +193,8 @@ describe('images that claim to be large', () => {
     const { code, stderr } = await call('info --untrusted large.qcow2')
     expect(code).toBe(1)
     expect(stderr).toMatch(/rule: at most .*\nWithout --untrusted the bounds are wider\.\n/)
+    expect((await call('ova create --untrusted --disk large.qcow2 big.ova')).stderr).toContain('rule: at most')
+    expect(() => readFileSync(path('big.ova'))).toThrow('ENOENT')
   })
 
   it('packed ones too', async () => {

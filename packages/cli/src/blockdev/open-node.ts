@@ -14,7 +14,8 @@ import {
   raw,
   ScratchStore,
 } from '@moraine/engine'
-import { nodeCodecs, nodeCrypto } from '@moraine/engine/node'
+import { nodeCodecs } from '@moraine/engine/node'
+import { cryptoLibrary } from '../crypto-library.ts'
 import { formatNamed, isForeignDriver, probeFormat } from '../formats.ts'
 import { untrustedLimits } from '../untrusted.ts'
 import { type Node, type NodeRequest, refuseLeftOver, renamed, withMembers } from './driver.ts'
@@ -134,7 +135,7 @@ async function openFormat(
       parents: request.purpose !== 'info',
       gate: backing === undefined ? gate : gateWith(gate, source.name, backing.node),
       codecs: nodeCodecs,
-      crypto: nodeCrypto,
+      crypto: cryptoLibrary(),
       secrets: request.context.objects.secrets,
       limits: request.context.untrusted === undefined ? undefined : untrustedLimits,
       warn: (message) => request.context.warn(message),

@@ -1,6 +1,6 @@
 /** What can be said about a push. */
 import { Failure } from '../failure.ts'
-import { progressMode, quiet, showProgress } from '../verbs/common.ts'
+import { progressMode, quiet, showProgress, trust } from '../verbs/common.ts'
 import { attributeOptions, fixedOptions } from './attribute-options.ts'
 import { jsonOutput } from './image-verb.ts'
 import { storeOptions } from './import-options.ts'
@@ -10,6 +10,7 @@ const methods = ['put', 'glance-direct', 'web-download', 'tus'] as const
 /** The options of a push. */
 export const pushOptions = {
   ...jsonOutput,
+  ...trust,
   ...attributeOptions,
   ...fixedOptions,
   method: {

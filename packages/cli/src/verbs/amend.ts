@@ -8,8 +8,8 @@ import {
   type OptionSpec,
   readOptions,
 } from '@moraine/engine'
-import { nodeCrypto } from '@moraine/engine/node'
 import { readCacheMode } from '../cache.ts'
+import { cryptoLibrary } from '../crypto-library.ts'
 import { printPlan } from '../dry-run.ts'
 import { explain, Failure, usageFailure } from '../failure.ts'
 import { formatNamed } from '../formats.ts'
@@ -215,7 +215,7 @@ async function change(
           iterTime: numberOf(keys['iter-time']),
           force,
         },
-        { crypto: nodeCrypto, secrets: context.objects.secrets },
+        { crypto: cryptoLibrary(), secrets: context.objects.secrets },
       )
     }
     if (Object.keys(own).length > 0) await format.amend?.(disk, { options: own, signal: context.signal })

@@ -16,7 +16,7 @@ import {
   writeAppliance,
 } from '../../ova/create.ts'
 import { type Context, defineVerb } from '../../verb.ts'
-import { format, showProgress as percent, progressMode as progress, quiet } from '../common.ts'
+import { format, showProgress as percent, progressMode as progress, quiet, trust } from '../common.ts'
 
 const MiB = 1024 * 1024
 
@@ -45,6 +45,7 @@ export const verb = defineVerb({
     ['moraine ova create --disk disk.vdi --for virtualbox - | ssh host "cat > box.ova"', 'through a pipe'],
   ],
   options: {
+    ...trust,
     disk: {
       long: 'disk',
       argument: 'FILE',

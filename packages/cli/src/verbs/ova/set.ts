@@ -10,7 +10,7 @@ import { readSigner } from '../../ova/create.ts'
 import { withPackage } from '../../ova/open.ts'
 import { rewriteArchive, rewriteBeside } from '../../ova/rewrite.ts'
 import { type Context, defineVerb } from '../../verb.ts'
-import { showProgress as percent, progressMode as progress, quiet } from '../common.ts'
+import { showProgress as percent, progressMode as progress, quiet, trust } from '../common.ts'
 
 export const verb = defineVerb({
   name: 'ova set',
@@ -29,6 +29,7 @@ export const verb = defineVerb({
     ],
   ],
   options: {
+    ...trust,
     machine: { long: 'machine', argument: 'ID', help: 'The machine, where there are several.' },
     name: { long: 'name', argument: 'NAME', help: 'Another name of the machine.' },
     cpus: { long: 'cpus', argument: 'N', help: 'So many processors.', parse: readCpus },
