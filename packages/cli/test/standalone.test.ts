@@ -1,8 +1,10 @@
 /** The standalone executable where Node has trouble: little address space, no home, nothing to write to, no standard input. */
-import { copyFileSync, existsSync, mkdtempSync, readFileSync, rmSync, symlinkSync } from 'node:fs'
+import { copyFileSync, existsSync, mkdtempSync, readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
+import { makeMirror } from '../../cloud-images/test/support/mirror.ts'
+import { serveFolder } from '../../cloud-images/test/support/web.ts'
 import { describeWith, run, tool } from '../../engine/test/support/process.ts'
 import { standalone } from './support/differential.ts'
 
@@ -33,6 +35,30 @@ describeBuilt(`the standalone executable${built ? '' : ' [skipped: npm run build
     const packed = await run(path('prlimit'), [...limits, 'convert', '-c', '-O', 'qcow2', 'a.raw', 'c.qcow2'], inFolder)
     expect(packed).toMatchObject({ code: 0, stdout: '', stderr: '' })
     expect((await run(path('qemu-img'), ['compare', 'a.raw', 'c.qcow2'], inFolder)).code).toBe(0)
+  })
+
+  it('fetches from the web as a service, from the addresses that were judged and no others', async () => {
+    const keyring = join(folder, 'mirror/keyring.asc')
+    await makeMirror(join(folder, 'mirror'), { only: ['ubuntu'], time: new Date(Date.now() - 60_000) })
+    const web = await serveFolder(join(folder, 'mirror'))
+    try {
+      const { port } = new URL(web.url)
+      const catalogue = { name: 'ubuntu', distribution: 'ubuntu', mirror: `http://localhost:${port}/ubuntu`, keyring }
+      const releases = { releases: ['noble'], architectures: ['amd64'] }
+      const file = join(folder, 'catalogues.yaml')
+      writeFileSync(file, JSON.stringify([{ ...catalogue, ...releases }]))
+      const args = ['serve', 'sync', '--data', join(folder, 'data'), '--catalogue-file', file, '--import-ports', port]
+      const refused = await run(standalone.moraine, args, inFolder)
+      expect(`${refused.stdout}${refused.stderr}`).toMatch(
+        /localhost has the address (127\.0\.0\.1|::1), which is not on/,
+      )
+      expect(web.requests).toEqual([])
+      const synced = await run(standalone.moraine, [...args, '--import-allowed-hosts', 'localhost'], inFolder)
+      expect(synced).toMatchObject({ code: 0 })
+      expect(synced.stdout).toContain('ubuntu: imported: Ubuntu 24.04 LTS amd64 20260901.1\n')
+    } finally {
+      await web.close()
+    }
   })
 
   it('works without a home, a user of a name, or any variable', async () => {

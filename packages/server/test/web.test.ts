@@ -1,5 +1,8 @@
 /** What the service fetches from the web, and what it must not be made to fetch. */
 import { randomBytes } from 'node:crypto'
+import type { ServerResponse } from 'node:http'
+import { text } from 'node:stream/consumers'
+import { setTimeout as sleep } from 'node:timers/promises'
 import { beforeAll, describe, expect, it } from 'vitest'
 import { settings } from '../src/config.ts'
 import { WebClient } from '../src/web/client.ts'
@@ -179,7 +182,7 @@ describe('a client', () => {
     mirror.files.set('/hello', { data: Buffer.from('hello') })
     const client = open({ importAllowedHosts: 'mirror.example' }, at('127.0.0.1'))
     const answer = await client.get(`http://mirror.example:${new URL(mirror.url).port}/hello`, {}, signal)
-    expect([answer.status, await answer.body.text()]).toEqual([200, 'hello'])
+    expect([answer.status, await text(answer.body)]).toEqual([200, 'hello'])
     await client.close()
   })
 
@@ -207,9 +210,30 @@ describe('a client', () => {
     })
     mirror.files.set('/away', redirect(`${other.url}/x`))
     const client = open({ importAllowedHosts: '127.0.0.1' })
-    await (await client.get(`${mirror.url}/away`, { 'x-auth-token': 'secret' }, signal)).body.dump()
+    await text((await client.get(`${mirror.url}/away`, { 'x-auth-token': 'secret' }, signal)).body)
     expect([seen, other.requests]).toEqual([undefined, ['GET /x']])
     await client.close()
+  })
+
+  it('waits for a server no longer than it may, and for its reader', async () => {
+    const short = new WebClient(new WebGate({ ...rules, importPorts: '*', importAllowedHosts: '127.0.0.1' }), {
+      ...limits,
+      importIdleSeconds: 0.4,
+    })
+    const silent = (response: ServerResponse, said: string) => void response.write(said)
+    mirror.files.set('/silent', { data: Buffer.alloc(0), answer: () => {} })
+    mirror.files.set('/stops', { data: Buffer.alloc(0), answer: (_, response) => silent(response, 'some') })
+    await expect(short.get(`${mirror.url}/silent`, {}, signal)).rejects.toThrow('no answer within 0.4 seconds')
+    const stopping = await short.get(`${mirror.url}/stops`, {}, signal)
+    await expect(text(stopping.body)).rejects.toThrow('nothing came for 0.4 seconds')
+    // What has come and is not read yet is no silence.
+    mirror.files.set('/large', { data: randomBytes(1_000_000) })
+    const slow = await short.get(`${mirror.url}/large`, {}, signal)
+    await sleep(1000)
+    let read = 0
+    for await (const piece of slow.body) read += (piece as Buffer).length
+    expect(read).toBe(1_000_000)
+    await short.close()
   })
 
   describe('a download', () => {

@@ -61,7 +61,7 @@ class HttpStore implements ImageStore {
         value === undefined ? [] : [[name, String(value)] as [string, string]],
       )
       const hasBody = method !== 'HEAD' && ![204, 205, 304].includes(answer.status)
-      if (!hasBody) await answer.body.dump().catch(() => {})
+      if (!hasBody) answer.body.on('error', () => {}).resume()
       const body = hasBody ? (Readable.toWeb(answer.body) as unknown as ReadableStream) : null
       return new Response(body, { status: answer.status, headers: got })
     } catch (error) {

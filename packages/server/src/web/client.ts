@@ -1,33 +1,40 @@
-/** Requests to servers on the web, each connection and each redirect through the gate. */
+/** Requests to servers on the web, each connection and each redirect through the gate. Node's own client, which the standalone executable has too: both connect to what `lookup` says, and to
+ *  nothing else. */
+import http, { type IncomingHttpHeaders, type IncomingMessage } from 'node:http'
+import https from 'node:https'
 import type { LookupFunction } from 'node:net'
-import { Agent, type Dispatcher, request } from 'undici'
+import { pipeline, type Readable, Transform } from 'node:stream'
 import type { Config } from '../config.ts'
 import { type WebGate, WebRefused } from './gate.ts'
-
-/** Whether connections are made to the addresses that were judged. The standalone executable has a stand-in for undici that resolves names itself: there nothing is
- *  fetched from the web, as a name could mean another address by then. */
-export const canPinAddresses = typeof Agent.prototype.destroy === 'function'
 
 type Limits = Pick<Config, 'importConnectSeconds' | 'importIdleSeconds' | 'importRedirects'>
 
 /** The answer to a request. The caller reads or destroys its body. */
 export interface WebAnswer {
   status: number
-  headers: Dispatcher.ResponseData['headers']
-  body: Dispatcher.ResponseData['body']
+  headers: IncomingHttpHeaders
+  body: Readable
   /** Where it came from, after redirects. */
   url: URL
 }
 
+const mostConnections = 16
+
 export class WebClient {
   readonly #gate: WebGate
   readonly #limits: Limits
-  readonly #agent: Agent
+  readonly #lookup: LookupFunction
+  /** Of this client alone: a connection that is used again was judged by its gate. */
+  readonly #agents = {
+    'http:': new http.Agent({ keepAlive: true, maxSockets: mostConnections }),
+    'https:': new https.Agent({ keepAlive: true, maxSockets: mostConnections }),
+  }
 
   constructor(gate: WebGate, limits: Limits) {
     this.#gate = gate
     this.#limits = limits
-    const lookup: LookupFunction = (host, options, answer) => {
+    // What was judged is what is connected to: nothing is resolved a second time.
+    this.#lookup = (host, options, answer) => {
       gate.resolve(host).then(
         (addresses) => {
           const [first] = addresses
@@ -37,13 +44,6 @@ export class WebClient {
         (error: Error) => answer(error, '', 4),
       )
     }
-    this.#agent = new Agent({
-      // What was judged is what is connected to: nothing is resolved a second time.
-      connect: { lookup, timeout: limits.importConnectSeconds * 1000 },
-      headersTimeout: limits.importIdleSeconds * 1000,
-      bodyTimeout: limits.importIdleSeconds * 1000,
-      connections: 16,
-    })
   }
 
   /** Judges an address and where it leads now. @throws WebRefused, and the resolver's own error. */
@@ -59,22 +59,21 @@ export class WebClient {
     signal: AbortSignal,
     method: 'GET' | 'HEAD' = 'GET',
   ): Promise<WebAnswer> {
-    if (!canPinAddresses) throw new WebRefused('this build of the service fetches nothing from the web')
     let url = this.#gate.check(written)
     let sent = headers
     for (let redirects = 0; ; redirects++) {
-      const answer = await request(url, {
-        dispatcher: this.#agent,
-        method,
-        headers: { 'accept-encoding': 'identity', 'user-agent': 'moraine', ...sent },
+      const answer = await this.#ask(
+        url,
+        { 'accept-encoding': 'identity', 'user-agent': 'moraine', ...sent },
         signal,
-      })
-      const { statusCode, headers: got, body } = answer
+        method,
+      )
+      const { statusCode: status = 0, headers: got } = answer
       const to = got.location
-      if (![301, 302, 303, 307, 308].includes(statusCode) || typeof to !== 'string') {
-        return { status: statusCode, headers: got, body, url }
+      if (![301, 302, 303, 307, 308].includes(status) || to === undefined) {
+        return { status, headers: got, body: watched(answer, this.#limits.importIdleSeconds), url }
       }
-      await discard(body)
+      discard(answer)
       if (redirects >= this.#limits.importRedirects) {
         throw new WebRefused(`it leads to ${to}, and only ${this.#limits.importRedirects} redirects are followed`)
       }
@@ -85,7 +84,42 @@ export class WebClient {
   }
 
   async close(): Promise<void> {
-    if (canPinAddresses) await this.#agent.destroy()
+    for (const agent of Object.values(this.#agents)) agent.destroy()
+  }
+
+  #ask(
+    url: URL,
+    headers: Record<string, string>,
+    signal: AbortSignal,
+    method: 'GET' | 'HEAD',
+  ): Promise<IncomingMessage> {
+    const { importConnectSeconds, importIdleSeconds } = this.#limits
+    const isPlain = url.protocol === 'http:'
+    const agent = this.#agents[isPlain ? 'http:' : 'https:']
+    return new Promise((resolve, reject) => {
+      const options = { method, headers, signal, lookup: this.#lookup, agent }
+      const asked = (isPlain ? http : https).request(url, options)
+      const within = (seconds: number, what: string) =>
+        setTimeout(() => asked.destroy(new Error(`no ${what} within ${seconds} seconds`)), seconds * 1000)
+      let timer = within(importConnectSeconds, 'connection')
+      const connected = () => {
+        clearTimeout(timer)
+        timer = within(importIdleSeconds, 'answer')
+      }
+      asked.once('socket', (socket) => {
+        if (socket.connecting) socket.once(isPlain ? 'connect' : 'secureConnect', connected)
+        else connected()
+      })
+      asked.once('response', (answer) => {
+        clearTimeout(timer)
+        resolve(answer)
+      })
+      asked.on('error', (error) => {
+        clearTimeout(timer)
+        reject(error)
+      })
+      asked.end()
+    })
   }
 
   #follow(from: URL, to: string): URL {
@@ -101,8 +135,27 @@ export class WebClient {
   }
 }
 
-async function discard(body: WebAnswer['body']): Promise<void> {
-  await body.dump({ limit: 64 * 1024 }).catch(() => {})
+/** What leads elsewhere may say more, and nobody reads it. */
+function discard(answer: IncomingMessage): void {
+  answer.on('error', () => {}).destroy()
+}
+
+/** The body of an answer, which fails when nothing comes for too long. Whoever reads it may be as slow as he likes. */
+function watched(answer: IncomingMessage, seconds: number): Readable {
+  let last = performance.now()
+  const body = new Transform({
+    transform(chunk, _encoding, done) {
+      last = performance.now()
+      done(null, chunk)
+    },
+  })
+  const look = () => {
+    if (body.readableLength > 0) last = performance.now()
+    else if (performance.now() - last > seconds * 1000) body.destroy(new Error(`nothing came for ${seconds} seconds`))
+  }
+  const timer = setInterval(look, Math.min(1000, seconds * 250)).unref()
+  pipeline(answer, body, () => clearInterval(timer))
+  return body
 }
 
 function withoutSecrets(headers: Record<string, string>): Record<string, string> {
