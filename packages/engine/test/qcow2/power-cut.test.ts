@@ -7,6 +7,7 @@ import { closing } from '../support/disk.ts'
 import { temporaryFolder } from '../support/folder.ts'
 import { checkStore, createInMemory, openStore, openStoreForWriting } from '../support/memory-image.ts'
 import { DiskModel, type Step } from '../support/model.ts'
+import { type Moment, possible } from '../support/moments.ts'
 import { tool } from '../support/process.ts'
 import { buildQcow2 } from '../support/qcow2-builder.ts'
 import { guestOf, type Qcow2Spec } from '../support/qcow2-spec.ts'
@@ -16,14 +17,9 @@ import { budget, Random, seed, timeFor } from '../support/random.ts'
 const folder = temporaryFolder()
 const hasQemu = tool('qemu-img').path !== undefined
 
-/** One moment: what the disk holds, when all of it was known to be on the disk. */
-interface Moment {
-  /** Journal time when it began. */
-  from: number
-  bytes: Uint8Array
+/** One moment of an image with snapshots. */
+interface ImageMoment extends Moment {
   snapshots: { id: string; bytes: Uint8Array }[]
-  /** `flush` or `close` had returned: it must survive from then on. */
-  durable: boolean
 }
 
 interface Scenario {
@@ -156,12 +152,12 @@ const scenarios: Scenario[] = [
 ]
 
 /** Runs the steps on a journal, noting what the disk holds between them. */
-async function record(scenario: Scenario, random: Random): Promise<{ journal: JournalStore; moments: Moment[] }> {
+async function record(scenario: Scenario, random: Random): Promise<{ journal: JournalStore; moments: ImageMoment[] }> {
   const journal = new JournalStore(await createInMemory(scenario.size, scenario.options))
   const open = () => openStoreForWriting(journal)
   const disk = await open()
   const model = new DiskModel(disk, new Uint8Array(scenario.size), open)
-  const moments: Moment[] = []
+  const moments: ImageMoment[] = []
   const note = (durable: boolean): void => {
     const snapshots = model.snapshots.map(({ id, bytes }) => ({ id, bytes }))
     moments.push({ from: journal.entries.length, bytes: model.bytes.slice(), snapshots, durable })
@@ -199,7 +195,7 @@ function expectOneOf(bytes: Uint8Array, versions: readonly Uint8Array[], what: s
 const sound = (result: CheckResult): boolean => result.corruptions === 0 && result.checkErrors === 0
 
 /** The image after a cut: opens, is sound, holds what it must. */
-async function inspect(image: MemoryStore, since: readonly Moment[], askQemu: boolean): Promise<void> {
+async function inspect(image: MemoryStore, since: readonly ImageMoment[], askQemu: boolean): Promise<void> {
   const dirty = await closing(await openStore(image), async (disk) => {
     expectOneOf(
       await wholeOf(disk),
@@ -234,13 +230,6 @@ async function inspect(image: MemoryStore, since: readonly Moment[], askQemu: bo
   ])
   const repaired = await closing(await openStore(image), wholeOf)
   expect(Buffer.compare(before, repaired), 'the repair left the content alone').toBe(0)
-}
-
-/** What the disk may hold when the power fails at `time`: the last moment that was durable by then, and all that began since. */
-function possible(moments: readonly Moment[], time: number): Moment[] {
-  const first = moments.findLastIndex(({ durable, from }) => durable && from <= time)
-  const last = moments.findIndex(({ from }) => from >= time)
-  return moments.slice(Math.max(0, first), last < 0 ? moments.length : last + 1)
 }
 
 describe('power cuts', () => {

@@ -17,14 +17,8 @@ import { closing } from './disk.ts'
 import { EngineChild, type Job } from './engine.ts'
 import { temporaryFolder } from './folder.ts'
 import { DiskModel, type Step } from './model.ts'
+import { type Moment, possible } from './moments.ts'
 import { budget, Random, seed, timeFor } from './random.ts'
-
-/** One moment: what the disk holds, and whether all of it was known to be on the disk. */
-interface Moment {
-  from: number
-  bytes: Uint8Array
-  durable: boolean
-}
 
 function churn(random: Random, count: number, size: number): Step[] {
   return Array.from({ length: count }, (): Step => {
@@ -36,13 +30,6 @@ function churn(random: Random, count: number, size: number): Step[] {
     if (kind < 7) return { do: 'discard', at, length }
     return random.bool() ? { do: 'flush' } : { do: 'several', at, seed: random.int(0, 1e9) }
   })
-}
-
-/** The last moment that was durable at `time`, and all that began since. */
-function possible(moments: readonly Moment[], time: number): Moment[] {
-  const first = moments.findLastIndex(({ durable, from }) => durable && from <= time)
-  const last = moments.findIndex(({ from }) => from >= time)
-  return moments.slice(Math.max(0, first), last < 0 ? moments.length : last + 1)
 }
 
 function expectOneOf(bytes: Uint8Array, versions: readonly Uint8Array[]): void {

@@ -7,6 +7,7 @@ import { beforeEach, describe, expect, it } from 'vitest'
 import { checkFile, closing, createFile, mapOf, openImage, openWritable, withWritable } from '../support/disk.ts'
 import { temporaryFolder } from '../support/folder.ts'
 import { DiskModel, type Step } from '../support/model.ts'
+import { type Moment, possible } from '../support/moments.ts'
 import { Random, seed } from '../support/random.ts'
 import { itemAt, locatorOf, setEntry, setItem } from './structure.ts'
 
@@ -269,9 +270,9 @@ describe('power cuts of differencing vhdx images', () => {
       openDisk(store, { formats: allFormats, format: 'vhdx', gate, mode })
     const reopen = async () => (await open(journal, 'write')) as DiskModel['disk']
     const model = new DiskModel(await reopen(), content.slice(), reopen)
-    const versions: { time: number; bytes: Uint8Array; durable: boolean }[] = []
+    const moments: Moment[] = []
     const note = (durable: boolean) =>
-      versions.push({ time: journal.entries.length, bytes: model.bytes.slice(), durable })
+      moments.push({ from: journal.entries.length, bytes: model.bytes.slice(), durable })
     note(true)
     for (const step of churn(random, 25)) {
       await model.step(step)
@@ -281,13 +282,11 @@ describe('power cuts of differencing vhdx images', () => {
     note(true)
     for (let i = 0; i < 25; i++) {
       const time = i === 0 ? journal.entries.length : random.int(1, journal.entries.length)
-      const first = versions.findLastIndex((version) => version.durable && version.time <= time)
-      const last = versions.findIndex((version) => version.time >= time)
-      const possible = versions.slice(Math.max(0, first), last < 0 ? versions.length : last + 1)
+      const since = possible(moments, time)
       const image = await journal.cut(() => random.next(), time)
       for (const mode of ['read', 'write'] as const) {
         const bytes = await closing(await open(image, mode), bytesOf)
-        const at = bytes.findIndex((byte, index) => !possible.some((version) => version.bytes[index] === byte))
+        const at = bytes.findIndex((byte, index) => !since.some((moment) => moment.bytes[index] === byte))
         if (at >= 0) throw new Error(`MORAINE_SEED=${runSeed}, before entry ${time}, ${mode}: byte ${at} was never so`)
       }
     }
