@@ -1,7 +1,7 @@
 /** Catalogues of cloud images as a source of imports: what comes, what is shown, hidden and deleted, and what happens when something goes wrong. */
 import { cpSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
-import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest'
+import { afterAll, beforeAll, beforeEach, describe, expect, test, vi } from 'vitest'
 import { type MadeMirror, makeMirror, readProducts, writeStreams } from '../../cloud-images/test/support/mirror.ts'
 import { serveFolder, type Web } from '../../cloud-images/test/support/web.ts'
 import { temporaryFolder } from '../../engine/test/support/folder.ts'
@@ -251,10 +251,15 @@ describe('the service itself', () => {
 
   test('two looks at one catalogue: the second leaves it to the first', async () => {
     const config = settings({ keep: 2 })
-    for (const serial of ['20260901', '20260901.1']) web.faults.set(pathOf(serial), { milliseconds: 60 })
-    const [one, other] = await Promise.all([look(config), look(config)])
-    // The second leaves it, or begins when the first has ended; either way each image comes once.
-    expect([one.skipped, other.skipped]).toContain(false)
+    const gate = Promise.withResolvers<void>()
+    for (const serial of ['20260901', '20260901.1']) web.faults.set(pathOf(serial), { until: gate.promise })
+    const before = web.requests.length
+    const first = look(config)
+    await vi.waitUntil(() => web.requests.slice(before).some((line) => line.includes('.img')), 10_000)
+    const second = await look(config)
+    gate.resolve()
+    web.faults.clear()
+    expect([(await first).skipped, second.skipped]).toEqual([false, true])
     expect(seen(await imagesOf(config))).toEqual(['20260901.1', '20260901 hidden'])
   })
 

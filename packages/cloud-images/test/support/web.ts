@@ -25,6 +25,8 @@ export interface Fault {
   etag?: string
   /** Pause between pieces. */
   milliseconds?: number
+  /** The body comes when this is fulfilled. */
+  until?: Promise<void>
 }
 
 export interface Web {
@@ -114,7 +116,7 @@ async function send(
   response: ServerResponse,
   data: Uint8Array,
   etag: string,
-  { whole = false, cutAfter = Infinity, lengthOff = 0, milliseconds = 0 }: Fault,
+  { whole = false, cutAfter = Infinity, lengthOff = 0, milliseconds = 0, until }: Fault,
 ): Promise<void> {
   const [, first] = /^bytes=(\d+)-$/.exec(request.headers.range ?? '') ?? []
   const condition = request.headers['if-range']
@@ -129,6 +131,8 @@ async function send(
     'content-length': data.length - start + lengthOff,
     ...(isPart ? { 'content-range': `bytes ${start}-${data.length - 1}/${data.length}` } : {}),
   })
+  response.flushHeaders()
+  await until
   for (let at = start; at < data.length; ) {
     const end = Math.min(at + 16_384, data.length, start + cutAfter)
     await new Promise((resolve) => response.write(data.subarray(at, end), resolve))

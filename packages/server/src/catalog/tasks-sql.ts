@@ -76,6 +76,21 @@ export class SqlTasks implements Tasks {
     })
   }
 
+  hold(id: string, what: string): Promise<boolean> {
+    return this.#db.transaction().execute(async (db) => {
+      const going = db.selectFrom('tasks').select('id').where('status', 'in', ['pending', 'processing'])
+      await db.deleteFrom('task_holds').where('held', '=', what).where('task_id', 'not in', going).execute()
+      const row = { held: what, task_id: id }
+      await db
+        .insertInto('task_holds')
+        .values(row)
+        .onConflict((conflict) => conflict.column('held').doNothing())
+        .execute()
+      const held = await db.selectFrom('task_holds').select('task_id').where('held', '=', what).executeTakeFirst()
+      return held?.task_id === id
+    })
+  }
+
   async report(id: string, workerId: string, progress: number | null, message: string): Promise<boolean> {
     const { numUpdatedRows } = await this.#db
       .updateTable('tasks')

@@ -10,6 +10,7 @@ export interface WorkTables {
   uploads: UploadTable
   resumable_uploads: ResumableTable
   tasks: TaskTable
+  task_holds: TaskHoldTable
 }
 
 export interface LocationTable {
@@ -63,6 +64,12 @@ export interface TaskTable {
   created_at: number
   updated_at: number
   expires_at: number | null
+}
+
+/** What only one task may work on at a time, and which does. */
+export interface TaskHoldTable {
+  held: string
+  task_id: string
 }
 
 interface Before {
@@ -144,5 +151,15 @@ export const workMigration: Migration = {
     await db.schema.createIndex('tasks_by_age').on('tasks').columns(['created_at', 'id']).execute()
     await db.schema.createIndex('tasks_by_image').on('tasks').columns(['image_id']).execute()
     await sql`create index tasks_to_do on tasks (created_at) where status in ('pending', 'processing')`.execute(db)
+  },
+}
+
+export const taskHoldMigration: Migration = {
+  async up(db: Kysely<WorkTables>) {
+    await db.schema
+      .createTable('task_holds')
+      .addColumn('held', 'text', (column) => column.primaryKey().notNull())
+      .addColumn('task_id', 'text', (column) => column.notNull())
+      .execute()
   },
 }

@@ -83,6 +83,9 @@ export interface Tasks {
   ofImage(imageId: string): Promise<Task[]>
   /** Gives a worker the oldest task that nobody runs. */
   claim(workerId: string, types: readonly TaskType[]): Promise<Task | undefined>
+  /** Lets one task at a time have something, such as a catalogue that is brought in: until the task is over, or what held it is.
+   *  Resolves to false when another task has it. */
+  hold(id: string, what: string): Promise<boolean>
   /** Says how far a running task is. Resolves to false when the worker does not run it any more. */
   report(id: string, workerId: string, progress: number | null, message: string): Promise<boolean>
   /** Ends a task. Resolves to false when it is over already, or run by another worker than `workerId` (null: whoever runs it).

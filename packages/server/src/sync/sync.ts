@@ -78,18 +78,10 @@ class Sync {
     return asJson(this.#result)
   }
 
-  /** Of two looks at one catalogue the one that was asked for first goes on. */
+  /** Of two looks at one catalogue the first goes on; one that changes nothing is in nobody's way. */
   async #isDoneByAnother(): Promise<boolean> {
-    const query = {
-      type: 'catalogue_sync',
-      status: 'processing',
-      sort: 'created_at',
-      descending: false,
-      limit: 1000,
-    } as const
-    const { tasks } = await this.#service.catalog.work.tasks.list(query)
-    const [first] = tasks.filter(({ input }) => input.catalogue === this.#source.name && input.dry_run !== true)
-    return !this.#result.dryRun && first !== undefined && first.id !== this.#run.task.id
+    if (this.#result.dryRun) return false
+    return !(await this.#service.catalog.work.tasks.hold(this.#run.task.id, `catalogue ${this.#source.name}`))
   }
 
   async #open(): Promise<Reading> {
