@@ -53,24 +53,23 @@ export interface Image {
   locations: readonly Location[]
 }
 
+/** What a client may say about an image, custom properties aside. */
+export type Attributes = Pick<
+  Image,
+  | 'name'
+  | 'visibility'
+  | 'owner'
+  | 'diskFormat'
+  | 'containerFormat'
+  | 'protected'
+  | 'hidden'
+  | 'minRam'
+  | 'minDisk'
+  | 'tags'
+>
+
 /** What a caller says about a new image; the catalog adds status and times. */
-export type NewImage = Pick<Image, 'id'> &
-  Partial<
-    Pick<
-      Image,
-      | 'name'
-      | 'visibility'
-      | 'owner'
-      | 'diskFormat'
-      | 'containerFormat'
-      | 'protected'
-      | 'hidden'
-      | 'minRam'
-      | 'minDisk'
-      | 'properties'
-      | 'tags'
-    >
-  >
+export type NewImage = Pick<Image, 'id'> & Partial<Attributes & Pick<Image, 'properties'>>
 
 /** A new image as it begins its life. */
 export function queuedImage(given: NewImage, now: number): Image {

@@ -1,5 +1,5 @@
 /** What a request may say about an image: names that are not the client's to set, and values checked against the schema. */
-import type { Image, Visibility } from '../../catalog/image.ts'
+import type { Attributes, Image, Visibility } from '../../catalog/image.ts'
 import type { Config } from '../../config.ts'
 import { HttpError } from '../http-error.ts'
 
@@ -39,22 +39,8 @@ export function checkPropertyName(name: string): void {
   throw new HttpError(400, `Custom property should not be greater than ${mostNameLength} characters.`)
 }
 
-type Settable = Pick<
-  Image,
-  | 'name'
-  | 'visibility'
-  | 'owner'
-  | 'diskFormat'
-  | 'containerFormat'
-  | 'protected'
-  | 'hidden'
-  | 'minRam'
-  | 'minDisk'
-  | 'tags'
->
-
 /** How an attribute's value goes into an image; the values have passed the schema. */
-const attributes: Readonly<Record<string, (value: unknown) => Partial<Settable>>> = {
+const attributes: Readonly<Record<string, (value: unknown) => Partial<Attributes>>> = {
   name: (value) => ({ name: value as string | null }),
   visibility: (value) => ({ visibility: value as Visibility }),
   owner: (value) => ({ owner: value as string | null }),
@@ -73,7 +59,7 @@ export function isAttribute(name: string): boolean {
 }
 
 /** The change of an image that setting an attribute means. */
-export function attributeChange(name: string, value: unknown): Partial<Settable> {
+export function attributeChange(name: string, value: unknown): Partial<Attributes> {
   return attributes[name]?.(value) ?? {}
 }
 
