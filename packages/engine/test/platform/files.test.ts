@@ -111,7 +111,15 @@ describe('writes in the calling thread', () => {
     for (let i = 0; performance.now() - started < 200; i = (i + 1) % 8) await store.write(i * chunk.length, chunk)
     clearImmediate(counting)
     expect(turns).toBeGreaterThan(5)
+    // Those that wait for a turn are made before the file is closed.
+    const from = performance.now()
+    let last = store.write(0, chunk.fill(2))
+    while (performance.now() - from < 10) last = store.write(0, chunk)
+    const waiting = store.write(0, chunk.fill(3))
+    expect(fs.readFileSync(name)[0]).not.toBe(3)
     await store.close()
+    await Promise.all([last, waiting])
+    expect(fs.readFileSync(name)[0]).toBe(3)
     await refused(store.write(0, chunk), 'io')
   })
 

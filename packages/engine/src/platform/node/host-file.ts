@@ -136,7 +136,9 @@ export abstract class HostFile implements ByteStore {
     const end = offset + length
     const growing = end > this.size
     if (growing) this.growthBegins(end)
-    if (this.#writesHere && mayBlock()) return this.#writeHere(offset, from, growing)
+    if (this.#writesHere) {
+      return mayBlock() ? this.#writeHere(offset, from, growing) : this.#writeNextTurn(offset, from, growing)
+    }
     this.#pending++
     return new Promise((resolve, reject) => {
       let written = 0
@@ -177,6 +179,18 @@ export abstract class HostFile implements ByteStore {
     } finally {
       if (growing) this.growthEnds(offset + written)
     }
+  }
+
+  /** The same once the event loop has had its turn: another thread would only wait for the file's lock, and keep a processor busy with that. */
+  #writeNextTurn(offset: number, from: Uint8Array, growing: boolean): Promise<void> {
+    this.#pending++
+    return new Promise((resolve) => {
+      setImmediate(() => {
+        mayBlock()
+        resolve(this.#writeHere(offset, from, growing))
+        this.#settle()
+      })
+    })
   }
 
   async *extents(offset: number, length: number, signal?: AbortSignal): AsyncIterable<Extent[]> {
