@@ -1,5 +1,6 @@
 /** File systems, volumes and partition tables as the tools of Debian make them, beside what blkid and sfdisk say of them. */
-import { readFileSync, truncateSync, writeFileSync } from 'node:fs'
+import { mkdirSync, readFileSync, truncateSync, writeFileSync } from 'node:fs'
+import { join } from 'node:path'
 import {
   allFormats,
   describeGuest,
@@ -105,6 +106,7 @@ describeWith(
     'mkfs.nilfs2',
     'mkreiserfs',
     'mkudffs',
+    'xorriso',
     'mkswap',
     'cryptsetup',
     'mksquashfs',
@@ -159,6 +161,25 @@ describeWith(
         [said.TYPE, { label: said.LABEL, uuid: said.UUID, deviceUuid: said.UUID_SUB, state: 'exported' }],
       ])
       expect([said.LABEL, said.UUID]).toEqual(['tank', '1234567890123456789'])
+      // In a partition, where bytes that have passed by are gone.
+      const table = Buffer.alloc(MiB)
+      table.set([0x80, 0, 2, 0, 0xbf, 0xff, 0xff, 0xff, 0, 8, 0, 0, 0, 0, 2, 0], 446)
+      table.set([0x55, 0xaa], 510)
+      const inspector = new StreamInspector()
+      inspector.push(Buffer.concat([table, zfsLabels()]))
+      const [partition] = inspector.end().findings.flatMap(({ facts }) => (facts.partitions ?? []) as unknown[])
+      expect(partition).toMatchObject({ content: [{ format: 'zfs', label: 'tank', uuid: said.UUID }] })
+    })
+
+    it('an optical volume', async () => {
+      const [from, file] = [folder.fresh('-from'), folder.fresh('.iso')]
+      mkdirSync(from)
+      writeFileSync(join(from, 'a'), 'a')
+      await runOk(path('xorriso'), ['-as', 'mkisofs', '-quiet', '-V', 'Optical', '-o', file, from])
+      const said = await blkid(file)
+      const [only] = (await described(file)).content
+      const { label, uuid } = only?.facts ?? {}
+      expect([only?.format, label, uuid]).toEqual([said.TYPE, said.LABEL, said.UUID])
     })
 
     it('SquashFS and cramfs of a folder', async () => {

@@ -8,7 +8,7 @@ import { readUdf } from './udf.ts'
 import { readLuks, readLvm, readOptical, readRaid, readSwap } from './volume.ts'
 import { readExfat, readFat, readNtfs } from './windows.ts'
 
-/** Those that the three regions are enough for, surest first. */
+/** Those that the regions are enough for, surest first. */
 const simple: readonly ((regions: Regions) => GuestContent | undefined)[] = [
   readLuks,
   readXfs,
@@ -20,6 +20,7 @@ const simple: readonly ((regions: Regions) => GuestContent | undefined)[] = [
   readReiser,
   readJfs,
   readNilfs,
+  readZfs,
   readLvm,
   readRaid,
   readSwap,
@@ -29,7 +30,6 @@ const simple: readonly ((regions: Regions) => GuestContent | undefined)[] = [
 ]
 
 const further: readonly ((regions: Regions) => Reading<GuestContent | undefined>)[] = [
-  readZfs,
   readNtfs,
   readExfat,
   readFat,

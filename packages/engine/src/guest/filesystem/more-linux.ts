@@ -3,7 +3,6 @@
 import { fields, isPower, latin1, name, nameAt, stands } from '../../bytes/header.ts'
 import { u64le } from '../../bytes/integers.ts'
 import { factsOf, type GuestContent } from '../content.ts'
-import { type Reading, regionAt } from '../reading.ts'
 import { uuidAt } from './identity.ts'
 import { finite } from './linux.ts'
 import type { Regions } from './regions.ts'
@@ -81,18 +80,15 @@ export function readNilfs({ start }: Regions): GuestContent | undefined {
   }
 }
 
-const zfsPairsAt = 16 * 1024
-const zfsPairsBytes = 112 * 1024
-/** Pairs of the outer list that are looked at. */
+/** Pairs of the outer list that are looked at: those that count come first. */
 const mostPairs = 64
 const [xdrUint64, xdrString] = [8, 9]
 
 /** A device of a pool of ZFS, by the list of names and values in its first label. */
-export function* readZfs(): Reading<GuestContent | undefined> {
+export function readZfs({ at16: { offset, bytes } }: Regions): GuestContent | undefined {
   // In XDR, and its bytes say so; a list of unique names.
-  const head = yield* regionAt(zfsPairsAt, 12)
-  if (!stands(head, '\x01') || (head[1] ?? 2) > 1 || !stands(head, '\0\0\0\0\0\0\0\0\0\x01', 2)) return undefined
-  const pairs = readPairs(yield* regionAt(zfsPairsAt, zfsPairsBytes))
+  if (!stands(bytes, '\x01') || (bytes[1] ?? 2) > 1 || !stands(bytes, '\0\0\0\0\0\0\0\0\0\x01', 2)) return undefined
+  const pairs = readPairs(bytes)
   const [version, pool, device] = ['version', 'pool_guid', 'guid'].map((key) => pairs.get(key))
   if (typeof version !== 'bigint' || typeof pool !== 'bigint' || typeof device !== 'bigint') return undefined
   const state = Number(pairs.get('state') ?? -1n)
@@ -100,7 +96,7 @@ export function* readZfs(): Reading<GuestContent | undefined> {
     kind: 'volume',
     format: 'zfs',
     subformat: `version ${version}`,
-    evidence: `a label with a pool's GUID at ${zfsPairsAt}`,
+    evidence: `a label with a pool's GUID at ${offset}`,
     facts: factsOf({
       label: name(String(pairs.get('name') ?? '')),
       uuid: String(pool),

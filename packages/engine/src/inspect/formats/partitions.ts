@@ -34,7 +34,7 @@ import type { Report } from '../finding.ts'
 const mostLogicalBytes = 16 * 1024
 /** Partitions that are looked into, and what that takes. */
 const mostLookedInto = 16
-const bytesLookedAt = 40 * 1024
+const bytesLookedAt = 48 * 1024
 
 /** The inspector of partition tables: GPT, MBR, and boot sectors that have none. */
 export const partitions: Inspector = {
