@@ -195,7 +195,6 @@ async function openNode(
     purpose: purposes[request.use],
     sync: request.cache === 'unsafe' ? 'unsafe' : 'always',
     gate: request.rehearse === true ? rehearsingGate(gate) : gate,
-    armed: { now: false },
     files,
   } as const
   const disk =
@@ -253,7 +252,6 @@ export function imageGate(context: Context, options: { lock: 'qemu' | 'none'; sy
         purpose: 'use',
         sync,
         gate,
-        armed: { now: true },
         files: [],
       })
     },

@@ -1,6 +1,6 @@
 /** `--image-opts`, `json:` names, protocols and filters, beside qemu-img; and what is read over HTTP. */
 
-import { readFileSync } from 'node:fs'
+import { mkdirSync, readFileSync, writeFileSync } from 'node:fs'
 import { createServer, type Server } from 'node:http'
 import type { AddressInfo } from 'node:net'
 import { afterAll, beforeAll, expect, it } from 'vitest'
@@ -114,6 +114,18 @@ describeWith(['qemu-img', 'qemu-io'], 'nodes beside qemu-img', () => {
   const fixtures = new Fixtures()
   beforeAll(async () => {
     await fixtures.qemuImg('create -q -f raw r.raw 1M')
+    mkdirSync(fixtures.path('rules'))
+    const rules = {
+      load: '# a comment\n\n[inject-error]\nevent = "l2_load"\nerrno = "28"\n',
+      state: '[set-state]\nevent = "l2_load"\nnew_state = "2"\n[inject-error "a"]\nstate = "2"\nevent = "read_aio"\n',
+      odd: '[inject-error]\nevent = "l2_load"\nfoo = "1"\n',
+      group: '[nope]\nevent = "l2_load"\n',
+      nogroup: 'event = "l2_load"\n',
+      eventless: '[inject-error]\nerrno = "5"\n',
+      unknown: '[inject-error]\nevent = "foo"\n',
+      unquoted: '[inject-error]\nevent = l2_load\n',
+    }
+    for (const [name, text] of Object.entries(rules)) writeFileSync(fixtures.path(`rules/${name}`), text)
     await fixtures.qemuIo('r.raw', 'write -q -P 7 0 100k')
     await fixtures.qemuImg('create -q -f qcow2 q.qcow2 1M')
     await fixtures.qemuIo('q.qcow2', 'write -q -P 8 64k 100k')
@@ -172,6 +184,74 @@ describeWith(['qemu-img', 'qemu-io'], 'nodes beside qemu-img', () => {
   fixtures.sameOnCopies('r.raw', `convert -O raw --image-opts ${broken},file.inject-error.0.event=read_aio x.raw`, left)
   fixtures.sameOnCopies('r.raw', `convert -O raw --image-opts ${broken},file.inject-error.0.event=l2_load x.raw`)
   fixtures.sameOnCopies('r.raw', `convert -O raw --image-opts ${broken},file.inject-error.0.event=foo x.raw`)
+
+  // Rules of blkdebug. Where a call failed, each program says in its own terms.
+  const told = {
+    files: false,
+    normalize: (text: string) => text.replace(/error while (reading|writing).*?: |Could not read qcow2 header: /, ''),
+  }
+  const debug = 'driver=qcow2,file.driver=blkdebug,file.image.driver=file,file.image.filename=q.qcow2'
+  const rule = 'file.inject-error.0'
+  const state = 'file.set-state.0'
+  for (const rules of [
+    ...[
+      'l2_load',
+      'read_aio',
+      'none',
+      'l1_update',
+      'l2_update',
+      'cluster_alloc',
+      'refblock_load',
+      'vmstate_load',
+      'write_compressed',
+    ].map((event) => `${rule}.event=${event}`),
+    `${rule}.event=read_aio,${rule}.once=on`,
+    `${rule}.event=read_aio,${rule}.errno=28`,
+    `${rule}.event=l2_load,${rule}.errno=2,${rule}.immediately=on`,
+    `${rule}.event=l2_load,${rule}.iotype=write`,
+    `${rule}.event=l2_load,${rule}.iotype=read`,
+    `${rule}.event=none,${rule}.sector=1300`,
+    `${rule}.event=read_aio,${rule}.state=2`,
+    `${rule}.event=read_aio,${rule}.state=1`,
+    `${rule}.event=read_aio,${rule}.state=2,${state}.event=l2_load,${state}.new_state=2`,
+    `${rule}.event=read_aio,${rule}.state=2,${state}.event=l2_load,${state}.state=1,${state}.new_state=2`,
+    `${rule}.event=read_aio,${rule}.state=2,${state}.event=l2_load,${state}.state=3,${state}.new_state=2`,
+    `${rule}.event=read_aio,${rule}.state=2,${state}.event=none,${state}.new_state=2`,
+    `${rule}.event=read_aio,${state}.event=nope,${state}.new_state=2`,
+    `${rule}.event=read_aio,${state}.new_state=2`,
+    `${state}.event=l2_load,${state}.new_state=x`,
+    `${state}.event=l2_load,${state}.foo=x`,
+    `${rule}.event=read_aio,${rule}.foo=x`,
+    `${rule}.event=read_aio,${rule}.errno=x`,
+    `${rule}.event=read_aio,${rule}.sector=x`,
+    `${rule}.event=read_aio,${rule}.immediately=x`,
+    `${rule}.event=read_aio,${rule}.iotype=x`,
+    `${rule}.iotype=read`,
+  ]) {
+    fixtures.sameOnCopies('q.qcow2', `convert -O raw --image-opts ${debug},${rules} x.raw`, told)
+  }
+  for (const event of [
+    'l2_load',
+    'write_aio',
+    'pwritev',
+    'refblock_load',
+    'l1_update',
+    'cluster_alloc',
+    'pwritev_zero',
+  ]) {
+    const line = `convert -n -O raw --target-image-opts r.raw ${debug},${rule}.event=${event}`
+    fixtures.sameOnCopies('q.qcow2 r.raw', line, {
+      ...told,
+      normalize: (text) => told.normalize(text).replace(/^qemu-img: Failed to flush.*\n/gm, ''),
+    })
+  }
+  for (const name of ['load', 'state', 'odd', 'group', 'nogroup', 'eventless', 'unknown', 'unquoted', 'absent']) {
+    fixtures.sameOnCopies(
+      'q.qcow2 rules/load rules/state rules/odd rules/group rules/nogroup rules/eventless rules/unknown rules/unquoted',
+      `convert -O raw blkdebug:rules/${name}:q.qcow2 x.raw`,
+      told,
+    )
+  }
   fixtures.sameOnCopies('r.raw q.qcow2', 'convert -n --target-image-opts r.raw driver=qcow2,file.filename=q.qcow2')
   fixtures.sameOnCopies('r.raw', 'convert -n --target-image-opts -O raw r.raw driver=raw,file.filename=r.raw')
   fixtures.sameOnCopies('r.raw', 'convert --target-image-opts r.raw driver=raw,file.filename=x.raw')

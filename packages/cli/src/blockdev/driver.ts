@@ -14,8 +14,6 @@ export interface NodeRequest {
   sync: 'always' | 'unsafe'
   /** Opens what images name. */
   gate: Gate
-  /** Whether what is injected strikes yet: opening is spared. */
-  armed: { now: boolean }
   /** Each file of the host that was opened, for locks. */
   files: ByteSource[]
 }

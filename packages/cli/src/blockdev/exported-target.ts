@@ -14,7 +14,6 @@ export async function openExported(context: Context, name: string, sync: 'always
     purpose: 'use',
     sync,
     gate: imageGate(context, { lock: 'qemu', sync }),
-    armed: { now: true },
     files: [],
   })
   if (!isStore(node)) {

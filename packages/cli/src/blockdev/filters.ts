@@ -12,7 +12,7 @@ import {
   Throttle,
 } from '@moraine/engine'
 import { type Node, type NodeRequest, refuseLeftOver, withMembers } from './driver.ts'
-import { type InjectedError, readInjectedErrors } from './inject.ts'
+import { type Faults, readFaults } from './inject.ts'
 import type { OpenedNode } from './open-node.ts'
 import { type NameParts, NodeOptions } from './options.ts'
 
@@ -106,15 +106,14 @@ async function blkdebug(options: NodeOptions, request: NodeRequest, child: OpenC
   for (const name of ['align', 'max-transfer', 'opt-write-zero', 'max-write-zero', 'opt-discard', 'max-discard']) {
     options.takeSize(name)
   }
-  const errors = readInjectedErrors(options, config === undefined ? undefined : readConfig(config))
+  const faults = readFaults(options, config === undefined ? undefined : readConfig(config))
   const { node, plain, parts } = await child('image')
   return await finish('blkdebug', options, node, async () => {
     const watched = await over(node, request, {
       format: 'blkdebug',
       allocated: false,
-      before: async (call, offset, length) => {
-        if (request.armed.now) injected(errors, call, offset, length)
-      },
+      faults,
+      before: async (call, offset, length) => faults.pass(call, offset, length, node.name),
     })
     const simple = plain !== undefined && Object.keys(strong).every((name) => name === 'config')
     return {
@@ -150,6 +149,14 @@ async function finish(
   }
 }
 
+const injecting = Symbol('the faults that a node injects')
+
+/** Says that the format over a node tells no events: once it is opened, reading and writing are what happens. */
+export function guessEvents(node: Node): void {
+  const faults: Faults | undefined = Reflect.get(node, injecting)
+  if (faults !== undefined) faults.guesses = true
+}
+
 const under = Symbol('the disk under a filter that changes nothing')
 
 /** The image under a filter that changes nothing, or the disk itself. */
@@ -165,33 +172,37 @@ interface FilterOptions {
   format: string
   /** False: it does not tell how much the host spends. */
   allocated?: false
+  /** Is told the events of the format above. */
+  faults?: Faults
   /** Called before anything passes; may wait or throw. */
   before?(call: Passing, offset: number, length: number): Promise<void>
 }
 
 /** The node behind a filter. With `before`, nothing goes round it: no descriptor, no copy inside the kernel, no place of the bytes. */
-async function over(node: Node, request: NodeRequest, { format, allocated, before }: FilterOptions): Promise<Disk> {
-  const disk = isDisk(node) ? node : await openDisk(node, { formats: [raw], format: 'raw', mode: request.mode })
-  const named = {
-    format,
-    info: () => ({ ...disk.info(), format, details: undefined, snapshots: [] }),
-    bitmaps: undefined,
+async function over(
+  node: Node,
+  request: NodeRequest,
+  { format, allocated, before, faults }: FilterOptions,
+): Promise<Node> {
+  if (before === undefined) {
+    const disk = isDisk(node) ? node : await openDisk(node, { formats: [raw], format: 'raw', mode: request.mode })
+    return withMembers(disk, { ...namesOf(disk, format), [under]: disk })
   }
-  if (before === undefined) return withMembers(disk, { ...named, [under]: disk })
-  const store = disk as unknown as Record<string, ((...args: never[]) => Promise<unknown>) | undefined>
+  // Bytes stay bytes, so that a file grows behind what is written to it.
+  const store = node as unknown as Record<string, ((...args: never[]) => Promise<unknown>) | undefined>
   const guarded = (call: Passing, name: string) =>
     store[name] === undefined
       ? undefined
       : async (offset: number, what: number | Uint8Array, ...more: unknown[]) => {
           await before(call, offset, typeof what === 'number' ? what : what.length)
-          return await (store[name] as (...args: unknown[]) => Promise<unknown>).call(disk, offset, what, ...more)
+          return await (store[name] as (...args: unknown[]) => Promise<unknown>).call(node, offset, what, ...more)
         }
-  return withMembers(disk, {
-    ...named,
+  return withMembers<Node>(node, {
+    ...(isDisk(node) && namesOf(node, format)),
     ...(allocated === false && {
       allocatedSize: async () => {
         throw new MoraineError('unsupported', `the filter '${format}' does not tell what is allocated`, {
-          path: disk.name,
+          path: node.name,
         })
       },
     }),
@@ -199,16 +210,27 @@ async function over(node: Node, request: NodeRequest, { format, allocated, befor
     copyFrom: undefined,
     packedUnit: undefined,
     writePacked: undefined,
+    ...(faults !== undefined && { [injecting]: faults, debugEvent: (event: string) => faults.tell(event) }),
     read: guarded('read', 'read'),
     write: guarded('write', 'write'),
     zero: guarded('zero', 'zero'),
     discard: guarded('discard', 'discard'),
     flush: async () => {
-      await before('flush', 0, 0)
-      await store.flush?.call(disk)
+      // Where nothing is synced, QEMU asks nobody to.
+      if (request.sync !== 'unsafe') await before('flush', 0, 0)
+      await store.flush?.call(node)
     },
-    extents: (offset: number, length: number, signal?: AbortSignal) => placeless(disk, before, offset, length, signal),
+    extents: (offset: number, length: number, signal?: AbortSignal) => placeless(node, before, offset, length, signal),
   })
+}
+
+/** What a filter over a disk shows in place of that disk's own facts. */
+function namesOf(disk: Disk, format: string): Readonly<Record<string, unknown>> {
+  return {
+    format,
+    info: () => ({ ...disk.info(), format, details: undefined, snapshots: [] }),
+    bitmaps: undefined,
+  }
 }
 
 async function* placeless(
@@ -221,12 +243,5 @@ async function* placeless(
   await before('status', offset, length)
   for await (const batch of disk.extents(offset, length, signal)) {
     yield batch.map(({ host: _host, ...extent }) => extent)
-  }
-}
-
-function injected(errors: readonly InjectedError[], call: Passing, offset: number, length: number): void {
-  for (const error of errors) {
-    const fault = error.strikes(call, offset, length)
-    if (fault !== undefined) throw fault
   }
 }

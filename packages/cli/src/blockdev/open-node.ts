@@ -19,7 +19,7 @@ import { cryptoLibrary } from '../crypto-library.ts'
 import { formatNamed, isForeignDriver, probeFormat } from '../formats.ts'
 import { untrustedLimits } from '../untrusted.ts'
 import { type Node, type NodeRequest, refuseLeftOver, renamed, withMembers } from './driver.ts'
-import { findFilter, isFilterName, readFilterName } from './filters.ts'
+import { findFilter, guessEvents, isFilterName, readFilterName } from './filters.ts'
 import { strongOptions, takeFormatOptions } from './formats.ts'
 import { jsonName, type NameParts, NodeOptions } from './options.ts'
 import { findProtocol, isForeignProtocol } from './protocols.ts'
@@ -40,7 +40,6 @@ export async function openGraph(options: NodeOptions, request: NodeRequest): Pro
     throw new MoraineError('invalid', 'Must specify either driver or file', { field: 'driver' })
   }
   const { node, plain, parts } = await openNode(options, request)
-  request.armed.now = true
   return renamed(isDisk(node) ? node : await asDisk(node, String(parts.driver), request), plain ?? jsonName(parts))
 }
 
@@ -140,6 +139,7 @@ async function openFormat(
       limits: request.context.untrusted === undefined ? undefined : untrustedLimits,
       warn: (message) => request.context.warn(message),
     })
+    if (!tellsEvents.has(format.name)) guessEvents(source)
     request.context.trace?.opened(disk.name, request.context.persona.nameOf(format.name), request.mode === 'write')
     if (backing !== undefined && disk.parent === undefined) {
       await backing.node.close()
@@ -163,6 +163,9 @@ async function openFormat(
     throw error
   }
 }
+
+/** Formats that tell the file under them what they are about to do. */
+const tellsEvents: ReadonlySet<string> = new Set(['qcow2', 'raw'])
 
 /** Whether the node is an image of a format, and no filter. */
 function isImage(node: Node): boolean {

@@ -21,6 +21,8 @@ export interface ByteSource {
   extents(offset: number, length: number, signal?: AbortSignal): AsyncIterable<Extent[]>
   /** Bytes that the host really spends on it, where it can tell. */
   allocatedSize?(): Promise<number>
+  /** Is told what a format is about to do with it, where it wants to know: `l2_load`, `write_aio` and others of QEMU's `BlkdebugEvent`. For the injection of errors. */
+  debugEvent?(event: string): void
   close(): Promise<void>
 }
 

@@ -155,7 +155,9 @@ function readExtent(disk: Disk, extent: Extent, offset: number, into: Uint8Array
   const { host } = extent
   if (host === undefined || extent.encoded !== undefined) return disk.read(offset, into, signal)
   const at = host.offset + offset - extent.offset
-  return at + into.length > host.source.size ? disk.read(offset, into, signal) : host.source.read(at, into, signal)
+  if (at + into.length > host.source.size) return disk.read(offset, into, signal)
+  host.source.debugEvent?.('read_aio')
+  return host.source.read(at, into, signal)
 }
 
 function isSame({ a, b, offset }: ExtentPair): boolean {

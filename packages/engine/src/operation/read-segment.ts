@@ -13,6 +13,7 @@ export function readSegment(disk: Disk, segment: Segment, into: Uint8Array, sign
   if (host === undefined || extent.encoded !== undefined || extent.zero || !inExtent) {
     return disk.read(segment.offset, into, signal)
   }
+  host.source.debugEvent?.('read_aio')
   return readPadded(host.source, host.offset + segment.offset - extent.offset, into, signal)
 }
 

@@ -116,7 +116,8 @@ export class Qcow2Disk implements Disk {
   }
 
   #readData(host: number, offset: number, into: Uint8Array, signal?: AbortSignal): Promise<void> {
-    const { crypt, data } = this.image
+    const { crypt, data, file } = this.image
+    file.debugEvent?.('read_aio')
     if (crypt !== undefined) {
       return readEncrypted(crypt.cipher, data, host, crypt.byHost ? host : offset, into, signal)
     }
@@ -130,6 +131,7 @@ export class Qcow2Disk implements Disk {
     if (this.parent === undefined || there === 0) {
       return this.parentUnread(into)
     }
+    this.image.file.debugEvent?.('read_backing_aio')
     return this.parent.read(offset, there === into.length ? into : into.subarray(0, there), signal)
   }
 
@@ -156,6 +158,7 @@ export class Qcow2Disk implements Disk {
       }
       await this.beforePacked(run.host, run.packedLength)
       const packed = new Uint8Array(run.packedLength)
+      this.image.file.debugEvent?.('read_compressed')
       await readPadded(this.image.file, run.host, packed, signal)
       bytes = new Uint8Array(this.image.geometry.clusterSize)
       try {

@@ -61,6 +61,7 @@ export class MetadataCache {
 
   async #read(offset: number, kind: PageKind): Promise<Page> {
     const bytes = new Uint8Array(this.pageSize)
+    this.#file.debugEvent?.(kind === 'l2' ? 'l2_load' : 'refblock_load')
     await readPadded(this.#file, offset, bytes)
     // Someone may have made the page afresh in the meantime; theirs is newer.
     return this.#pages.get(offset) ?? this.#keep(offset, kind, bytes)
@@ -142,6 +143,7 @@ export class MetadataCache {
       this.#dirty--
     }
     try {
+      store.debugEvent?.(first.kind === 'l2' ? 'l2_update' : 'refblock_update_part')
       await store.write(first.offset, bytes)
     } catch (error) {
       for (const page of run) this.touch(page)

@@ -70,6 +70,7 @@ export class PackedWriter {
     const start = this.#start
     this.#gathered = new Uint8Array(gatherBytes)
     this.#length = 0
+    this.#store.debugEvent?.('write_compressed')
     this.#writing = { done: this.#store.write(start, bytes), start, length: bytes.length }
     // Whoever awaits it next gets the error; until then it must not count as unhandled.
     this.#writing.done.catch(() => {})

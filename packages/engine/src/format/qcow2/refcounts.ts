@@ -84,12 +84,14 @@ export class Refcounts extends RefcountReader {
 
   /** Opens the counts of an image for changing. */
   static async openForWriting(image: Qcow2Image, store: ByteStore, guard: MetadataGuard): Promise<Refcounts> {
+    store.debugEvent?.('reftable_load')
     return new Refcounts(image, store, guard, await RefcountReader.readTable(image))
   }
 
   /** Allocates `bytes` (rounded up to clusters) in one piece; the counts become 1. Returns the host byte offset. */
   async allocate(bytes: number): Promise<number> {
     const { clusterSize } = this.image.geometry
+    this.#store.debugEvent?.('cluster_alloc')
     for (;;) {
       const offset = await this.#find(divideUp(bytes, clusterSize))
       if (await this.update(offset, bytes, 1)) {
@@ -117,6 +119,7 @@ export class Refcounts extends RefcountReader {
   /** Allocates `bytes` (at most a cluster) for a compressed cluster, right behind the last one where there is room. */
   async allocatePacked(bytes: number): Promise<number> {
     const { clusterSize } = this.image.geometry
+    this.#store.debugEvent?.('cluster_alloc_bytes')
     let offset = this.#nextByte
     if (offset !== 0) {
       const found = this.get(Math.floor(offset / clusterSize))
@@ -227,6 +230,7 @@ export class Refcounts extends RefcountReader {
 
   /** Makes the refcount block that counts `cluster`. */
   async #makeBlock(cluster: number): Promise<void> {
+    this.#store.debugEvent?.('refblock_alloc')
     const { geometry, cache } = this.image
     const { clusterSize, refcountsPerBlock } = geometry
     const index = Math.floor(cluster / refcountsPerBlock)
@@ -250,6 +254,7 @@ export class Refcounts extends RefcountReader {
     if (index < this.table.length) {
       const entry = new Uint8Array(8)
       setU64be(viewOf(entry), 0, block)
+      this.#store.debugEvent?.('refblock_alloc_hookup')
       await this.#store.write(this.image.header.refcountTableOffset + index * 8, entry)
       this.table[index] = block
       return
@@ -274,6 +279,7 @@ export class Refcounts extends RefcountReader {
     hooked?: { index: number; block: number },
   ): Promise<number> {
     const { image } = this
+    this.#store.debugEvent?.('reftable_grow')
     const { clusterSize, refcountsPerBlock, refcountBits } = image.geometry
     const needed = refcountMetadataSize(start / clusterSize + additional, clusterSize, refcountBits, !exact)
     const entries = roundUp(exact ? needed.blocks : needed.blocks + divideUp(needed.blocks, 2), clusterSize / 8)
@@ -304,11 +310,13 @@ export class Refcounts extends RefcountReader {
     const bytes = new Uint8Array(entries * 8)
     const view = viewOf(bytes)
     for (let i = 0; i < entries; i++) setU64be(view, i * 8, table[i] ?? 0)
+    this.#store.debugEvent?.('refblock_alloc_write_table')
     await this.#store.write(tableOffset, bytes)
     await this.#store.flush()
     const header = new Uint8Array(12)
     setU64be(viewOf(header), 0, tableOffset)
     viewOf(header).setUint32(8, (entries * 8) / clusterSize)
+    this.#store.debugEvent?.('refblock_alloc_switch_table')
     await this.#store.write(field.refcountTableOffset, header)
     await this.#store.flush()
     const old = { offset: image.header.refcountTableOffset, length: this.table.length * 8 }

@@ -242,7 +242,8 @@ export class WritableQcow2Disk extends Qcow2Disk implements WritableDisk {
   /** Writes guest bytes into clusters that are theirs, encrypted where the image is.
    *  @throws MoraineError `denied` where the key is not there: nothing is written in clear. */
   writeData(host: number, guest: number, bytes: Uint8Array, signal?: AbortSignal): Promise<void> {
-    const { crypt, header } = this.image
+    const { crypt, header, file } = this.image
+    file.debugEvent?.('write_aio')
     if (crypt !== undefined) {
       const numbered = crypt.byHost ? host : guest
       return this.#data.write(host, crypt.cipher.encrypt(numbered / 512, bytes), signal)

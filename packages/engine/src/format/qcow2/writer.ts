@@ -143,6 +143,7 @@ export class Qcow2Writer {
     const frees = this.#frees
     this.#frees = []
     const freed: HostRange[] = []
+    if (frees.length > 0) this.store.debugEvent?.('cluster_free')
     for (const { offset, length } of frees) await this.refcounts.update(offset, length, -1, freed)
     await this.giveBack(freed)
     if (frees.length > 0) await cache.writeBack('refcount', this.store)
@@ -172,6 +173,7 @@ export class Qcow2Writer {
       let end = first + 1
       for (i++; indexes[i] === end; i++) end++
       try {
+        this.store.debugEvent?.('l1_update')
         await this.store.write(l1.offset + first * 8, l1.bytes.slice(first * 8, end * 8))
       } catch (error) {
         for (const index of indexes) this.#dirtyL1.add(index)

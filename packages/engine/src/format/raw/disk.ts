@@ -71,6 +71,7 @@ class RawDisk implements Disk {
   read(offset: number, into: Uint8Array, signal?: AbortSignal): Promise<void> {
     const refusal = this.outside(offset, into.length)
     if (refusal !== undefined) return Promise.reject(refusal)
+    this.file.debugEvent?.('read_aio')
     return readPadded(this.file, this.start + offset, into, signal)
   }
 
@@ -137,6 +138,7 @@ class WritableRawDisk extends RawDisk implements WritableDisk {
   write(offset: number, from: Uint8Array, signal?: AbortSignal): Promise<void> {
     const refusal = this.outside(offset, from.length)
     if (refusal !== undefined) return Promise.reject(refusal)
+    this.store.debugEvent?.('write_aio')
     return this.store.write(this.start + offset, from, signal)
   }
 

@@ -53,6 +53,9 @@ async function readChunk(
   const chunk = new Uint8Array(Math.min(chunkBytes, end - at))
   const { host } = extent
   if (host === undefined || extent.encoded !== undefined) await disk.read(at, chunk, signal)
-  else await readPadded(host.source, host.offset + at - extent.offset, chunk, signal)
+  else {
+    host.source.debugEvent?.('read_aio')
+    await readPadded(host.source, host.offset + at - extent.offset, chunk, signal)
+  }
   return chunk
 }
