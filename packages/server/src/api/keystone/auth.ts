@@ -111,8 +111,7 @@ export function addAuth(routes: Routes, service: Service, identity: LocalIdentit
   })
   routes.get('/v3/auth/projects', async (request, reply) => {
     const projects = await projectsOf(identity, request.session.user.id, true)
-    const documents = projects.map((project) => projectDocument(project, identityUrl(service, request)))
-    return sendList(reply, service, request, 'projects', documents)
+    return sendList(reply, service, request, 'projects', projects, projectDocument)
   })
   // Nobody has a role in the domain itself.
   routes.get('/v3/auth/domains', (request, reply) => sendList(reply, service, request, 'domains', []))

@@ -41,14 +41,7 @@ export function addCredentials(routes: Routes, service: Service, { logins }: Loc
     const { user } = request.params
     allow(request.session.user.id === user || mayLook(request.session), 'list_application_credentials')
     const found = await logins.credentials(user, readQuery(request).get('name') ?? undefined)
-    const url = identityUrl(service, request)
-    return sendList(
-      reply,
-      service,
-      request,
-      'application_credentials',
-      found.map((credential) => credentialDocument(credential, url)),
-    )
+    return sendList(reply, service, request, 'application_credentials', found, credentialDocument)
   })
 
   routes.post(all, { schema: { ...params, body: creation } }, async (request, reply) => {

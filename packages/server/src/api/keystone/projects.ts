@@ -48,11 +48,8 @@ export function addProjects(routes: Routes, service: Service, { accounts }: Loca
     const filter = { name: parameters.get('name') ?? undefined, enabled: flagOf(parameters, 'enabled') }
     const wanted = (parameters.get('tags') ?? '').split(',').filter((tag) => tag !== '')
     const projects = isElsewhere ? [] : await accounts.projects(filter)
-    const url = identityUrl(service, request)
-    const documents = projects
-      .filter(({ tags }) => wanted.every((tag) => tags.includes(tag)))
-      .map((project) => projectDocument(project, url))
-    return sendList(reply, service, request, 'projects', documents)
+    const tagged = projects.filter(({ tags }) => wanted.every((tag) => tags.includes(tag)))
+    return sendList(reply, service, request, 'projects', tagged, projectDocument)
   })
 
   routes.post(all, { schema: { body: creation } }, async (request, reply) => {

@@ -39,14 +39,7 @@ export function addRoles(routes: Routes, service: Service, identity: LocalIdenti
     const parameters = readQuery(request)
     // Roles of a domain are another kind, which there is not.
     const roles = parameters.has('domain_id') ? [] : await accounts.roles({ name: parameters.get('name') ?? undefined })
-    const url = identityUrl(service, request)
-    return sendList(
-      reply,
-      service,
-      request,
-      'roles',
-      roles.map((role) => roleDocument(role, url)),
-    )
+    return sendList(reply, service, request, 'roles', roles, roleDocument)
   })
 
   routes.post(all, { schema: { body: creation } }, async (request, reply) => {
@@ -101,9 +94,9 @@ export function addRoles(routes: Routes, service: Service, identity: LocalIdenti
         })
     const listed = isEffective ? expanded(held).filter(({ role }) => roleId === undefined || role.id === roleId) : held
     const withNames = flagOf(parameters, 'include_names') === true
-    const url = identityUrl(service, request)
-    const documents = listed.map((assignment) => assignmentDocument(assignment, url, withNames))
-    return sendList(reply, service, request, 'role_assignments', documents)
+    return sendList(reply, service, request, 'role_assignments', listed, (assignment, url) =>
+      assignmentDocument(assignment, url, withNames),
+    )
   })
 }
 
@@ -132,15 +125,8 @@ function addAssignments(routes: Routes, service: Service, { accounts }: LocalIde
     allow(mayLook(request.session), `list_${what}s`)
     const { user, project = null } = request.params
     const ids = new Set((await accounts.assignments({ userId: user, projectId: project })).map(({ role }) => role.id))
-    const url = identityUrl(service, request)
     const roles = (await accounts.roles({})).filter(({ id }) => ids.has(id))
-    return sendList(
-      reply,
-      service,
-      request,
-      'roles',
-      roles.map((role) => roleDocument(role, url)),
-    )
+    return sendList(reply, service, request, 'roles', roles, roleDocument)
   })
   refuseOtherMethods(routes, all, 'GET')
 

@@ -72,16 +72,19 @@ export function identityUrl(service: Service, request: FastifyRequest): string {
   return `${baseUrl(service, request)}/identity/v3`
 }
 
-/** Sends a list in the form that all of Keystone's lists have. */
-export function sendList(
+/** Sends a list in the form that all of Keystone's lists have. @param document What is said of each, by default the thing itself; `url` is that of version 3. */
+export function sendList<Thing extends object>(
   reply: FastifyReply,
   service: Service,
   request: FastifyRequest,
   name: string,
-  things: readonly object[],
+  things: readonly Thing[],
+  document: (thing: Thing, url: string) => object = (thing) => thing,
 ): FastifyReply {
+  const url = identityUrl(service, request)
   const self = `${baseUrl(service, request)}${request.url}`
-  return sendJson(reply, { [name]: things, links: { next: null, self, previous: null } })
+  const documents = things.map((thing) => document(thing, url))
+  return sendJson(reply, { [name]: documents, links: { next: null, self, previous: null } })
 }
 
 /** A parameter of a list that is true or false; there without a value counts as true, as in Keystone. */

@@ -54,14 +54,7 @@ export function addUsers(routes: Routes, service: Service, identity: LocalIdenti
     const isElsewhere = (parameters.get('domain_id') ?? 'default') !== 'default'
     const filter = { name: parameters.get('name') ?? undefined, enabled: flagOf(parameters, 'enabled') }
     const users = isElsewhere ? [] : await accounts.users(filter)
-    const url = identityUrl(service, request)
-    return sendList(
-      reply,
-      service,
-      request,
-      'users',
-      users.map((user) => userDocument(user, url)),
-    )
+    return sendList(reply, service, request, 'users', users, userDocument)
   })
 
   routes.post(all, { schema: { body: creation } }, async (request, reply) => {
@@ -118,15 +111,8 @@ export function addUsers(routes: Routes, service: Service, identity: LocalIdenti
   routes.get(`${one}/projects`, { schema: idParams }, async (request, reply) => {
     const { id } = request.params
     allow(mayLook(request.session) || request.session.user.id === id, 'list_user_projects')
-    const url = identityUrl(service, request)
     const projects = await projectsOf(identity, id, false)
-    return sendList(
-      reply,
-      service,
-      request,
-      'projects',
-      projects.map((project) => projectDocument(project, url)),
-    )
+    return sendList(reply, service, request, 'projects', projects, projectDocument)
   })
   routes.get(`${one}/groups`, { schema: idParams }, (request, reply) => {
     allow(mayLook(request.session) || request.session.user.id === request.params.id, 'list_groups_for_user')
