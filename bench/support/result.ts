@@ -24,6 +24,8 @@ export interface Result {
   aim?: number | undefined
   /** What does not hold; empty when all does. */
   misses: string[]
+  /** The same for the standalone executable, where it ran too. */
+  standaloneMisses?: string[]
   /** When and of which commit. */
   date?: string
   commit?: string
@@ -78,14 +80,25 @@ export async function measure(
   return judge(job, scores, against, bytes, start)
 }
 
-/** Ratio and verdict from the scores. */
+/** Ratio and verdicts from the scores. */
 export function judge(job: Judged, scores: Score[], against: string, bytes: number | undefined, start: number): Result {
   const judged = job.judged ?? 'moraine'
   const ours = scores.find(({ name }) => name === judged)
   const theirs = scores.find(({ name }) => name === against)
   if (ours === undefined || theirs === undefined) throw new Error(`${job.name}: no score of ${judged} or ${against}`)
-  const ratio = ours.seconds / theirs.seconds
-  const { atMost, aim, plusStart, peakAtMost, sizeAtMost, readAtMost } = job
+  const standalone = scores.find(({ name }) => name === 'standalone')
+  const { name, title, atMost, aim } = job
+  return {
+    ...{ job: name, title, against, scores, bytes, atMost, aim },
+    ratio: ours.seconds / theirs.seconds,
+    misses: missesOf(job, ours, theirs, start),
+    ...(standalone === undefined ? {} : { standaloneMisses: missesOf(job, standalone, theirs, start) }),
+  }
+}
+
+/** What a contender does not hold. */
+function missesOf(job: Judged, ours: Score, theirs: Score, start: number): string[] {
+  const { atMost, plusStart, peakAtMost, sizeAtMost, readAtMost } = job
   const misses: string[] = []
   const allowed = (atMost ?? Number.POSITIVE_INFINITY) * theirs.seconds + (plusStart === true ? start : 0)
   if (ours.seconds > allowed) misses.push('time')
@@ -99,5 +112,5 @@ export function judge(job: Judged, scores: Score[], against: string, bytes: numb
     misses.push('size')
   }
   if (readAtMost !== undefined && !((ours.readBytes ?? Number.NaN) <= readAtMost)) misses.push('reads')
-  return { job: job.name, title: job.title, against, scores, ratio, bytes, atMost, aim, misses }
+  return misses
 }

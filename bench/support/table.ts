@@ -48,9 +48,12 @@ function row(result: Result): string[] {
     ours?.peakBytes === undefined ? '' : mebibytes(ours.peakBytes),
     size,
     speed,
-    result.misses.length === 0 ? 'yes' : `no: ${result.misses.join(', ')}`,
+    verdict(result.misses),
+    result.standaloneMisses === undefined ? '' : verdict(result.standaloneMisses),
   ]
 }
+
+const verdict = (misses: readonly string[]) => (misses.length === 0 ? 'yes' : `no: ${misses.join(', ')}`)
 
 const head = [
   'job',
@@ -66,6 +69,7 @@ const head = [
   'size',
   'speed',
   'holds',
+  'standalone',
 ]
 
 /** The table as Markdown, its columns in line for a terminal too. */
@@ -86,7 +90,7 @@ export function page(results: readonly Result[], machine: Machine, rounds: numbe
 
 Written by \`npm run bench\`. Wall time of whole processes, from the built packages; medians of at least ${rounds} rounds in which the contenders take
 turns, after one that does not count; inputs in the page cache, results removed before each run. The ratio is moraine's time under Node to that of
-whom it is measured against, and beside it that of the standalone executable, by which the rows of starts are judged. Peak is the most memory the process held; size is that of the result to the other's.
+whom it is measured against, and beside it that of the standalone executable, by which the rows of starts are judged; whether a row's limits hold is said of both, of the standalone executable in the last column. Peak is the most memory the process held; size is that of the result to the other's.
 
 - machine: ${processor}, ${cores} cores, ${memoryGiB} GiB, ${system}, ${filesystem}
 - versions: Node ${node}, ${qemu}

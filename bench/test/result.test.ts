@@ -30,6 +30,14 @@ describe('verdicts', () => {
     expect(judge(limited, scores({ seconds: 0.41 }, {}), 'qemu-img', undefined, 0).misses).toEqual(['time'])
   })
 
+  test('the standalone executable has a verdict of its own', () => {
+    const three = [...scores({ seconds: 1.2 }, {}), { name: 'standalone', seconds: 0.9, samples: [] }]
+    const result = judge({ ...job, atMost: 1 }, three, 'qemu-img', undefined, 0)
+    expect([result.misses, result.standaloneMisses]).toEqual([['time'], []])
+    expect(judge({ ...job, atMost: 0.8 }, three, 'qemu-img', undefined, 0).standaloneMisses).toEqual(['time'])
+    expect(judge(job, scores({}, {}), 'qemu-img', undefined, 0).standaloneMisses).toBeUndefined()
+  })
+
   test('the start of a process is allowed where the job says so', () => {
     const late = scores({ seconds: 1.05 }, {})
     expect(judge({ ...job, atMost: 1, plusStart: true }, late, 'qemu-img', undefined, 0.06).misses).toEqual([])
