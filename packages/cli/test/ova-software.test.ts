@@ -1,5 +1,5 @@
 /** Product, properties, licences and notes of appliances, as `ova create` and `ova set` write them: xmllint reads them, and so does `ova info`. */
-import { existsSync, writeFileSync } from 'node:fs'
+import { existsSync, readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { beforeAll, expect, it } from 'vitest'
 import { makeCertificate } from '../../engine/test/support/certificate.ts'
@@ -77,6 +77,12 @@ describeWith(['qemu-img', 'tar', 'openssl', 'xmllint'], 'what a machine says of 
       ['debug', 'false'],
       ['new', '1 & 2'],
     ])
+    const { path: unpacked, names } = unpackInto(folder.fresh('.d'), changed)
+    const descriptor = join(unpacked, names[0] ?? '')
+    writeFileSync(descriptor, readFileSync(descriptor, 'utf8').replace('ovf:value="81"', 'ovf:value="many"'))
+    expect(await command('ova', 'check', descriptor)).toMatch(
+      /^warning property-value: .*port.*many.*, which is no uint16$/m,
+    )
     const bare = folder.file('bare.ova')
     await ok('ova', 'set', ...facts, '--eula', licence, '--property', 'hostname=a', signed, bare)
     expect(await command('ova', 'check', bare)).toBe('0\nNo errors were found.\n')

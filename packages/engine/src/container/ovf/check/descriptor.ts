@@ -6,6 +6,7 @@ import type { Envelope } from '../envelope.ts'
 import type { HardwareItem, HardwareSection } from '../hardware.ts'
 import { diskCapacity, hostResource } from '../machine.ts'
 import { packageName } from '../references.ts'
+import { isPropertyValue } from '../write/product.ts'
 import { nameOf } from '../xml.ts'
 import { type Findings, quoted, repeated } from './finding.ts'
 
@@ -148,6 +149,15 @@ function checkSystem(envelope: Envelope, system: VirtualSystem, findings: Findin
   for (const section of hardware) checkHardware(envelope, section, findings)
   for (const key of repeated(system.products.flatMap(({ properties }) => properties.map((property) => property.id)))) {
     findings.error('property-unique', `two properties have the key ${quoted(key)}`, place)
+  }
+  for (const { id: key, type, value } of system.products.flatMap(({ properties }) => properties)) {
+    // An empty value is one that is not given yet. Types of others' are not known here.
+    if (value === undefined || value === '' || isPropertyValue(type, value)) continue
+    findings.warning(
+      'property-value',
+      `the property ${quoted(key)} has the value ${quoted(value)}, which is no ${type}`,
+      place,
+    )
   }
 }
 

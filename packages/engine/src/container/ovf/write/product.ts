@@ -37,10 +37,10 @@ export const productOrder = ['Info', 'Product', 'Vendor', 'Version', 'FullVersio
 
 const integerType = /^([us])int(8|16|32|64)$/
 
-/** Whether a text is a value of a type. */
-function isValue(type: string, text: string): boolean {
+/** Whether a text is a value of a type; any is, of a type that is not known. */
+export function isPropertyValue(type: string, text: string): boolean {
   if (type === 'boolean') return /^(?:true|false)$/i.test(text)
-  if (/^real/.test(type)) return /^[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?$/.test(text)
+  if (/^real(?:32|64)$/.test(type)) return /^[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?$/.test(text)
   const [, sign, bits] = integerType.exec(type) ?? []
   if (bits === undefined) return true
   if (!/^-?\d{1,20}$/.test(text)) return false
@@ -58,7 +58,7 @@ export function checkProperty({ key, type = 'string', value }: NewProperty): voi
     throw refuse('key', key, 'a letter, then letters, digits, dots, dashes and underscores')
   if (!(propertyTypes as readonly string[]).includes(type))
     throw refuse('type', type, `one of ${propertyTypes.join(', ')}`)
-  if (value !== undefined && !isValue(type, value)) throw refuse(key, value, `a value of the type ${type}`)
+  if (value !== undefined && !isPropertyValue(type, value)) throw refuse(key, value, `a value of the type ${type}`)
 }
 
 /** Refuses properties of which one comes twice, or that no reader would take.
