@@ -81,7 +81,7 @@ describeWith(['qemu-img', 'tar', 'openssl', 'xmllint'], 'what a machine says of 
     const descriptor = join(unpacked, names[0] ?? '')
     writeFileSync(descriptor, readFileSync(descriptor, 'utf8').replace('ovf:value="81"', 'ovf:value="many"'))
     expect(await command('ova', 'check', descriptor)).toMatch(
-      /^warning property-value: .*port.*many.*, which is no uint16$/m,
+      /^warning property-value: .*port.*many.*, which is no uint16 /m,
     )
     const bare = folder.file('bare.ova')
     await ok('ova', 'set', ...facts, '--eula', licence, '--property', 'hostname=a', signed, bare)
