@@ -4,13 +4,18 @@ import { Failure } from './failure.ts'
 
 const largest = 0x7fff_ffff_ffff_ffffn
 
-/** A size that must fit 63 bits. `what` names it in messages, as in `image size`.
+/** A size that must fit 63 bits. `what` names it in messages, as in `image size`; they tell the bounds that the caller has for it.
  *  @throws Failure */
-export function readSize(what: string, text: string, warn: Warn): bigint {
+export function readSize(
+  what: string,
+  text: string,
+  warn: Warn,
+  { least = 0n, most = largest }: { least?: bigint | undefined; most?: bigint | undefined } = {},
+): bigint {
   warnOfHex(text, warn)
   const size = scanSize(text)
   if (typeof size === 'bigint' && size <= largest) return size
-  if (size !== 'invalid') throw new Failure(`Invalid ${what} specified. Must be between 0 and ${largest}.`)
+  if (size !== 'invalid') throw new Failure(`Invalid ${what} specified. Must be between ${least} and ${most}.`)
   throw new Failure([
     `Invalid ${what} specified. You may use k, M, G, T, P or E suffixes for`,
     'kilobytes, megabytes, gigabytes, terabytes, petabytes and exabytes.',

@@ -45,6 +45,8 @@ export interface OpenRequest {
   cache?: CacheMode | undefined
   /** For a dry run: what is written stays in memory, and the files are only read. */
   rehearse?: boolean | undefined
+  /** The image stands in a chain that was looked through before: that it is raw by its looks alone is not said again. */
+  guessed?: boolean | undefined
   /** Told of each container in which no member was named, before one is chosen. */
   onContainer?: ((container: Container) => void) | undefined
 }
@@ -142,7 +144,8 @@ async function open(context: Context, name: string, request: OpenRequest): Promi
   let format: DiskFormat
   try {
     format = given ?? (await probeFormat(source, context.persona))
-    if (writes && given === undefined && format.name === 'raw') warnOfProbedRaw(context, name)
+    if (writes && given === undefined && format.name === 'raw' && request.guessed !== true)
+      warnOfProbedRaw(context, name)
     if (request.forceShare !== true) takeLock(host, request.rehearse === true ? 'read' : request.use, format)
   } catch (error) {
     await source.close()
@@ -184,17 +187,18 @@ async function openNode(
 ): Promise<Disk> {
   const { openNamedGraph, openGraph } = await import('./blockdev/open-node.ts')
   const files: ByteSource[] = []
-  const gate = imageGate(context, {
+  const trusting = imageGate(context, {
     lock: request.forceShare === true ? 'none' : 'qemu',
     sync: request.cache === 'unsafe' ? 'unsafe' : 'always',
   })
+  const gate = request.rehearse === true ? rehearsingGate(trusting) : trusting
   const nodeRequest = {
     context,
     rehearse: request.rehearse === true,
     mode: writing.has(request.use) ? 'write' : 'read',
     purpose: purposes[request.use],
     sync: request.cache === 'unsafe' ? 'unsafe' : 'always',
-    gate: request.rehearse === true ? rehearsingGate(gate) : gate,
+    gate: request.under === undefined ? gate : gateWith(gate, request.under),
     files,
   } as const
   const disk =

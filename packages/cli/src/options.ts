@@ -1,7 +1,9 @@
 /** `-o`: gathering, splitting, help and the line of a creation, all from the formats' own tables. */
 import { statSync } from 'node:fs'
 import {
+  allFormats,
   type DiskFormat,
+  findFormat,
   type OptionSpec,
   type OptionValue,
   type OptionValues,
@@ -196,4 +198,12 @@ function valueText(value: OptionValue): string {
   // QEMU prints sizes as signed 64-bit numbers.
   if (typeof value === 'bigint') return String(BigInt.asIntN(64, value))
   return String(value).replaceAll(',', ',,')
+}
+
+/** What QEMU says of a backing format that is none when it makes an image of the format `name`; undefined where there is nothing to say. */
+export function unknownBackingFormat(name: string, backing: string | undefined): string | undefined {
+  if (backing === undefined || findFormat(allFormats, backing) !== undefined) return undefined
+  return name === 'qcow2'
+    ? `Parameter 'backing-fmt' does not accept value '${backing}'`
+    : `unrecognized backing format '${backing}'`
 }

@@ -118,7 +118,7 @@ async function runVerb(context: Context, verb: Verb, args: readonly string[]): P
   const request = readArguments(verb, context.persona, args, context.warn)
   if (request.kind === 'run') {
     const { object, untrusted, allow } = request.values
-    if (Array.isArray(object) && object.length > 0) await defineObjects(context, object)
+    if (Array.isArray(object) && object.length > 0) await defineObjects(context, object, verb.objectFailure)
     const inContext =
       untrusted === true ? { ...context, untrusted: { allow: Array.isArray(allow) ? allow.map(String) : [] } } : context
     return await verb.run(request.values, request.operands, inContext, request.given)
@@ -127,9 +127,17 @@ async function runVerb(context: Context, verb: Verb, args: readonly string[]): P
   return printHelp(context, verb.name.split(' '))
 }
 
-async function defineObjects({ objects }: Context, definitions: readonly unknown[]): Promise<void> {
+async function defineObjects(
+  { objects }: Context,
+  definitions: readonly unknown[],
+  exitCode: number | undefined,
+): Promise<void> {
   const { defineObject } = await import('./objects.ts')
-  for (const definition of definitions) defineObject(String(definition), objects)
+  try {
+    for (const definition of definitions) defineObject(String(definition), objects)
+  } catch (error) {
+    throw exitCode !== undefined && error instanceof Failure ? error.withExitCode(exitCode) : error
+  }
 }
 
 /** What stands before the verb. */

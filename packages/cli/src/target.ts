@@ -4,6 +4,7 @@ import { dirname, relative, resolve } from 'node:path'
 import {
   allFormats,
   type ByteStore,
+  type CreateRequest,
   createImage,
   type Disk,
   type DiskFormat,
@@ -14,6 +15,7 @@ import {
   type NewBacking,
   type OptionValues,
   openDisk,
+  resolveCreation,
   type WritableDisk,
 } from '@moraine/engine'
 import { fileGate, imageLocks, localPath, type NewFile, newFile, nodeCodecs, openFile } from '@moraine/engine/node'
@@ -140,9 +142,13 @@ export class NewImage {
   }
 
   private async write(): Promise<void> {
-    const { name, format, size, options, backing } = this.request
+    const { name, format } = this.request
     const stores: ByteStore[] = []
+    const asked = this.asked()
     try {
+      // What cannot be made does not empty what is there.
+      if (!this.exported && statSync(pathOf(name, this.context.persona), { throwIfNoEntry: false })?.isFile() === true)
+        resolveCreation(format, asked)
       const store = this.exported ? await this.openExported() : await this.add(pathOf(name, this.context.persona), name)
       stores.push(store)
       // As QEMU does where a target cannot be made anew: what was there before must not be taken for what comes.
@@ -163,15 +169,20 @@ export class NewImage {
           secrets: this.context.objects.secrets,
         },
         format,
-        {
-          size,
-          options,
-          backing: backing === undefined ? undefined : { ...backing, place: placeOf(name, backing.name) },
-          signal: this.context.signal,
-        },
+        asked,
       )
     } finally {
       for (const store of stores) await store.close()
+    }
+  }
+
+  private asked(): CreateRequest {
+    const { name, size, options, backing } = this.request
+    return {
+      size,
+      options,
+      backing: backing === undefined ? undefined : { ...backing, place: placeOf(name, backing.name) },
+      signal: this.context.signal,
     }
   }
 

@@ -102,6 +102,8 @@ export interface Verb<Options extends Record<string, OptionSpec> = Record<string
   readonly each?: (key: string, seen: ReadonlySet<string>) => void
   /** QEMU leaves wrong options of this verb to getopt's own messages and then prints its help. */
   readonly lenient?: true
+  /** The exit code when an object cannot be defined, where it is not 1. */
+  readonly objectFailure?: number
   /** What follows is the name of a verb below this one; `options` are those that all of them take, and may stand before that name. */
   readonly below?: SubVerbs
   /** The verb does something by itself when no verb below it is named. */

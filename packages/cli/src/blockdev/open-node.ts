@@ -177,12 +177,16 @@ async function takeBacking(
   options: NodeOptions,
   request: NodeRequest,
 ): Promise<{ node: Disk; parts: NameParts | undefined } | undefined> {
+  const value = options.peek('backing')
+  if (typeof value === 'string' && value !== '') {
+    const reason = `Could not open backing file: Cannot find device='${value}' nor node-name='${value}'`
+    throw new MoraineError('missing', reason, { field: 'backing' })
+  }
   if (request.purpose === 'info') {
     if (options.peek('backing') === '') warnOfEmpty(request)
     options.take('backing')
     return undefined
   }
-  const value = options.peek('backing')
   if (value === '' || value === null) {
     if (value === '') warnOfEmpty(request)
     options.take('backing')

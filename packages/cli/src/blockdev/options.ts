@@ -136,7 +136,7 @@ export function readImageOptions(text: string): NodeOptions {
   for (const [at, field] of fields.entries()) {
     const equals = field.name
     if (equals !== undefined) options.set(equals, field.value)
-    else if (at === 0) options.set('file', field.value)
+    else if (at === 0 && text !== '') options.set('file', field.value)
     else if (field.value.startsWith('no')) options.set(field.value.slice(2), 'off')
     else if (field.value !== '') options.set(field.value, 'on')
   }

@@ -184,6 +184,10 @@ function readAmendments({ format, table, prefix }: Amendable, lists: readonly st
         : undefined,
     })
   }
+  const state = pairs.findLast(([name]) => name === `${prefix}state`)?.[1]
+  if (state !== undefined && state !== 'active' && state !== 'inactive') {
+    throw new Failure(`Parameter 'state' does not accept value '${state}'`)
+  }
   const own: Read = {}
   const keys: Read = {}
   for (const [name, value] of Object.entries(readOptions(table, pairs))) {

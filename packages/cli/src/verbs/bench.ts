@@ -84,7 +84,7 @@ export const verb = defineVerb({
       argument: 'SIZE',
       help: 'Bytes of a request; 4096 by default.',
       parse(text: string, warn: Warn): number {
-        const bytes = Number(readSize('buffer size', text, warn))
+        const bytes = Number(readSize('buffer size', text, warn, { most: BigInt(largest) }))
         if (bytes <= largest) return bytes
         throw new Failure(`Invalid buffer size specified. Must be between 0 and ${largest}.`)
       },
@@ -94,7 +94,7 @@ export const verb = defineVerb({
       newer: ['step-size'],
       argument: 'SIZE',
       help: 'Bytes from one request to the next; the size of a request by default.',
-      parse: size('step_size'),
+      parse: size('step_size', BigInt(largest)),
     },
     cache: {
       short: 't',
@@ -158,8 +158,8 @@ function integer(what: string) {
   }
 }
 
-function size(what: string) {
-  return (text: string, warn: Warn): number => Number(readSize(what, text, warn))
+function size(what: string, most?: bigint) {
+  return (text: string, warn: Warn): number => Number(readSize(what, text, warn, { most }))
 }
 
 function cacheOf(text: string | undefined) {

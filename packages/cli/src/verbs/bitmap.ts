@@ -83,6 +83,7 @@ export const verb = defineVerb({
       use: 'write',
       format,
       imageOpts: opts,
+      parents: false,
       rehearse: values.dryRun,
     })
     const plan: WritePlan = { operation: 'bitmap', target: filename, format: disk.format, writes: [], lost: [] }
@@ -150,7 +151,7 @@ async function openSource(
   { sourceFile, sourceFormat }: { sourceFile: string | undefined; sourceFormat: string | undefined },
 ): Promise<Disk | undefined> {
   if (sourceFile === undefined) return undefined
-  return await openImage(context, sourceFile, { use: 'source', format: sourceFormat, parents: false })
+  return await openImage(context, sourceFile, { use: 'read', format: sourceFormat, parents: false })
 }
 
 async function perform(
@@ -202,8 +203,8 @@ async function change(
 }
 
 async function add(disk: WritableDisk, name: string, given: bigint | undefined): Promise<void> {
-  // QEMU keeps it in 32 bits.
-  const granularity = given === undefined ? defaultGranularity(disk) : Number(BigInt.asUintN(32, given))
+  // QEMU keeps it in 32 bits, and takes 0 for none.
+  const granularity = given === undefined || given === 0n ? defaultGranularity(disk) : Number(BigInt.asUintN(32, given))
   if (granularity < 512 || !Number.isInteger(Math.log2(granularity))) {
     throw new Failure('Granularity must be power of 2 and at least 512')
   }

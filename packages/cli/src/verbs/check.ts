@@ -74,7 +74,10 @@ export const verb = defineVerb({
       cache,
     })
     const checked = findFormat(allFormats, disk.format)
-    if (checked === undefined) throw new Failure(`Unknown driver '${disk.format}'`)
+    if (checked === undefined) {
+      await disk.close()
+      throw new Failure('This image format does not support checks', { exitCode: exitCodes.unsupported })
+    }
     const display = await showProgress(context, {
       percent: false,
       quiet: values.quiet,

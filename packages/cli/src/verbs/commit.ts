@@ -7,7 +7,7 @@ import type { WritePlan } from '../dry-run.ts'
 import { Failure, failureFrom } from '../failure.ts'
 import { readSize, type Warn } from '../numbers.ts'
 import { openForWriting, openImage, refuseBacking } from '../open.ts'
-import { showProgress } from '../output/progress.ts'
+import { type ProgressDisplay, showProgress } from '../output/progress.ts'
 import { type Context, defineVerb } from '../verb.ts'
 import {
   format,
@@ -67,22 +67,28 @@ export const verb = defineVerb({
   async run(values, operands, context) {
     const filename = oneImage(operands)
     const cache = readCacheMode('cache', values.cache ?? 'writeback')
-    const link = await findBase(context, filename, values)
     if (values.dryRun) {
+      const link = await findBase(context, filename, values, async () => {})
       const { printPlan } = await import('../dry-run.ts')
       printPlan(context, planOf(filename, link, values.drop || values.base !== undefined), wantsJson(values.output))
       return 0
     }
-    const display = await showProgress(context, {
-      percent: values.percent,
-      quiet: values.quiet,
-      mode: values.progress,
-      step: 1,
-      operation: 'commit',
-    })
-    try {
+    let display: ProgressDisplay | undefined
+    // Shown once the image was opened, as in QEMU.
+    const begin = async () => {
+      display ??= await showProgress(context, {
+        percent: values.percent,
+        quiet: values.quiet,
+        mode: values.progress,
+        step: 1,
+        operation: 'commit',
+      })
       display.onProgress?.({ done: 0, total: 0 })
-      const base = await openForWriting(context, link.name, { use: 'resize', format: link.format, cache })
+      return display
+    }
+    try {
+      const link = await findBase(context, filename, values, begin)
+      const base = await openBase(context, filename, link, values)
       let top: Disk
       try {
         top = await openForWriting(context, filename, {
@@ -97,14 +103,14 @@ export const verb = defineVerb({
         throw error
       }
       try {
-        await commit(context, top, base, values.rate, display.onProgress)
+        await commit(context, top, base, values.rate, (await begin()).onProgress)
         if (!values.drop && values.base === undefined && isWritable(top)) await empty(context, top)
       } finally {
         await top.close()
       }
-      display.finish()
+      display?.finish()
     } finally {
-      display.end()
+      display?.end()
     }
     if (!values.quiet) context.out.write('Image committed.\n')
     return 0
@@ -135,6 +141,7 @@ async function findBase(
   context: Context,
   filename: string,
   { base, format, imageOpts }: { base: string | undefined; format: string | undefined; imageOpts: boolean },
+  begin: () => Promise<unknown>,
 ): Promise<Link> {
   const wanted = base === undefined ? undefined : placeOf(base)
   let next: Link = { name: filename, format }
@@ -158,9 +165,28 @@ async function findBase(
   if (base === undefined) {
     // What is wrong with writing it is said first, as in QEMU.
     await (await openForWriting(context, filename, { use: 'write', format, imageOpts })).close()
+    await begin()
     throw new Failure('Image does not have a backing file')
   }
+  await begin()
   throw new Failure(`Did not find '${base}' in the backing chain of '${filename}'`)
+}
+
+/** Opens the base for writing. Where that fails as the chain does not open, the chain says so, as in QEMU. */
+async function openBase(
+  context: Context,
+  filename: string,
+  { name, format }: Link,
+  values: { format: string | undefined; imageOpts: boolean; cache: string | undefined },
+): Promise<WritableDisk> {
+  const cache = readCacheMode('cache', values.cache ?? 'writeback')
+  try {
+    return await openForWriting(context, name, { use: 'resize', format, cache, guessed: true })
+  } catch (error) {
+    const { format, imageOpts } = values
+    await (await openImage(context, filename, { use: 'read', format, imageOpts })).close()
+    throw error
+  }
 }
 
 function placeOf(name: string): string {

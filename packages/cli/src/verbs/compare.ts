@@ -22,6 +22,7 @@ const exitCodes = { identical: 0, different: 1, failed: 2, statusFailed: 3, read
 
 export const verb = defineVerb({
   name: 'compare',
+  objectFailure: exitCodes.failed,
   summary: 'Compare what two images hold, whatever their formats',
   operands: 'FILE1 FILE2',
   syntax:

@@ -3,7 +3,15 @@ import { type Disk, type DiskFormat, isMoraineError, type OptionValues } from '@
 import { Failure, failureFrom } from '../failure.ts'
 import { formatNamed, newFormatNamed } from '../formats.ts'
 import { refuseUncreatable } from '../open.ts'
-import { creationTable, mediumOf, optionPairs, readCreationOptions, readLoosely, refuseOurs } from '../options.ts'
+import {
+  creationTable,
+  mediumOf,
+  optionPairs,
+  readCreationOptions,
+  readLoosely,
+  refuseOurs,
+  unknownBackingFormat,
+} from '../options.ts'
 import type { Context } from '../verb.ts'
 import type { ConvertValues } from './convert-options.ts'
 
@@ -55,12 +63,21 @@ export function readTarget(
       inCreation(name, context.persona.nameOf(format.name), () => {
         const options = readCreationOptions(format, medium, pairs, context.warn)
         refuseOurs(format, options, context.persona)
+        refuseBackingFormat(format, options)
         return options
       }),
     )
   } catch (error) {
     throw failureFrom(error, context.persona)
   }
+}
+
+/** @throws Failure where a backing format is named that is none, or without a backing file. */
+function refuseBackingFormat({ name }: DiskFormat, { backing_file: file, backing_fmt: asked }: OptionValues): void {
+  if (typeof asked !== 'string') return
+  const unknown = unknownBackingFormat(name, asked)
+  if (unknown !== undefined) throw new Failure(unknown)
+  if (file === undefined) throw new Failure('Backing format cannot be used without backing file')
 }
 
 function formatOfExisting(formatName: string, name: string): DiskFormat {

@@ -4,6 +4,7 @@ import {
   allFormats,
   type Disk,
   type DiskFormat,
+  isDisk,
   isMoraineError,
   MoraineError,
   openDisk,
@@ -25,6 +26,7 @@ import {
   readLoosely,
   readOptionList,
   refuseOurs,
+  unknownBackingFormat,
 } from '../options.ts'
 import type { Persona } from '../persona.ts'
 import { choosePreset, noteOfAzure, presetHelp, presetOption, presetOptions, presetSize } from '../preset.ts'
@@ -155,6 +157,9 @@ async function create(context: Context, args: CreateArguments): Promise<void> {
       context.out.write(
         formattingLine({ name: filename, format, medium, persona: context.persona }, { ...values, size }),
       )
+    // The backing file itself is not looked at, but its format must be one.
+    const unknown = args.unsafe ? unknownBackingFormat(format.name, backing?.format) : undefined
+    if (unknown !== undefined) throw new Failure(unknown)
     if (backing === undefined && values.backing_fmt !== undefined) {
       throw new Failure('Backing format cannot be used without backing file')
     }
@@ -269,6 +274,8 @@ async function openBacking(context: Context, filename: string, backing: Backing)
   try {
     const given = backing.format === undefined ? undefined : formatNamed(backing.format, 'driver')
     const source = await openNamedFile(context, filename, backing.name)
+    // A `json:` name may tell the format, too.
+    if (isDisk(source) && source.format !== 'raw' && source.format === (given?.name ?? source.format)) return source
     let format = given
     try {
       format ??= await probeFormat(source, context.persona)

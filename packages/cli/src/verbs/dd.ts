@@ -1,6 +1,5 @@
 /** `dd`: blocks of an image into a new one. */
-import type { Disk, WritableDisk } from '@moraine/engine'
-import { throwIfCancelled } from '@moraine/engine'
+import { type Disk, isMoraineError, MoraineError, throwIfCancelled, type WritableDisk } from '@moraine/engine'
 import { Failure, failureFrom } from '../failure.ts'
 import { formatNamed } from '../formats.ts'
 import { readSize, type Warn } from '../numbers.ts'
@@ -86,7 +85,7 @@ function readRequest(operands: readonly string[], warn: Warn): Request {
 }
 
 function sizeOf(name: string, text: string, least: bigint, most: bigint | undefined, warn: Warn): bigint {
-  const size = readSize(name, text, warn)
+  const size = readSize(name, text, warn, { least, most })
   if (most === undefined || (size >= least && size <= most)) return size
   throw new Failure(`Invalid ${name} specified. Must be between ${least} and ${most}.`)
 }
@@ -103,6 +102,9 @@ async function copy(context: Context, disk: Disk, request: Request, formatName: 
   )
   let image: NewImage
   try {
+    if (request.target === '') {
+      throw new MoraineError('missing', "Could not create '': No such file or directory", { code: 'ENOENT' })
+    }
     image = await NewImage.create(context, {
       name: request.target,
       format: target,
@@ -112,6 +114,7 @@ async function copy(context: Context, disk: Disk, request: Request, formatName: 
       sources: [disk],
     })
   } catch (error) {
+    if (isMoraineError(error) && error.reason.startsWith('Unknown protocol')) throw error
     throw failureFrom(error, context.persona, `${request.target}: error while creating output image: `)
   }
   try {

@@ -113,9 +113,19 @@ function readOutput(text: string): 'human' | 'json' {
   throw new Failure('--output must be used with human or json as argument.')
 }
 
+function targetNamed({ persona }: Context, name: string): DiskFormat {
+  // Known, and a protocol: nothing to be measured.
+  if (!persona.details && name === 'nbd') throw new Failure(`Block driver 'nbd' does not support size measurement`)
+  return formatNamed(name, 'file format')
+}
+
 async function measure(context: Context, values: MeasureValues, source: Disk | undefined): Promise<string> {
-  const target = formatNamed(values.targetFormat ?? 'raw', 'file format')
+  const target = targetNamed(context, values.targetFormat ?? 'raw')
   const options = readTargetOptions(context, target, values.options)
+  if (target.measure === undefined) {
+    const name = context.persona.nameOf(target.name)
+    throw new MoraineError('unsupported', `Block driver '${name}' does not support size measurement`)
+  }
   const size = values.size ?? (typeof options.size === 'bigint' ? options.size : 0n)
   if (size > BigInt(defaultLimits.virtualSize)) {
     throw new MoraineError('limit', 'The image size is too large (try using a larger cluster size)', {
@@ -127,7 +137,9 @@ async function measure(context: Context, values: MeasureValues, source: Disk | u
   const found = await measureImage(
     { ...target, name: context.persona.nameOf(target.name) },
     { size: Number(size), source, options, signal: context.signal, secrets: context.objects.secrets },
-  )
+  ).catch((error) => {
+    throw context.persona.details ? error : inMeasuring(error)
+  })
   if (values.output === 'json') {
     const { required, fullyAllocated, bitmaps } = found
     return `${toPrettyJson({ required, 'fully-allocated': fullyAllocated, bitmaps })}\n`
@@ -145,4 +157,12 @@ function readTargetOptions(context: Context, target: DiskFormat, lists: string[]
     throw new Failure([explain(error, context.persona), `Invalid options for file format '${target.name}'`])
   }
   return readCreationOptions(target, 'file', pairs)
+}
+
+/** What QEMU says here is not what it says when the image is made. */
+function inMeasuring(error: unknown): unknown {
+  if (!isMoraineError(error) || !error.reason.includes('does not accept value')) return error
+  const { field, value } = error
+  if (field === 'compat') return new Failure(`Invalid compatibility level: '${value}'`)
+  return field === 'preallocation' ? new Failure(`invalid parameter value: ${value}`) : error
 }

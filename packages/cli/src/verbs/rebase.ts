@@ -99,12 +99,16 @@ export const verb = defineVerb({
       try {
         const target =
           name === undefined || name === '' ? undefined : { name, format: formatOf(context, values.backingFormat) }
-        if (!unsafe) await copyContent(context, disk, target, values.forceShare, display.onProgress)
-        await change(context, disk, target)
+        const asked = { name, target }
+        if (!unsafe) await copyContent(context, disk, asked, values.forceShare, display.onProgress)
+        try {
+          await change(context, disk, asked)
+        } finally {
+          display.finish()
+        }
       } finally {
         await disk.close()
       }
-      display.finish()
       return 0
     } finally {
       display.end()
@@ -157,17 +161,24 @@ function formatOf({ persona }: Context, name: string | undefined): string | unde
   }
 }
 
+/** What was asked for: the name as given, which may be empty, and the image that it means. */
+interface Asked {
+  name: string | undefined
+  target: NewBacking | undefined
+}
+
 async function copyContent(
   context: Context,
   disk: WritableDisk,
-  target: NewBacking | undefined,
+  asked: Asked,
   share: boolean,
   onProgress: ((progress: { done: number; total: number }) => void) | undefined,
 ): Promise<void> {
+  const { target } = asked
   const base = target === undefined ? undefined : await openBase(context, disk, target, share)
   try {
     // What could not be recorded afterwards is not begun.
-    refuse(context, disk, target)
+    refuse(context, disk, asked)
     await copyFromBacking(disk, base, { signal: context.signal, onProgress })
     await disk.flush()
   } finally {
@@ -192,21 +203,21 @@ async function openBase(context: Context, disk: WritableDisk, target: NewBacking
   }
 }
 
-function refuse(context: Context, disk: WritableDisk, target: NewBacking | undefined): void {
-  const prefix = target === undefined ? '' : `Could not change the backing file to '${target.name}': `
-  if (disk.changeBacking === undefined) {
-    const lacks = context.persona.details ? `the format '${disk.format}' cannot be rebased` : 'Operation not supported'
-    throw new Failure(`${prefix === '' ? "Could not change the backing file to '(null)': " : prefix}${lacks}`)
-  }
+function refuse(context: Context, disk: WritableDisk, { name, target }: Asked): void {
+  const prefix = `Could not change the backing file to '${name ?? '(null)'}': `
   if (target !== undefined && target.format === undefined) {
     throw new Failure(`${prefix}backing format must be specified`, {
       hint: context.persona.details ? 'Say it with -F.' : undefined,
     })
   }
+  if (disk.changeBacking !== undefined) return
+  const lacks = context.persona.details ? `the format '${disk.format}' cannot be rebased` : 'Operation not supported'
+  throw new Failure(prefix + lacks)
 }
 
-async function change(context: Context, disk: WritableDisk, target: NewBacking | undefined): Promise<void> {
-  refuse(context, disk, target)
+async function change(context: Context, disk: WritableDisk, asked: Asked): Promise<void> {
+  const { target } = asked
+  refuse(context, disk, asked)
   try {
     await changeBacking(disk, target)
   } catch (error) {

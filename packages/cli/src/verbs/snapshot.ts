@@ -157,6 +157,9 @@ async function attempt(context: Context, what: string, action: () => Promise<voi
   } catch (error) {
     const narrow = isMoraineError(error, 'limit') && error.code === 'EINVAL'
     if (narrow && tooNarrow !== undefined && !context.persona.details) throw new Failure(what + tooNarrow)
+    if (isMoraineError(error) && error.code === 'ENOTSUP' && !context.persona.details) {
+      throw new Failure(`${what}-95 (Operation not supported)`)
+    }
     throw failureFrom(error, context.persona, what)
   }
 }

@@ -7,6 +7,7 @@ import {
   type HashName,
   type Limits,
   MoraineError,
+  readPadded,
 } from '../core/index.ts'
 import { mergeKey, splitKey } from './anti-forensic.ts'
 import {
@@ -46,8 +47,8 @@ export interface UnlockedLuks {
 /** Reads a header.
  *  @throws MoraineError as `parseLuksHeader`. */
 export async function readLuksHeader({ file, offset, place }: LuksPlace): Promise<LuksHeader> {
-  const bytes = new Uint8Array(Math.max(0, Math.min(luksHeaderBytes, file.size - offset)))
-  if (bytes.length > 0) await file.read(offset, bytes)
+  const bytes = new Uint8Array(luksHeaderBytes)
+  await readPadded(file, offset, bytes)
   return parseLuksHeader(bytes, place)
 }
 

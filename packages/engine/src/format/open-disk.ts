@@ -135,7 +135,7 @@ async function openInChain(source: ByteSource, options: OpenOptions, above: read
       async openParent({ name, format: parentFormat, role }) {
         try {
           const parent = await gate.open({ from: source.name, name, role, mode: 'read' })
-          if (role === 'backing' && isDisk(parent)) return parent
+          if (isDisk(parent) && isWhatWasAsked(parent, role, parentFormat)) return parent
           const { window: _window, encryption: _encryption, ...rest } = options
           return await openInChain(parent, { ...rest, format: parentFormat, mode: 'read' }, chain)
         } catch (error) {
@@ -158,6 +158,11 @@ async function openInChain(source: ByteSource, options: OpenOptions, above: read
     await source.close()
     throw error
   }
+}
+
+/** Whether a disk that the gate handed out, in place of the bytes of one, can stand below as it is. */
+function isWhatWasAsked(disk: Disk, role: GateRole, format: string | undefined): boolean {
+  return role === 'backing' || disk.format === format || (format === undefined && disk.format !== 'raw')
 }
 
 function refuseLoop(source: ByteSource, above: readonly ChainLink[], limits: Limits): void {

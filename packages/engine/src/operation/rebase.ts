@@ -22,18 +22,52 @@ export async function copyFromBacking(
   options: RunOptions = {},
 ): Promise<void> {
   const total = disk.size
-  options.onProgress?.({ done: 0, total })
   const shared = base === undefined ? undefined : depthOf(disk, base)
   const buffers: Buffers = [new Uint8Array(Math.min(pieceBytes, total)), new Uint8Array(Math.min(pieceBytes, total))]
-  for await (const batch of disk.extents(0, total, options.signal)) {
-    for (const extent of batch) {
-      if (!isOwn(extent) && !(shared !== undefined && extent.allocated && extent.depth >= shared)) {
-        await copyExtent(disk, base, extent, buffers, options)
-      }
-      options.onProgress?.({ done: extent.offset + extent.length, total })
+  // Progress counts what is compared, piece by piece, as if every piece were a whole one: QEMU's way.
+  let done = 0
+  const tell = () => options.onProgress?.({ done: Math.min(done, total), total })
+  tell()
+  for await (const { offset, length, zero } of inherited(disk, shared, options.signal)) {
+    for (let at = offset; at < offset + length; ) {
+      throwIfCancelled(options.signal, disk.name)
+      const ends = [disk.parent?.size ?? 0, base?.size ?? 0].filter((end) => end > at)
+      const size = Math.min(pieceBytes, offset + length - at, ...ends.map((end) => end - at))
+      await copyPiece(disk, base, { offset: at, length: size, zero }, buffers, options)
+      at += size
+      done += pieceBytes
+      tell()
     }
   }
-  options.onProgress?.({ done: total, total })
+}
+
+interface Piece {
+  offset: number
+  length: number
+  /** It reads as zeros. */
+  zero: boolean
+}
+
+/** What the image has from below, save what `base` has too. Neighbours that are alike are one, whatever disk they come from. */
+async function* inherited(
+  disk: Disk,
+  shared: number | undefined,
+  signal: AbortSignal | undefined,
+): AsyncIterable<Piece> {
+  let open: Piece | undefined
+  for await (const batch of disk.extents(0, disk.size, signal)) {
+    for (const extent of batch) {
+      const { offset, length, zero } = extent
+      const skipped = isOwn(extent) || (shared !== undefined && extent.allocated && extent.depth >= shared)
+      if (!skipped && open !== undefined && open.offset + open.length === offset && open.zero === zero) {
+        open.length += length
+        continue
+      }
+      if (open !== undefined) yield open
+      open = skipped ? undefined : { offset, length, zero }
+    }
+  }
+  if (open !== undefined) yield open
 }
 
 type Buffers = [Uint8Array, Uint8Array]
@@ -52,24 +86,24 @@ function depthOf(disk: Disk, base: Disk): number | undefined {
   return undefined
 }
 
-async function copyExtent(
+async function copyPiece(
   disk: WritableDisk,
   base: Disk | undefined,
-  { offset, length, zero }: Extent,
+  { offset, length, zero }: Piece,
   [old, fresh]: Buffers,
   { signal }: RunOptions,
 ): Promise<void> {
-  for (let at = offset; at < offset + length; at += pieceBytes) {
-    throwIfCancelled(signal, disk.name)
-    const size = Math.min(pieceBytes, offset + length - at)
-    const before = old.subarray(0, size)
-    const after = fresh.subarray(0, size)
-    if (zero && (await readsAsZero(base, at, size, signal))) continue
-    if (zero) before.fill(0)
-    else await disk.read(at, before, signal)
-    await readFrom(base, at, after, signal)
-    for (const { from, to } of differences(before, after))
-      await disk.write(at + from, before.subarray(from, to), signal)
+  if (zero && (await readsAsZero(base, offset, length, signal))) return
+  const before = old.subarray(0, length)
+  const after = fresh.subarray(0, length)
+  if (zero) before.fill(0)
+  else await disk.read(offset, before, signal)
+  await readFrom(base, offset, after, signal)
+  // Behind the end of what lay below there are zeros, which need no room of their own.
+  const behind = offset >= (disk.parent?.size ?? 0)
+  for (const { from, to } of differences(before, after)) {
+    if (behind) await disk.zero(offset + from, to - from, 'allocate', signal)
+    else await disk.write(offset + from, before.subarray(from, to), signal)
   }
 }
 

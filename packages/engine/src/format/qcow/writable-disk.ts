@@ -373,6 +373,18 @@ export class WritableQcowDisk extends QcowDisk implements WritableDisk {
     })
   }
 
+  /** Gives up all that the image holds, so that what is below shows again: an empty first table, and the file cut behind it. */
+  async makeEmpty(): Promise<void> {
+    const { header, geometry, tables } = this.image
+    await this.alone(async () => {
+      const bytes = geometry.l1Entries * 8
+      await this.store.write(header.l1Offset, new Uint8Array(bytes))
+      await this.store.flush()
+      tables.clear()
+      if (this.kind !== 'device') await this.store.resize(header.l1Offset + bytes)
+    })
+  }
+
   flush(): Promise<void> {
     return this.#order.run(() => this.#writeBack())
   }

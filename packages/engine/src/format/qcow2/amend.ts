@@ -112,7 +112,10 @@ async function downgrade(disk: WritableQcow2Disk, signal: AbortSignal | undefine
     if (diskSize !== image.size) refuse('Internal snapshots prevent downgrade of image', 'snapshots')
     if (vmStateSize > 0xffff_ffff) refuse('Internal snapshots prevent downgrade of image', 'snapshots')
   }
-  const unknown = header.incompatibleFeatures & ~incompatible.dirty
+  if (header.compressionType !== 0 && (await hasPackedClusters(disk, signal))) {
+    refuse('Cannot downgrade an image with zstd compression type and existing compressed clusters', 'compression_type')
+  }
+  const unknown = header.incompatibleFeatures & ~(incompatible.dirty | incompatible.compression)
   if (unknown !== 0n) {
     refuse(
       `Cannot downgrade an image with incompatible features 0x${unknown.toString(16)} set`,
@@ -131,12 +134,23 @@ async function downgrade(disk: WritableQcow2Disk, signal: AbortSignal | undefine
     await disk.writer.replaceHeader({
       ...image.header,
       version: 2,
+      compressionType: 0,
       incompatibleFeatures: 0n,
       compatibleFeatures: 0n,
       autoclearFeatures: 0n,
       bitmaps: undefined,
     })
   })
+}
+
+async function hasPackedClusters(disk: WritableQcow2Disk, signal: AbortSignal | undefined): Promise<boolean> {
+  const views = [disk, ...(await Promise.all(disk.image.snapshots.map(({ id }) => disk.openSnapshot(id))))]
+  for (const view of views) {
+    for await (const batch of view.extents(0, view.size, signal)) {
+      if (batch.some(({ encoded, depth }) => encoded === 'compressed' && depth === 0)) return true
+    }
+  }
+  return false
 }
 
 async function hasZeroClusters(disk: WritableQcow2Disk, signal: AbortSignal | undefined): Promise<boolean> {

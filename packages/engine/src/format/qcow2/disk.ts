@@ -206,7 +206,8 @@ export class Qcow2Disk implements Disk {
         run.kind === 'data' &&
         askFile &&
         this.image.header.cryptMethod === 0 &&
-        run.host < this.image.data.size
+        // What a writer has on its way may not have made the file longer yet.
+        (run.host < this.image.data.size || this.image.store === undefined)
       ) {
         for await (const extent of this.#hostExtents(run, at, signal)) appendExtent(batch, extent)
       } else {
@@ -250,10 +251,14 @@ export class Qcow2Disk implements Disk {
     return extent
   }
 
-  /** The extents of a data run, split where the file itself has holes. */
+  /** The extents of a data run, split where the file itself has holes. Behind its end it is one hole. */
   async *#hostExtents(run: Run, offset: number, signal?: AbortSignal): AsyncIterable<Extent> {
     const source = this.image.data
-    const there = Math.min(run.length, source.size - run.host)
+    const there = Math.max(0, Math.min(run.length, source.size - run.host))
+    if (there === 0) {
+      yield { ...this.#extentOf(run, offset), zero: true }
+      return
+    }
     for await (const batch of source.extents(run.host, there, signal)) {
       for (const { offset: host, length, zero } of batch) {
         const at = offset + host - run.host
@@ -261,7 +266,8 @@ export class Qcow2Disk implements Disk {
       }
     }
     if (there < run.length) {
-      yield this.#extentOf({ ...run, host: run.host + there, length: run.length - there }, offset + there)
+      const rest = { ...run, host: run.host + there, length: run.length - there }
+      yield { ...this.#extentOf(rest, offset + there), zero: true }
     }
   }
 

@@ -15,7 +15,7 @@ import type { OpenContext } from '../format.ts'
 import { type BitmapEntry, readBitmapDirectory } from './bitmap-directory.ts'
 import type { ClusterCrypt } from './crypt.ts'
 import { parseHeader } from './header.ts'
-import { autoclear, entry, type Geometry, geometryOf, type Header, headerLengthV2, incompatible } from './layout.ts'
+import { autoclear, entry, type Geometry, geometryOf, type Header, incompatible } from './layout.ts'
 import { MetadataCache } from './metadata-cache.ts'
 import { readSnapshotTable, type Snapshot } from './snapshot-table.ts'
 
@@ -128,9 +128,9 @@ async function readHead(file: ByteSource): Promise<Uint8Array> {
   const probe = new Uint8Array(Math.min(24, file.size))
   await file.read(0, probe)
   const bits = probe.length === 24 ? viewOf(probe).getUint32(20) : 0
-  // A first cluster that is cut reads as zeros from there on, as every cluster does; of less than a header nothing can be said.
+  // A first cluster that is cut reads as zeros from there on, as every cluster does.
   const cluster = bits >= 9 && bits <= 21 ? 2 ** bits : 512
-  const head = new Uint8Array(file.size < headerLengthV2 ? file.size : cluster)
+  const head = new Uint8Array(cluster)
   await readPadded(file, 0, head)
   return head
 }

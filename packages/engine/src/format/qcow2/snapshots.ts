@@ -25,7 +25,9 @@ export class Qcow2Snapshots implements SnapshotStore {
   async create(name: string, when?: { seconds: number; nanoseconds: number }): Promise<void> {
     const { image, writer } = this.#disk
     if (hasDataFile(image)) {
-      throw fault(image, 'unsupported', 'snapshots are not possible with an external data file', 'data file')
+      throw fault(image, 'unsupported', 'snapshots are not possible with an external data file', 'data file', {
+        code: 'ENOTSUP',
+      })
     }
     if (image.snapshots.length >= bounds.snapshots) {
       throw fault(image, 'limit', 'File too large', 'nb_snapshots', { rule: `at most ${bounds.snapshots}` })
@@ -54,6 +56,10 @@ export class Qcow2Snapshots implements SnapshotStore {
       this.#encode([...image.snapshots, snapshot])
       const l1Bytes = Math.max(1, image.l1.bytes.length)
       snapshot.l1Offset = await writer.refcounts.allocate(l1Bytes)
+      // A disk of no size has no table: the place of it is the next thing's, as in QEMU.
+      if (image.l1.bytes.length === 0) await writer.abandon(snapshot.l1Offset, l1Bytes)
+      // With the flags COPIED as they are, which mean nothing in a table that is not active.
+      const taken = image.l1.bytes.slice()
       try {
         await countTree(writer, image.l1, 1)
       } catch (error) {
@@ -62,7 +68,7 @@ export class Qcow2Snapshots implements SnapshotStore {
         throw error
       }
       await writer.writeBack()
-      await writer.store.write(snapshot.l1Offset, image.l1.bytes.slice())
+      await writer.store.write(snapshot.l1Offset, taken)
       await this.#writeTable([...image.snapshots, snapshot])
     })
   }

@@ -85,7 +85,9 @@ export class VhdImage {
       const place = { field: 'max_table_entries', value: entries, rule: `blocks for ${image.size} bytes` }
       throw vhdFault(path, 'invalid', 'Page table too small', place)
     }
+    // Of a file that ends there, what the blocks say comes first, as in QEMU.
     if (tableOffset + entries * 4 > file.size) {
+      if (entries <= scannedEntries) image.#refuseCut(await image.lastBlockEnd())
       const place = { field: 'table_offset', value: tableOffset, rule: `a table within ${file.size} bytes` }
       throw vhdFault(path, 'corrupt', 'Error reading pagetable', place)
     }

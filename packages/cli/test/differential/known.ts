@@ -1,0 +1,250 @@
+/** The known differences between ours and qemu-img 7.2, each with its reason. Whatever is not in this table must be equal. `docs/qemu-img.md` shows it. */
+import type { Answer, Aspect, Outcome } from './runner.ts'
+
+/** A difference that stays. */
+export interface KnownDifference {
+  /** What differs, for people. */
+  what: string
+  /** Why it stays. */
+  reason: string
+  /** In what they may differ. */
+  aspects: readonly Aspect[]
+  /** Whether it is this one. */
+  covers(line: string, outcome: Outcome): boolean
+}
+
+const lineIs =
+  (pattern: RegExp) =>
+  (line: string): boolean =>
+    pattern.test(line)
+
+/** Both ended alike, and not well. */
+function bothFailed({ theirs, ours }: Outcome): boolean {
+  return theirs.code === ours.code && theirs.code !== 0
+}
+
+function ended(answer: Answer, code: number): boolean {
+  return answer.code === code
+}
+
+/** Equal once `change` was done to what theirs said and to what ours said. */
+function equalBut(stream: 'stdout' | 'stderr', change: (text: string) => string) {
+  return (_line: string, { theirs, ours }: Outcome): boolean => change(theirs[stream]) === change(ours[stream])
+}
+
+function literally(text: string): string {
+  return text.replaceAll(/[\\^$.*+?()[\]{}|]/g, '\\$&')
+}
+
+const percentages = /( {4}\(\d+\.\d\d\/100%\)\r)+/g
+const ownWarning = /^qemu-img: warning: \S+: (the header's newline|the footer's copy|a machine was saved).*\n/gm
+
+export const knownDifferences: readonly KnownDifference[] = [
+  {
+    what: 'Help and version say that this is moraine',
+    reason:
+      'The help is written from the same tables as the man pages; its layout, and the line with the version, are those that programs look for.',
+    aspects: ['stdout'],
+    covers: (_line, { theirs, ours }) =>
+      theirs.code === ours.code &&
+      theirs.stdout.startsWith('qemu-img version 7.2') &&
+      ours.stdout.startsWith('qemu-img version 7.2'),
+  },
+  {
+    what: 'Messages name the file where QEMU says `#block` and a number',
+    reason: 'QEMU draws the number anew for each run, and it says nothing to people.',
+    aspects: ['stderr'],
+    covers: (_line, { theirs, ours }) =>
+      /#block\d+/.test(theirs.stderr) &&
+      new RegExp(
+        `^${theirs.stderr
+          .split(/#block\d+/)
+          .map(literally)
+          .join('\\S+')}$`,
+      ).test(ours.stderr),
+  },
+  {
+    what: 'Nothing is left of an image that could not be made',
+    reason: 'QEMU leaves an empty or half-made file behind; here it is made beside its name, and removed.',
+    aspects: ['files'],
+    covers: (_line, outcome) =>
+      bothFailed(outcome) && /^(- (\S+): file\n\+ \2: absent\n?)+$/.test(outcome.differences.get('files') ?? ''),
+  },
+  {
+    what: 'Progress is told at other moments',
+    reason:
+      'The percentages count the same bytes, but requests are cut and overlap differently, and a job of QEMU repeats itself while it waits.',
+    aspects: ['stdout'],
+    covers: (line, outcome) =>
+      / -p /.test(line) &&
+      equalBut('stdout', (text) => text.replaceAll(percentages, '…').replaceAll(/…\n?/g, ''))(line, outcome),
+  },
+  {
+    what: 'Bitmaps, and counts of another width, lie elsewhere in a qcow2 file',
+    reason:
+      'They are written anew before the old ones are given up, so that a crash loses neither; QEMU writes over them. Content, check and description are the same.',
+    aspects: ['layout'],
+    covers: lineIs(/\bbits2?\.qcow2|^amend .*refcount_bits=/),
+  },
+  {
+    what: 'Images that are damaged in a way that can be lived with open, with a warning',
+    reason: 'A VHD whose first footer is damaged has another one; what was recognised is said instead of nothing.',
+    aspects: ['exit code', 'stdout', 'stderr', 'files'],
+    covers: lineIs(/\bsum\.vpc/),
+  },
+  {
+    what: 'A file too short for the header of a QED image is raw',
+    reason: 'QEMU takes zeros for what is not there, and then says that a table lies at a wrong place.',
+    aspects: ['exit code', 'stdout', 'stderr', 'files'],
+    covers: lineIs(/\bstub\.qed/),
+  },
+  {
+    what: 'Warnings about an image that QEMU does not know of',
+    reason: 'They are about what may be lost, and go to standard error only.',
+    aspects: ['stderr'],
+    covers: equalBut('stderr', (text) => text.replaceAll(ownWarning, '')),
+  },
+  {
+    what: 'A Parallels image that was cut is refused where bytes are missing',
+    reason: 'QEMU reads zeros for what was lost, fills the file up when it opens it, and leaves leaks when it repairs.',
+    aspects: ['exit code', 'stdout', 'stderr', 'files', 'layout'],
+    covers: lineIs(/\bcut\.hds/),
+  },
+  {
+    what: 'Writing into a qcow2 image whose counts are wrong has another outcome',
+    reason:
+      'Clusters that are counted as free while they are used are taken in another order; there is no right content then.',
+    aspects: ['files', 'layout'],
+    covers: lineIs(/^(snapshot|rebase|amend|resize|bitmap|commit) .*\b(corrupt|both)\.qcow2/),
+  },
+  {
+    what: '`rebase` refuses before it copies what could not be recorded afterwards',
+    reason:
+      'QEMU fills the image up first, and only then finds that the format has no backing file or that -F is missing.',
+    aspects: ['stdout', 'files', 'layout'],
+    covers: (line, outcome) => line.startsWith('rebase ') && ended(outcome.theirs, 1) && ended(outcome.ours, 1),
+  },
+  {
+    what: '`rebase` of an image of version 2 keeps what the guest sees',
+    reason: 'QEMU 7.2 loses zeros there: where the new backing file has data and the old one had none, the data shows.',
+    aspects: ['files', 'layout'],
+    covers: lineIs(/^rebase .*\bv2\.qcow2/),
+  },
+  {
+    what: '`check` needs no password',
+    reason: 'The metadata lie in clear; QEMU asks for the key all the same.',
+    aspects: ['exit code', 'stdout', 'stderr'],
+    covers: (line, { theirs }) => line.startsWith('check ') && theirs.stderr.includes('key-secret'),
+  },
+  {
+    what: 'VHDX images say that their regions are required, and those of fixed size have their blocks in place',
+    reason:
+      'The format asks for it. QEMU marks the blocks of a fixed image as zeros and appends a second copy of all that is written.',
+    aspects: ['layout'],
+    covers: lineIs(/-[fO] vhdx\b/),
+  },
+  {
+    what: '`convert -c -O qcow` ends with 0',
+    reason: 'QEMU writes a good image and ends with 1, without a message.',
+    aspects: ['exit code', 'layout'],
+    covers: lineIs(/^convert .*-c .*-O qcow /),
+  },
+  {
+    what: 'VMDK images of no size open',
+    reason: 'QEMU makes them and then refuses them.',
+    aspects: ['exit code', 'stderr', 'files'],
+    covers: (_line, { theirs }) => theirs.stderr.includes("Unsupported image type 'monolithicSparse'"),
+  },
+  {
+    what: '`nocow=on` is refused',
+    reason: 'QEMU asks the file system for it and does not look whether it was heard.',
+    aspects: ['exit code', 'stdout', 'stderr', 'files'],
+    covers: lineIs(/nocow=on/),
+  },
+  {
+    what: '`dd` onto its own source is refused',
+    reason: 'QEMU empties the source before it reads it.',
+    aspects: ['exit code', 'stderr', 'files'],
+    covers: lineIs(/^dd if=a\.raw of=a\.raw/),
+  },
+  {
+    what: 'A bitmap in an image of no size, a snapshot where one count has no room',
+    reason: 'QEMU stores a bitmap that it cannot read again, and leaks the copy of a table.',
+    aspects: ['stderr', 'files', 'layout'],
+    covers: lineIs(/^bitmap --add zero\.qcow2|^snapshot -c \S+ (lazy|dirty)\.qcow2/),
+  },
+  {
+    what: 'A Parallels image with a table of 4 GiB is refused',
+    reason: 'No machine that is to write it would have the room; QEMU writes the table.',
+    aspects: ['exit code', 'stderr', 'files'],
+    covers: lineIs(/^create -f parallels new 1P/),
+  },
+  {
+    what: '`amend -o compat=0.10` removes bitmaps',
+    reason: 'Version 2 has none; QEMU leaves their clusters behind as leaks.',
+    aspects: ['files'],
+    covers: lineIs(/^amend .*compat=(0\.10|v2).*\bbits\.qcow2/),
+  },
+  {
+    what: 'A cluster that was given up is taken again a little later',
+    reason:
+      'Its count drops in the file only after nothing points there any more; until then new clusters are taken at the end.',
+    aspects: ['layout'],
+    covers: lineIs(/^commit .*\btop\.qcow2/),
+  },
+  {
+    what: '`map` of a null-co node that does not say how it reads',
+    reason: 'Nobody maps nothing; the name is there for completeness.',
+    aspects: ['stdout'],
+    covers: lineIs(/^map --output=json --image-opts driver=null-co,size=1M$/),
+  },
+  {
+    what: 'Requests that overlap take space in the order in which they get there',
+    reason: 'With -W, and in `bench`, nobody promises an order; two runs of one program differ, too.',
+    aspects: ['layout'],
+    covers: lineIs(/ -W |^bench .*-w/),
+  },
+  {
+    what: 'Flags in the tables of internal snapshots',
+    reason: 'They mean nothing in a table that is not active; QEMU sets some and clears others.',
+    aspects: ['layout'],
+    covers: lineIs(/^snapshot .*\b(snaps|zero)\.qcow2/),
+  },
+  {
+    what: 'A qcow2 image that was shrunk keeps the clusters of its counts, and the rest of its last cluster',
+    reason: 'They are few, and are used again when it grows; giving them up would need one more change of the header.',
+    aspects: ['layout'],
+    covers: lineIs(/^resize .*--shrink|^amend .*-o size=/),
+  },
+  {
+    what: 'A warning is not said twice',
+    reason: 'QEMU opens a raw image again after it could not apply a snapshot, and warns again.',
+    aspects: ['stderr'],
+    covers: (line, { theirs, ours }) =>
+      line.startsWith('snapshot -a ') &&
+      new Set(theirs.stderr.split('\n')).size === new Set(ours.stderr.split('\n')).size,
+  },
+  {
+    what: '`amend -o refcount_bits=64` ends where the counts are of one bit',
+    reason: 'QEMU 7.2 goes on for ever.',
+    aspects: ['exit code', 'files', 'layout'],
+    covers: (line, { theirs }) => /^amend .*refcount_bits=64 lazy/.test(line) && typeof theirs.code === 'string',
+  },
+  {
+    what: 'Options of later releases are taken, and `--object` by all verbs',
+    reason: 'QEMU 10 has them, and scripts may be written for it.',
+    aspects: ['exit code', 'stdout', 'stderr', 'files', 'layout'],
+    covers: (line, { theirs }) =>
+      /^(snapshot -f|bench --object)/.test(line) && theirs.stderr.includes('unrecognized option'),
+  },
+  {
+    what: 'Of two mistakes in one line the other one may be told',
+    reason: 'The order in which QEMU comes upon them has no meaning.',
+    aspects: ['stderr'],
+    covers: (line, outcome) =>
+      bothFailed(outcome) &&
+      /^bitmap --merge nope -b|^snapshot -U .*--image-opts|-[tT] none .*\bdir\b|^commit (dir|stub\.luks)$|^rebase .* -b v\.vmdk over\.vmdk/.test(
+        line,
+      ),
+  },
+]

@@ -1,0 +1,421 @@
+/** Lines of the verbs that make images: create, convert, dd. */
+import { all, cover, type Table } from '../cover.ts'
+import { encrypted, formats, images, secret, wrong } from '../images.ts'
+import { unlocked } from './reading.ts'
+
+/** Options of each format that must work. */
+export const options: Readonly<Record<string, readonly string[]>> = {
+  raw: ['preallocation=off', 'preallocation=falloc', 'preallocation=full', 'nocow=off', 'extent_size_hint=0'],
+  qcow: ['encryption=off'],
+  qcow2: [
+    'compat=0.10',
+    'compat=1.1',
+    'compat=v2',
+    'compat=v3',
+    'cluster_size=512',
+    'cluster_size=4k',
+    'cluster_size=2M',
+    'extended_l2=on',
+    'extended_l2=on,cluster_size=16k',
+    'lazy_refcounts=on',
+    'lazy_refcounts',
+    'refcount_bits=1',
+    'refcount_bits=8',
+    'refcount_bits=64',
+    'compression_type=zstd',
+    'compression_type=zlib',
+    'preallocation=metadata',
+    'preallocation=falloc',
+    'preallocation=full',
+    'preallocation=metadata,cluster_size=1k',
+    'preallocation=metadata,extended_l2=on',
+    'data_file=new.data',
+    'data_file=new.data,data_file_raw=on',
+    'data_file=new.data,preallocation=metadata',
+    'nocow=on',
+  ],
+  qed: ['cluster_size=4k', 'cluster_size=1M', 'table_size=2', 'table_size=16,cluster_size=4k'],
+  vmdk: [
+    'subformat=monolithicSparse',
+    'subformat=monolithicFlat',
+    'subformat=twoGbMaxExtentSparse',
+    'subformat=twoGbMaxExtentFlat',
+    'subformat=streamOptimized',
+    'zeroed_grain=on',
+    'compat6=on',
+    'hwversion=10',
+    'adapter_type=lsilogic',
+    'adapter_type=legacyESX',
+    'adapter_type=buslogic,toolsversion=12',
+  ],
+  vdi: ['static=on', 'static=off'],
+  vpc: ['subformat=fixed', 'subformat=dynamic', 'force_size=on', 'subformat=fixed,force_size=on'],
+  vhdx: [
+    'subformat=fixed',
+    'subformat=dynamic',
+    'block_size=1M',
+    'block_size=16M',
+    'log_size=2M',
+    'block_state_zero=off',
+  ],
+  parallels: ['cluster_size=64k', 'cluster_size=4M'],
+  luks: ['key-secret=s,iter-time=10'],
+}
+
+/** Options that are wrong in one way. */
+const refused: Readonly<Record<string, readonly string[]>> = {
+  raw: ['preallocation=metadata', 'preallocation=nope', 'extent_size_hint=x', 'nocow=maybe', 'cluster_size=64k'],
+  qcow: ['encryption=maybe', 'encrypt.format=luks', 'encrypt.format=aes', 'cluster_size=4k'],
+  qcow2: [
+    'compat=0.9',
+    'cluster_size=3',
+    'cluster_size=256',
+    'cluster_size=4M',
+    'cluster_size=x',
+    'extended_l2=on,cluster_size=8k',
+    'extended_l2=on,compat=0.10',
+    'lazy_refcounts=on,compat=0.10',
+    'lazy_refcounts=maybe',
+    'refcount_bits=3',
+    'refcount_bits=128',
+    'refcount_bits=0',
+    'refcount_bits=8,compat=0.10',
+    'compression_type=lz4',
+    'compression_type=zstd,compat=0.10',
+    'preallocation=nope',
+    'data_file_raw=on',
+    'data_file=new.data,compat=0.10',
+    'data_file=dir/none/x',
+    'encrypt.format=nope',
+    'encrypt.format=luks',
+    'encrypt.format=luks,encrypt.key-secret=nobody',
+    'encryption=on',
+    'encrypt.key-secret=s',
+    'backing_fmt=raw',
+    'subformat=fixed',
+    'compat=1.1,compat=0.10',
+    'nope',
+    ',',
+    '=',
+    'size=1Z',
+    'size=-1',
+  ],
+  qed: [
+    'cluster_size=3',
+    'cluster_size=2k',
+    'cluster_size=128M',
+    'table_size=3',
+    'table_size=32',
+    'table_size=0',
+    'table_size=x',
+  ],
+  vmdk: [
+    'subformat=nope',
+    'adapter_type=nope',
+    'compat6=maybe',
+    'compat6=on,hwversion=7',
+    'subformat=streamOptimized,zeroed_grain=on',
+    'subformat=monolithicFlat,zeroed_grain=on',
+    'hwversion=',
+    'toolsversion=x',
+    'hwversion=x',
+  ],
+  vdi: ['static=maybe', 'cluster_size=1M', 'preallocation=metadata', 'block_size=2M'],
+  vpc: ['subformat=nope', 'force_size=maybe', 'block_size=2M'],
+  vhdx: [
+    'subformat=nope',
+    'block_size=3M',
+    'block_size=512',
+    'block_size=512M',
+    'log_size=1',
+    'log_size=5G',
+    'block_state_zero=maybe',
+    'subformat=differencing',
+  ],
+  parallels: ['cluster_size=3', 'cluster_size=512', 'cluster_size=0', 'cluster_size=x', 'cluster_size=1P'],
+  luks: [
+    'key-secret=nobody',
+    'key-secret=s,cipher-alg=nope',
+    'key-secret=s,cipher-mode=nope',
+    'key-secret=s,hash-alg=nope',
+    'key-secret=s,ivgen-alg=nope',
+    'key-secret=s,iter-time=x',
+    'key-secret=s,iter-time=0',
+    'cipher-alg=aes-256',
+  ],
+}
+
+/** Sizes that every format takes, and that some or all refuse. */
+const sizes = ['1M', '0', '1000', '3145728', '1.5M', '700k']
+const oddSizes = ['3G', '1T', '3T', '64T', '1P', '9E', '1', '513', '2040G', '127G']
+/** Of a qcow or VMDK of this size QEMU writes tables of gigabytes. */
+const endless = ['64T', '1P', '9E']
+const badSizes = ['x', '-1', '1Z', '8E', '16E', "''", '1e3', '1.5.5', '0x100000', '3kB', '+1M', '1M1', 'K', '1b']
+
+const formatsWithout = formats.filter((format) => format !== 'luks')
+
+export function createLines(): string[] {
+  return [
+    ...formatsWithout.flatMap((format) => [
+      ...all([[`create -f ${format}`], ['', ...(options[format] ?? []).map((o) => `-o ${o}`)], ['new 1M']]),
+      ...all([[`create -f ${format}`], (refused[format] ?? []).map((o) => `-o ${o}`), ['new 1M']]),
+      ...all([
+        [`create -f ${format}`],
+        ['new'],
+        [...sizes, ...oddSizes.filter((size) => !['qcow', 'vmdk'].includes(format) || !endless.includes(size))],
+      ]),
+      ...cover(12, [
+        [`create -f ${format}`],
+        ['', '-q'],
+        (options[format] ?? []).map((o) => `-o ${o}`),
+        [`new 3M`, 'dir/new 1234567', '-o size=2M new', 'new 0', 'a.raw 1M'],
+      ]),
+      `create -f ${format} new`,
+      `create -f ${format} dir 1M`,
+      `create -f ${format} dir/none/new 1M`,
+      `create -f ${format} -o help`,
+      `create -f ${format} -o nope=1 new 1M`,
+      `create -f ${format} q.qcow2 1M`,
+      `create -f ${format} -o size=1M new 2M`,
+      `create -f ${format} new 5x`,
+    ]),
+    ...all([['create'], ['', '-f qcow2', '-f vpc'], ['new'], badSizes]),
+    ...cover(90, [
+      ['create'],
+      ['', '-q'],
+      ['', '-u'],
+      formatsWithout.map((format) => `-f ${format}`),
+      ['-b a.raw', '-b q.qcow2', '-b v.vmdk', '-b absent.img', '-b dir', '-b q.qed', '-b odd.raw', '-b zero.qcow2'],
+      ['', '-F raw', '-F qcow2', '-F vmdk', '-F nope'],
+      ['new', 'new 2M', 'new 512k', 'q.qcow2 1M'],
+    ]),
+    ...all([
+      ['create -f qcow2'],
+      [
+        '-o backing_file=q.qcow2',
+        '-o backing_file=q.qcow2,backing_fmt=qcow2',
+        '-o backing_file=q.qcow2 -o backing_fmt=qcow2',
+        '-b q.qcow2 -F qcow2 -o backing_file=a.raw',
+        '-F qcow2',
+        '-b q.qcow2 -F qcow2 -o cluster_size=4k',
+        '-b over.qcow2 -F qcow2',
+        '-b a.raw -F raw -o data_file=new.data',
+        '-b a.raw -F raw -o data_file=new.data,data_file_raw=on',
+        '-b a.raw -F raw -o preallocation=metadata',
+        '-b new -F qcow2',
+        "-b ''",
+        `-b 'json:{"driver":"qcow2","file":{"driver":"file","filename":"q.qcow2"}}' -F qcow2`,
+      ],
+      ['new', 'new 2M'],
+    ]),
+    ...cover(6, [
+      [`create ${secret}`],
+      [
+        '-f luks -o key-secret=s,iter-time=10',
+        '-f qcow2 -o encrypt.format=luks,encrypt.key-secret=s,encrypt.iter-time=10',
+      ],
+      ['new 1M', 'new 0', 'new 1000', '-q new 3M'],
+    ]),
+    ...all([[`create ${secret} -f luks`], ['', ...(refused.luks ?? []).map((o) => `-o ${o}`)], ['new 1M']]),
+    ...all([
+      ['create'],
+      ['', '-f', '-f nope', '-f qcow2,x', '-o', '-z', '--nope', '-o help', '-f nope -o help', '-h new', '-fqcow2'],
+      ['', 'new 1M', 'new 1M 2M', '-q new 1M', 'nope:new 1M', 'file:new 1M'],
+    ]),
+  ]
+}
+
+const sparse = ['', '', '-S 0', '-S 4k', '-S 64k', '-S 512', '-S 1M']
+const sources = Object.keys(images).filter((file) => file !== 'none.raw')
+
+/** Without -W for qcow: QEMU's writes out of order get into each other's way there, and what is left depends on chance. */
+function orderly(count: number, table: Table): string[] {
+  return cover(count, table).filter((line) => !/-W .*-O qcow( |$)/.test(line))
+}
+
+export function convertLines(): string[] {
+  const targets = formatsWithout.flatMap((format) =>
+    ['', ...(options[format] ?? []).map((o) => ` -o ${o}`)].map((o) => `-O ${format}${o}`),
+  )
+  return [
+    ...cover(220, [['convert'], ['', '', '', '-p', '-q'], ['', '', '', '', '-S 0', '-m 1'], targets, sources, ['new']]),
+    ...orderly(150, [
+      ['convert'],
+      sparse,
+      ['', '', '-W', '-C', '-m 1', '-m 16'],
+      ['', '', '-t none', '-t writeback', '-T none', '-t nope', '-T nope'],
+      ['', '', '', '-r 100M', '-U', '--salvage'],
+      ['-O raw', '-O qcow2', '-O qcow2', '-O vmdk', '-O vhdx', '-O qed'],
+      sources,
+      ['new'],
+    ]),
+    ...orderly(60, [
+      ['convert -c'],
+      ['', '-W', '-m 1', '-S 0'],
+      [...formatsWithout.map((format) => `-O ${format}`), '-O qcow2', '-O qcow2 -o compression_type=zstd'],
+      ['', '-o cluster_size=4k', '-o subformat=streamOptimized'],
+      ['a.raw', 'over.qcow2', 'v.vmdk', 'odd.raw', 'none.raw', 'empty.qcow2', 'packed.qcow2'],
+      ['new'],
+    ]),
+    ...all([['convert'], ['-O raw', '-O qcow2'], [...Object.keys(wrong), ...Object.keys(encrypted)], ['new']]),
+    ...all([['convert -O raw'], Object.keys(encrypted).map(unlocked), ['new']]),
+    ...cover(70, [
+      ['convert -n'],
+      ['', '--target-is-zero', '-S 0', '-p', '-C'],
+      ['', '-O raw', '-O qcow2', '-O vmdk', '-O qcow2 -o size=1M'],
+      ['a.raw', 'over.qcow2', 'odd.raw', 'top.qcow2', 'empty.qcow2', 'packed.qcow2'],
+      ['b.raw', 'other.qcow2', 'empty.qcow2', 'odd.raw', 'absent.img', 'zeroed.vmdk', 'q.qcow2', 'bits.qcow2', 'dir'],
+    ]),
+    ...cover(60, [
+      ['convert'],
+      ['-B a.raw', '-B q.qcow2', '-B absent.img', '-o backing_file=q.qcow2', '-B odd.raw', '-B dir'],
+      ['', '-F raw', '-F qcow2', '-o backing_fmt=qcow2', '-F nope'],
+      ['-O qcow2', '-O qcow2', '-O qed', '-O qcow', '-O vmdk', '-O raw'],
+      ['over.qcow2', 'a.raw', 'b.raw', 'top.qcow2', 'q.qcow2', 'a.raw b.raw'],
+      ['new'],
+    ]),
+    ...all([
+      ['convert'],
+      [
+        '-l one',
+        '-l two',
+        '-l nope',
+        '-l snapshot.name=one',
+        '-l snapshot.id=2',
+        '-l snapshot.id=9',
+        '-l snapshot.x=1',
+      ],
+      ['-O raw', '-O qcow2'],
+      ['snaps.qcow2 new', 'a.raw new', 'snaps.qcow2 snaps.qcow2 new'],
+    ]),
+    ...all([
+      ['convert'],
+      ['--bitmaps', '--bitmaps --skip-broken-bitmaps', '--skip-broken-bitmaps'],
+      ['-O raw', '-O qcow2', '-O qcow2 -o compat=0.10', '-O qed'],
+      ['bits.qcow2', 'q.qcow2', 'a.raw'],
+      ['new'],
+    ]),
+    ...cover(40, [
+      ['convert'],
+      ['', '-p'],
+      ['-O raw', '-O qcow2', '-O vdi', '-O vpc'],
+      [
+        'a.raw b.raw',
+        'q.qcow2 odd.raw',
+        'odd.raw a.raw',
+        'v.vmdk over.qcow2 a.raw',
+        'a.raw absent.img',
+        'none.raw a.raw',
+      ],
+      ['new'],
+    ]),
+    ...all([['convert'], formats.filter((f) => f !== 'raw').map((f) => `-O ${f} -o nope=1`), ['a.raw new']]),
+    ...all([['convert -O qcow2'], (refused.qcow2 ?? []).map((o) => `-o ${o}`), ['a.raw new']]),
+    ...all([['convert'], ['-f raw', '-f qcow2', '-f vmdk', '-f nope'], ['q.qcow2 new', 'a.raw -O qcow2 new']]),
+    ...all([['convert'], ['-S', '-m'], ['x', '-1', '0', '1Z', '9E', '17', "''", '1000', '1.5', '4k'], ['a.raw new']]),
+    // A rate of a few bytes a second would never end.
+    ...all([['convert -r'], ['x', '-1', '0', '1Z', '9E', "''", '100M', '1G', '3kB'], ['a.raw new']]),
+    ...all([
+      ['convert'],
+      [
+        '',
+        'a.raw',
+        '-O qcow2',
+        '-z a.raw new',
+        '--nope a.raw new',
+        '-O',
+        '-O nope a.raw new',
+        '-c -C a.raw new',
+        '-C -S 4k a.raw new',
+        '-C --salvage a.raw new',
+        '--target-is-zero a.raw new',
+        '-O qcow2 -o help',
+        '-O nope -o help',
+        '-o help a.raw new',
+        '-O qcow2 -o help a.raw new',
+        'a.raw dir',
+        'a.raw dir/none/new',
+        'a.raw nope:new',
+        'a.raw file:new',
+        'a.raw a.raw',
+        'q.qcow2 q.qcow2',
+        '-s one snaps.qcow2 new',
+        '--target-image-opts a.raw driver=raw,file.filename=new',
+        '-n --target-image-opts a.raw driver=raw,file.filename=b.raw',
+        '-n --target-image-opts a.raw driver=qcow2,file.filename=other.qcow2',
+        '-n --target-image-opts -O raw a.raw driver=qcow2,file.filename=other.qcow2',
+        '-n --target-image-opts a.raw driver=qcow2,file.filename=absent.img',
+        '-n --target-image-opts a.raw driver=qcow2,file.filename=b.raw',
+        '--image-opts driver=qcow2,file.filename=q.qcow2 new',
+        '--image-opts driver=qcow2,file.filename=q.qcow2 -f qcow2 new',
+        '--image-opts driver=raw,offset=64k,size=64k,file.filename=a.raw new',
+        '-O raw -o preallocation=full a.raw new',
+        '-O raw -o preallocation=metadata a.raw new',
+        '-O qcow2 -o size=2M a.raw new',
+        '-O qcow2 -o size=100k a.raw new',
+        '-O raw -o size=2M a.raw new',
+      ],
+    ]),
+    ...cover(6, [
+      [`convert ${secret}`],
+      [
+        '-O luks -o key-secret=s,iter-time=10',
+        '-O qcow2 -o encrypt.format=luks,encrypt.key-secret=s,encrypt.iter-time=10',
+        '-O qcow2 -o encryption=on,encrypt.key-secret=s',
+        '-O qcow -o encrypt.format=aes,encrypt.key-secret=s',
+      ],
+      ['a.raw', 'over.qcow2', 'odd.raw'],
+      ['new'],
+    ]),
+  ]
+}
+
+export function ddLines(): string[] {
+  return [
+    ...cover(150, [
+      ['dd'],
+      ['', '', '-U', '-f raw', '-f qcow2'],
+      ['', '-O raw', '-O qcow2', '-O vmdk', '-O vpc', '-O nope'],
+      ['', 'bs=512', 'bs=4k', 'bs=64k', 'bs=1M', 'bs=1000', 'bs=3M'],
+      ['', '', 'count=1', 'count=3', 'count=0', 'count=1000000', 'count=2k'],
+      ['', '', 'skip=1', 'skip=3', 'skip=1000000', 'skip=0'],
+      [
+        ...[
+          'a.raw',
+          'q.qcow2',
+          'over.qcow2',
+          'v.vmdk',
+          'odd.raw',
+          'none.raw',
+          'empty.qcow2',
+          'd.vdi',
+          'p.hds',
+          'fine.qed',
+        ],
+        ...['a.raw', 'q.qcow2'],
+      ].map((file) => `if=${file}`),
+      ['of=new'],
+    ]),
+    ...all([
+      ['dd'],
+      ['bs=', 'count=', 'skip='].flatMap((o) => ['x', '-1', '0', '1Z', '9E', '1.5', ''].map((v) => o + v)),
+      ['if=a.raw of=new'],
+    ]),
+    ...all([
+      ['dd if=a.raw'],
+      ['of=b.raw', 'of=q.qcow2', 'of=dir', 'of=dir/none/x', 'of=', 'of=a.raw', 'of=nope:x'],
+      ['', '-O qcow2'],
+    ]),
+    ...all([['dd'], Object.keys(wrong).map((file) => `if=${file}`), ['of=new']]),
+    ...all([
+      ['dd'],
+      ['', 'if=a.raw', 'of=new', 'nope=1 if=a.raw of=new', 'if=a.raw of=new nope', '-z if=a.raw of=new', 'a.raw new'],
+      ['', '--image-opts', 'if=b.raw'],
+    ]),
+    'dd --image-opts if=driver=qcow2,file.filename=q.qcow2 of=new',
+    'dd --image-opts -f raw if=driver=qcow2,file.filename=q.qcow2 of=new',
+    'dd -f',
+    'dd -h',
+    'dd --object secret,id=s,data=horse --image-opts if=driver=luks,key-secret=s,file.filename=k.luks of=new',
+  ]
+}
