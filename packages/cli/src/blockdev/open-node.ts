@@ -179,6 +179,8 @@ async function takeBacking(
 ): Promise<{ node: Disk; parts: NameParts | undefined } | undefined> {
   const value = options.peek('backing')
   if (typeof value === 'string' && value !== '') {
+    // Where no backing file is opened nobody takes it, and that is said.
+    if (request.purpose === 'info') return undefined
     const reason = `Could not open backing file: Cannot find device='${value}' nor node-name='${value}'`
     throw new MoraineError('missing', reason, { field: 'backing' })
   }

@@ -102,6 +102,7 @@ export function resolveVmdkOptions(
   options: OptionValues,
   backing?: { name: string; format?: string | undefined },
 ): OptionValues {
+  planOptions(options, backing)
   const resolved: Record<string, OptionValue> = { size }
   for (const { name, default: usual } of vmdkOptions) {
     if (name === 'backing_file' && backing !== undefined) resolved.backing_file = backing.name
