@@ -55,7 +55,7 @@ export function readPem(folder: string, file: string, needed: boolean): Buffer |
 }
 
 /** Makes TLS of a connection whose server has agreed to it. Nothing else goes: a server that cannot prove who it is, is refused.
- *  @throws MoraineError `denied` with what is wrong with its certificate, `io`, `corrupt` when the server has said something in clear behind its consent. */
+ *  @throws MoraineError `denied` with what is wrong with its certificate, `io`, `unsupported` where the runtime has no such credentials, `corrupt` when the server has said something in clear behind its consent. */
 export async function startTls(
   link: Link,
   tls: NbdTls,
@@ -67,6 +67,7 @@ export async function startTls(
       field: 'starttls',
     })
   }
+  refuseUnknown(tls, name)
   const receiver = new Receiver()
   const socket = connect(optionsFor(link, tls, host))
   await new Promise<void>((resolve, reject) => {
@@ -88,6 +89,17 @@ export async function startTls(
   })
   receiver.attach(socket, name)
   return { socket, receiver }
+}
+
+/** Bun's TLS (BoringSSL, as it is built there) has certificates only. */
+function refuseUnknown({ psk, anonymous }: NbdTls, name: string): void {
+  if (process.versions.bun === undefined || (psk === undefined && anonymous !== true)) return
+  const what = psk === undefined ? 'anonymous credentials' : 'pre-shared keys'
+  throw new MoraineError('unsupported', `the TLS of this program has no ${what}`, {
+    path: name,
+    field: 'tls-creds',
+    hint: 'The same command run by Node has them, and certificates (tls-creds-x509) work everywhere.',
+  })
 }
 
 function optionsFor({ socket }: Link, tls: NbdTls, host: string): ConnectionOptions {
