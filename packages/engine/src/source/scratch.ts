@@ -1,4 +1,5 @@
 /** What would be written to a source, kept in memory: for trying a change without making it. */
+import { isZero } from '../bytes/zero.ts'
 import {
   type ByteSource,
   type ByteStore,
@@ -63,8 +64,10 @@ export class ScratchStore implements ByteStore {
   async write(offset: number, from: Uint8Array, signal?: AbortSignal): Promise<void> {
     this.#checkWrite(offset, from.length, signal)
     for (const piece of pieces(offset, from.length)) {
-      const page = await this.#pageFor(piece.page, piece.length === pageBytes, signal)
-      page.set(from.subarray(piece.done, piece.done + piece.length), piece.skip)
+      const whole = piece.length === pageBytes
+      const bytes = from.subarray(piece.done, piece.done + piece.length)
+      if (whole && isZero(bytes)) this.#drop(piece.page)
+      else (await this.#pageFor(piece.page, whole, signal)).set(bytes, piece.skip)
     }
     if (from.length > 0) this.#size = Math.max(this.#size, offset + from.length)
   }
