@@ -7,7 +7,7 @@ import { newFile, nodeCodecs, openFile } from '@moraine/engine/node'
 import { Failure, failureFrom, usageFailure } from '../failure.ts'
 import { checkPullTarget } from '../image/pull.ts'
 import { type PullTarget, readPullTarget, writePulled } from '../image/pull-convert.ts'
-import type { ProgressDisplay } from '../output/progress.ts'
+import { withProgress } from '../output/progress.ts'
 import { sizeText } from '../output/size.ts'
 import type { SeedFiles } from '../seed/files.ts'
 import type { Context, Values } from '../verb.ts'
@@ -45,7 +45,7 @@ export async function pullImage(
     }
     const target = making?.name ?? values.to ?? image.name
     checkPullTarget(target)
-    const original = await shown(context, values, 'pull', ({ onProgress }) =>
+    const original = await withProgress(context, values, 'pull', ({ onProgress }) =>
       fetchOriginal({ context, reading, image, onProgress }),
     )
     if (making === undefined) await copyOriginal(context, original, target)
@@ -108,28 +108,9 @@ function sentence(distribution: string, image: CloudImage, target: string): stri
   return `${target} is ${distribution} ${title}, ${architecture}, ${kind} of ${serial}`
 }
 
-async function shown<Result>(
-  context: Context,
-  values: PullValues,
-  operation: string,
-  work: (display: ProgressDisplay) => Promise<Result>,
-): Promise<Result> {
-  const { showProgress } = await import('../output/progress.ts')
-  const percent = values.percent || (process.stderr.isTTY === true && !values.quiet)
-  const request = { percent, quiet: values.quiet, mode: values.progress, step: 1, operation, outputTaken: true }
-  const display = await showProgress(context, request)
-  try {
-    const result = await work(display)
-    display.finish()
-    return result
-  } finally {
-    display.end()
-  }
-}
-
 async function makeAll(context: Context, values: PullValues, original: string, making: Making): Promise<void> {
   const disk = () =>
-    shown(context, values, 'convert', ({ onProgress }) => makeDisk(context, original, making, onProgress))
+    withProgress(context, values, 'convert', ({ onProgress }) => makeDisk(context, original, making, onProgress))
   if (making.seed === undefined) return await disk()
   const { besideSeed, seedName } = await import('./seed.ts')
   await besideSeed(context, making.seed, making.name, disk)

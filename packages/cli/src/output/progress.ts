@@ -19,44 +19,70 @@ export interface ProgressDisplay {
 export const progressModes = ['auto', 'bar', 'percent', 'json', 'none'] as const
 export type ProgressMode = (typeof progressModes)[number]
 
-/** How progress shall be shown. */
-export interface ProgressRequest {
+/** What the user says of it. */
+export interface ProgressOptions {
   /** `-p` */
-  percent: boolean
+  percent?: boolean
   /** `-q` */
   quiet: boolean
   /** `--progress` */
-  mode?: ProgressMode | undefined
-  /** Percent that must have passed before QEMU prints again. */
-  step: number
-  /** QEMU adds up the steps of this verb, in single precision. */
-  addsUp?: boolean
+  progress?: ProgressMode | undefined
+}
+
+/** What the verb says of it. */
+export interface ProgressStyle {
   /** What is done, for JSON lines and the bar. */
   operation: string
+  /** Percent that must have passed before QEMU prints again; by default 1. */
+  step?: number
+  /** QEMU adds up the steps of this verb, in single precision. */
+  addsUp?: boolean
   /** Standard output carries the result, so a percentage goes to standard error. */
   outputTaken?: boolean
 }
 
 /** Chooses and starts a display. Loads the bar only when it is shown. */
-export async function showProgress(context: Context, request: ProgressRequest): Promise<ProgressDisplay> {
-  switch (chooseMode(context, request)) {
+export async function showProgress(
+  context: Context,
+  options: ProgressOptions,
+  style: ProgressStyle,
+): Promise<ProgressDisplay> {
+  switch (chooseMode(context, options)) {
     case 'percent':
-      return new PercentDisplay(request, request.outputTaken === true ? context.err : context.out)
+      return new PercentDisplay(style, style.outputTaken === true ? context.err : context.out)
     case 'json':
-      return new JsonDisplay(context, request.operation)
+      return new JsonDisplay(context, style.operation)
     case 'bar': {
       const { BarDisplay } = await import('./bar.ts')
-      return new BarDisplay(request.operation)
+      return new BarDisplay(style.operation)
     }
     default:
       return new AskedDisplay(context)
   }
 }
 
-function chooseMode({ persona }: Context, request: ProgressRequest): ProgressMode {
-  if (request.quiet) return 'none'
-  if (request.mode !== undefined && request.mode !== 'auto') return request.mode
-  if (request.mode === undefined && !request.percent) return 'none'
+/** Shows how far something is that comes or goes over a network: on a terminal also when nobody asked. Standard output is free for the result. */
+export async function withProgress<Result>(
+  context: Context,
+  options: ProgressOptions,
+  operation: string,
+  work: (display: ProgressDisplay) => Promise<Result>,
+): Promise<Result> {
+  const percent = options.percent || process.stderr.isTTY === true
+  const display = await showProgress(context, { ...options, percent }, { operation, outputTaken: true })
+  try {
+    const result = await work(display)
+    display.finish()
+    return result
+  } finally {
+    display.end()
+  }
+}
+
+function chooseMode({ persona }: Context, { percent, quiet, progress }: ProgressOptions): ProgressMode {
+  if (quiet) return 'none'
+  if (progress !== undefined && progress !== 'auto') return progress
+  if (progress === undefined && percent !== true) return 'none'
   if (persona.progress === 'percent') return 'percent'
   return process.stderr.isTTY ? 'bar' : 'percent'
 }
@@ -76,7 +102,7 @@ class PercentDisplay implements ProgressDisplay {
   private readonly output: TextOutput
   readonly onProgress: (progress: Progress) => void
 
-  constructor({ step, addsUp }: ProgressRequest, output: TextOutput) {
+  constructor({ step = 1, addsUp }: ProgressStyle, output: TextOutput) {
     this.step = step
     this.output = output
     this.onProgress = (progress) => this.show(addsUp === true ? this.add(progress) : percentOf(progress))

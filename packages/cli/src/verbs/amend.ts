@@ -117,11 +117,7 @@ export const verb = defineVerb({
         printPlan(context, plan, json)
         return 0
       }
-      const display = await showProgress(context, {
-        percent: values.percent,
-        quiet: values.quiet,
-        mode: values.progress,
-        step: 1,
+      const display = await showProgress(context, values, {
         operation: 'amend',
       })
       try {

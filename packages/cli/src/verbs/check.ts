@@ -78,11 +78,7 @@ export const verb = defineVerb({
       await disk.close()
       throw new Failure('This image format does not support checks', { exitCode: exitCodes.unsupported })
     }
-    const display = await showProgress(context, {
-      percent: false,
-      quiet: values.quiet,
-      mode: values.progress,
-      step: 1,
+    const display = await showProgress(context, values, {
       operation: 'check',
       outputTaken: json,
     })

@@ -76,13 +76,7 @@ export const verb = defineVerb({
     let display: ProgressDisplay | undefined
     // Shown once the image was opened, as in QEMU.
     const begin = async () => {
-      display ??= await showProgress(context, {
-        percent: values.percent,
-        quiet: values.quiet,
-        mode: values.progress,
-        step: 1,
-        operation: 'commit',
-      })
+      display ??= await showProgress(context, values, { operation: 'commit' })
       display.onProgress?.({ done: 0, total: 0 })
       return display
     }

@@ -49,14 +49,7 @@ export const verb = defineVerb({
     if (first === undefined || second === undefined || operands.length > 2) {
       throw usageFailure('Expecting two image file names')
     }
-    const display = await showProgress(context, {
-      percent: values.percent,
-      quiet: values.quiet,
-      mode: values.progress,
-      step: 2,
-      addsUp: true,
-      operation: 'compare',
-    })
+    const display = await showProgress(context, values, { step: 2, addsUp: true, operation: 'compare' })
     const disks: Disk[] = []
     try {
       await openBoth(disks, context, values, [first, second])

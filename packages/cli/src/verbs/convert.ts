@@ -68,11 +68,7 @@ export const verb = defineVerb({
     const { sources, target } = splitOperands(operands)
     const sourceCache = readCacheMode('source cache', values.sourceCache ?? 'writeback')
     const opened: Disk[] = []
-    const display = await showProgress(context, {
-      percent: values.percent,
-      quiet: values.quiet,
-      mode: values.progress,
-      step: 1,
+    const display = await showProgress(context, values, {
       operation: 'convert',
       outputTaken: !values.targetImageOpts && isPipe(context, target),
     })

@@ -122,11 +122,7 @@ export const verb = defineVerb({
     }
     const disk = await openImage(context, image, { use: 'source', format: values.format })
     const files = new NewFiles()
-    const display = await begin(context, {
-      percent: values.percent,
-      quiet: values.quiet,
-      mode: values.progress,
-      step: 1,
+    const display = await begin(context, values, {
       operation: 'bundle',
     })
     try {

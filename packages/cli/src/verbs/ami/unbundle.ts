@@ -62,11 +62,7 @@ export const verb = defineVerb({
     const certificate = values.cert === undefined ? privateKey : readPem(context, values.cert)
     const { manifest, path, openPart } = await openManifest(context, name)
     const files = new NewFiles()
-    const display = await begin(context, {
-      percent: values.percent,
-      quiet: values.quiet,
-      mode: values.progress,
-      step: 1,
+    const display = await begin(context, values, {
       operation: 'unbundle',
     })
     try {

@@ -4,7 +4,7 @@ import { Failure, usageFailure } from '../../failure.ts'
 import { defineImageVerb, type ImageCall } from '../../image/image-verb.ts'
 import type { ImageDocument } from '../../image/images.ts'
 import type { Pull } from '../../image/pull.ts'
-import type { ProgressDisplay } from '../../output/progress.ts'
+import { withProgress } from '../../output/progress.ts'
 import type { Values } from '../../verb.ts'
 import { progressMode, quiet, showProgress } from '../common.ts'
 
@@ -95,25 +95,6 @@ async function readConversion({ context }: ImageCall, values: PullValues, target
   return readPullTarget(context, values.targetFormat ?? '', values.options, values.compress, target)
 }
 
-async function withDisplay<Result>(
-  { context }: ImageCall,
-  values: PullValues,
-  operation: string,
-  work: (display: ProgressDisplay) => Promise<Result>,
-): Promise<Result> {
-  const { showProgress: begin } = await import('../../output/progress.ts')
-  const percent = values.percent || (process.stderr.isTTY === true && !values.quiet)
-  const request = { percent, quiet: values.quiet, mode: values.progress, step: 1, operation, outputTaken: true }
-  const display = await begin(context, request)
-  try {
-    const result = await work(display)
-    display.finish()
-    return result
-  } finally {
-    display.end()
-  }
-}
-
 async function pullToFile(
   call: ImageCall,
   values: PullValues,
@@ -122,12 +103,12 @@ async function pullToFile(
   conversion: Awaited<ReturnType<typeof readConversion>> | undefined,
 ): Promise<void> {
   const { pullPart } = await import('../../image/pull.ts')
-  const part = await withDisplay(call, values, 'pull', ({ onProgress }) =>
+  const part = await withProgress(call.context, values, 'pull', ({ onProgress }) =>
     pullPart({ ...call, image, onProgress }, path),
   )
   if (conversion === undefined) return await part.publish(path)
   const { convertPulled } = await import('../../image/pull-convert.ts')
-  await withDisplay(call, values, 'convert', ({ onProgress }) =>
+  await withProgress(call.context, values, 'convert', ({ onProgress }) =>
     convertPulled(call.context, image, part.path, path, conversion, onProgress),
   )
   part.remove()
@@ -138,7 +119,7 @@ async function pullToPipe(call: ImageCall, values: PullValues, image: ImageDocum
     import('../../image/pull.ts'),
     import('../../output/pipe.ts'),
   ])
-  await withDisplay(call, values, 'pull', async ({ onProgress }) => {
+  await withProgress(call.context, values, 'pull', async ({ onProgress }) => {
     const pull: Pull = { ...call, image, onProgress }
     await writeStream(pullStream(pull), { signal: call.context.signal, onProgress })
   })
@@ -155,7 +136,7 @@ async function pullExport(
   const query = new URLSearchParams(optionPairs(values.options))
   query.set('format', values.export ?? '')
   if (values.compress) query.set('compress', 'true')
-  await withDisplay(call, values, 'export', async ({ onProgress }) => {
+  await withProgress(call.context, values, 'export', async ({ onProgress }) => {
     const stream = await exportStream({ ...call, image, onProgress }, query)
     const run = { signal: call.context.signal, onProgress }
     if (path === undefined) return await (await import('../../output/pipe.ts')).writeStream(stream, run)

@@ -36,16 +36,8 @@ export const verb = defineImageVerb({
     let display: ProgressDisplay | undefined
     const start = async (): Promise<ProgressDisplay> => {
       const { showProgress: begin } = await import('../../output/progress.ts')
-      const shows = values.percent || (process.stderr.isTTY === true && !values.quiet)
-      const request = {
-        percent: shows,
-        quiet: values.quiet,
-        mode: values.progress,
-        step: 1,
-        operation: 'push',
-        outputTaken: true,
-      }
-      display = await begin(context, request)
+      const percent = values.percent || process.stderr.isTTY === true
+      display = await begin(context, { ...values, percent }, { operation: 'push', outputTaken: true })
       return display
     }
     const show = async (image: ImageDocument): Promise<void> => {

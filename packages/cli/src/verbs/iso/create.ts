@@ -118,11 +118,8 @@ export const verb = defineVerb({
     )
     if (!values.quiet) for (const note of plan.notes) context.err.write(`${context.persona.name}: note: ${note}\n`)
     const toPipe = context.persona.readName(name).kind === 'stdio'
-    const display = await showProgress(context, {
-      ...values,
-      step: 1,
+    const display = await showProgress(context, values, {
       operation: 'create',
-      mode: values.progress,
       outputTaken: toPipe,
     })
     try {

@@ -143,11 +143,7 @@ export const verb = defineVerb({
     if (values.secureBoot && values.firmware !== 'efi') throw new Failure('--secure-boot needs --firmware efi')
     if (path !== undefined) refuseSource(path, values.disk)
     const opened: Disk[] = []
-    const display = await showProgress(context, {
-      percent: values.percent,
-      quiet: values.quiet,
-      mode: values.progress,
-      step: 1,
+    const display = await showProgress(context, values, {
       operation: 'ova create',
       outputTaken: path === undefined,
     })

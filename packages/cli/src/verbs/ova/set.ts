@@ -100,11 +100,7 @@ export const verb = defineVerb({
       annotation: values.annotation,
     }
     return await withPackage(context, name, async (opened) => {
-      const display = await showProgress(context, {
-        percent: values.percent,
-        quiet: values.quiet,
-        mode: values.progress,
-        step: 1,
+      const display = await showProgress(context, values, {
         operation: 'ova set',
       })
       try {
