@@ -238,12 +238,6 @@ export const knownDifferences: readonly KnownDifference[] = [
       new Set(theirs.stderr.split('\n')).size === new Set(ours.stderr.split('\n')).size,
   },
   {
-    what: '`amend -o refcount_bits=64` ends where the counts are of one bit',
-    reason: 'QEMU 7.2 goes on for ever.',
-    aspects: ['exit code', 'files', 'layout'],
-    covers: (line, { theirs }) => /^amend .*refcount_bits=64 lazy/.test(line) && typeof theirs.code === 'string',
-  },
-  {
     what: 'Options of later releases are taken, and `--object` by all verbs',
     reason: 'QEMU 10 has them, and scripts may be written for it.',
     aspects: ['exit code', 'stdout', 'stderr', 'files', 'layout'],

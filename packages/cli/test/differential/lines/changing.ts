@@ -7,6 +7,9 @@ const bad = Object.keys(wrong)
 const qcow2 = good.filter((file) => file.endsWith('.qcow2'))
 const badNumbers = ['x', '-1', '1Z', '9E', '16E', "''", '1.5.5', '3kB', '0x', '0', '1e3', '+5']
 
+/** QEMU needs a quarter of a minute to widen counts of one bit. */
+const slow = /refcount_bits=(8|16|64) lazy\./
+
 export function amendLines(): string[] {
   const changes = [
     'compat=0.10',
@@ -59,7 +62,13 @@ export function amendLines(): string[] {
     'old-secret=s,state=inactive',
   ]
   return [
-    ...cover(110, [['amend'], ['', '-q', '-p'], ['', '', '-f qcow2', '-t none'], changes.map((c) => `-o ${c}`), qcow2]),
+    ...cover(110, [
+      ['amend'],
+      ['', '-q', '-p'],
+      ['', '', '-f qcow2', '-t none'],
+      changes.map((c) => `-o ${c}`),
+      qcow2,
+    ]).filter((line) => !slow.test(line)),
     ...all([['amend'], refused.map((c) => `-o ${c}`), ['q.qcow2', 'v2.qcow2']]),
     ...all([['amend -o compat=1.1'], [...good.filter((file) => !qcow2.includes(file)), ...bad]]),
     ...all([
