@@ -113,4 +113,13 @@ describeWith(['qemu-img', 'qemu-io'], 'rebase and commit', () => {
     const { stderr } = await run(moraine, ['rebase', '-b', 'base.qcow2', 'mid.qcow2'], { cwd: fixtures.folder })
     expect(stderr).toContain('backing format must be specified\nSay it with -F.')
   })
+
+  it('keeps zeros over a new backing file in formats that cannot mark them', async () => {
+    for (const options of ['compat=0.10', 'compat=0.10,cluster_size=512', 'compat=1.1']) {
+      await fixtures.qemuImg(`convert -f raw -O qcow2 -o ${options} a.raw alone.qcow2`)
+      const rebase = ['rebase', '-b', 'other.qcow2', '-F', 'qcow2', 'alone.qcow2']
+      expect(await run(ourQemuImg, rebase, { cwd: fixtures.folder })).toMatchObject({ code: 0, stderr: '' })
+      await fixtures.qemuImg('compare a.raw alone.qcow2')
+    }
+  })
 })

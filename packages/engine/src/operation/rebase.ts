@@ -102,9 +102,22 @@ async function copyPiece(
   // Behind the end of what lay below there are zeros, which need no room of their own.
   const behind = offset >= (disk.parent?.size ?? 0)
   for (const { from, to } of differences(before, after)) {
-    if (behind) await disk.zero(offset + from, to - from, 'allocate', signal)
+    if (behind) await storeZeros(disk, offset + from, to - from, signal)
     else await disk.write(offset + from, before.subarray(from, to), signal)
   }
+}
+
+/** Zeros that the image itself holds: where its format leaves out what reads as zeros anyhow, they are written, as something else will show there later. */
+async function storeZeros(
+  disk: WritableDisk,
+  offset: number,
+  length: number,
+  signal: AbortSignal | undefined,
+): Promise<void> {
+  await disk.zero(offset, length, 'allocate', signal)
+  const bare: Extent[] = []
+  for await (const batch of disk.extents(offset, length, signal)) bare.push(...batch.filter((part) => !isOwn(part)))
+  for (const part of bare) await disk.write(part.offset, new Uint8Array(part.length), signal)
 }
 
 async function readsAsZero(
