@@ -10,6 +10,7 @@ import {
   readOptions,
   splitOptions,
 } from '@moraine/engine'
+import type { Placement } from '@moraine/engine/node'
 import { Failure } from './failure.ts'
 import { type Warn, warnOfHex } from './numbers.ts'
 import type { Persona } from './persona.ts'
@@ -100,8 +101,8 @@ function warnOfSize(table: readonly OptionSpec[], [name, text]: readonly [string
   if (table.find((option) => option.name === name)?.type === 'size') warnOfHex(text, warn)
 }
 
-/** Checks pairs in full, and takes out what belongs to the file and has no effect here.
- *  @throws MoraineError; Failure for what only QEMU can do. */
+/** Checks pairs in full. Those of the file itself are among them: `filePlacement` reads them.
+ *  @throws MoraineError; Failure */
 export function readCreationOptions(
   format: DiskFormat,
   medium: Medium,
@@ -110,12 +111,19 @@ export function readCreationOptions(
 ): Record<string, OptionValue> {
   refusePreallocation(format, medium, pairs)
   const table = creationTable(format, medium)
-  const { nocow, extent_size_hint: hint, ...values } = readOptions(table, pairs)
+  const values = readOptions(table, pairs)
   // QEMU reads the values again when it creates, and warns again.
   if (warn !== undefined) for (const pair of lastOfEach(table, pairs)) warnOfSize(table, pair, warn)
-  if (nocow === true) throw new Failure("Option 'nocow' is not supported by moraine")
-  if (hint !== undefined && hint !== 0n) throw new Failure("Option 'extent_size_hint' is not supported by moraine")
   return values
+}
+
+/** What of the options is said to the file system, and the others, for the format.
+ *  @throws Failure as QEMU says it when it makes the file. */
+export function filePlacement(all: OptionValues): { placement: Placement; options: OptionValues } {
+  const { nocow, extent_size_hint: hint = 0n, ...options } = all
+  const extentSize = Number(hint)
+  if (extentSize >= 2 ** 32) throw new Failure('Extent size hint is too large')
+  return { placement: { noCopyOnWrite: nocow === true, extentSize }, options }
 }
 
 /** What only moraine knows is refused under QEMU's name, in its words. */

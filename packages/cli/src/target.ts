@@ -18,10 +18,20 @@ import {
   resolveCreation,
   type WritableDisk,
 } from '@moraine/engine'
-import { fileGate, imageLocks, localPath, type NewFile, newFile, nodeCodecs, openFile } from '@moraine/engine/node'
+import {
+  fileGate,
+  imageLocks,
+  localPath,
+  type NewFile,
+  newFile,
+  nodeCodecs,
+  openFile,
+  type Placement,
+} from '@moraine/engine/node'
 import type { CacheMode } from './cache.ts'
 import { cryptoLibrary } from './crypto-library.ts'
 import { imageGate, isExport, openNamedFile, pathOf } from './open.ts'
+import { filePlacement } from './options.ts'
 import type { Context } from './verb.ts'
 
 /** What a new image shall be. */
@@ -177,7 +187,8 @@ export class NewImage {
   }
 
   private asked(): CreateRequest {
-    const { name, size, options, backing } = this.request
+    const { name, size, backing } = this.request
+    const { options } = filePlacement(this.request.options)
     return {
       size,
       options,
@@ -205,7 +216,11 @@ export class NewImage {
     }
     const lock = there === undefined ? 'none' : imageLocks.create
     // An empty image is a few small writes, for which no thread need start.
-    const file = await newFile(path, { sync: this.sync, lock, reads: 'here', writes: 'here' })
+    const placement: Placement = {
+      ...filePlacement(this.request.options).placement,
+      onRefusal: (reason) => this.context.warn(`Failed to set extent size hint: ${reason}`),
+    }
+    const file = await newFile(path, { sync: this.sync, lock, placement, reads: 'here', writes: 'here' })
     this.files.push(file)
     return this.context.trace?.watch(file.store, true) ?? file.store
   }

@@ -12,7 +12,7 @@ import { explain, Failure } from '../failure.ts'
 import { formatNamed } from '../formats.ts'
 import { readSize, type Warn } from '../numbers.ts'
 import { openImage } from '../open.ts'
-import { optionPairs, readCreationOptions, readLoosely, readOptionList } from '../options.ts'
+import { filePlacement, optionPairs, readCreationOptions, readLoosely, readOptionList } from '../options.ts'
 import { toPrettyJson } from '../output/json.ts'
 import { openNamedSnapshot, readSnapshot } from '../snapshot-name.ts'
 import { type Context, defineVerb } from '../verb.ts'
@@ -156,7 +156,7 @@ function readTargetOptions(context: Context, target: DiskFormat, lists: string[]
     if (!isMoraineError(error)) throw error
     throw new Failure([explain(error, context.persona), `Invalid options for file format '${target.name}'`])
   }
-  return readCreationOptions(target, 'file', pairs)
+  return filePlacement(readCreationOptions(target, 'file', pairs)).options
 }
 
 /** What QEMU says here is not what it says when the image is made. */

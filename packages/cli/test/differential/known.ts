@@ -149,12 +149,6 @@ export const knownDifferences: readonly KnownDifference[] = [
     covers: (_line, { theirs }) => theirs.stderr.includes("Unsupported image type 'monolithicSparse'"),
   },
   {
-    what: '`nocow=on` is refused',
-    reason: 'QEMU asks the file system for it and does not look whether it was heard.',
-    aspects: ['exit code', 'stdout', 'stderr', 'files'],
-    covers: lineIs(/nocow=on/),
-  },
-  {
     what: '`dd` onto its own source is refused',
     reason: 'QEMU empties the source before it reads it.',
     aspects: ['exit code', 'stderr', 'files'],

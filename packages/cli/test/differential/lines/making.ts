@@ -5,7 +5,16 @@ import { unlocked } from './reading.ts'
 
 /** Options of each format that must work. */
 export const options: Readonly<Record<string, readonly string[]>> = {
-  raw: ['preallocation=off', 'preallocation=falloc', 'preallocation=full', 'nocow=off', 'extent_size_hint=0'],
+  raw: [
+    'preallocation=off',
+    'preallocation=falloc',
+    'preallocation=full',
+    'nocow=off',
+    'nocow=on',
+    'extent_size_hint=0',
+    'extent_size_hint=64k',
+    'extent_size_hint=4G',
+  ],
   qcow: ['encryption=off'],
   qcow2: [
     'compat=0.10',

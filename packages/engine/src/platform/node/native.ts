@@ -40,6 +40,10 @@ export interface Native {
   deviceSize(descriptor: number): number | string
   /** ioctl(2) BLKSSZGET: bytes of a logical block, or the code. */
   blockSize(descriptor: number): number | string
+  /** ioctl(2) FS_IOC_SETFLAGS: turns copy-on-write off for an empty file of Btrfs. */
+  stopCopyOnWrite(descriptor: number): string | undefined
+  /** ioctl(2) FS_IOC_FSSETXATTR: the bytes by which an empty file of XFS shall grow on the disk; 0 says nothing of it. */
+  setExtentSize(descriptor: number, bytes: number): string | undefined
   /** ioctl(2) BLKDISCARD. Offset and length in bytes, multiples of the logical block. */
   discardBlocks(descriptor: number, offset: number, length: number): Promise<string | undefined>
   /** ioctl(2) BLKZEROOUT. Offset and length in bytes, multiples of the logical block. */
@@ -73,6 +77,12 @@ const fOfdSetlk = 37
 const lockTypes = { read: 0, write: 1, none: 2 } as const
 const blkGetSize64 = 0x80081272
 const blkSszGet = 0x1268
+const getFlags = 0x80086601
+const setFlags = 0x40086602
+const noCopyOnWrite = 0x800000
+const getAttributes = 0x801c581f
+const setAttributes = 0x401c5820
+const hasExtentSize = 0x800
 const blkDiscard = 0x1277
 const blkZeroOut = 0x127f
 let errorNames: Map<number, string> | undefined
@@ -136,6 +146,22 @@ function bind(libc: LibC): Native {
     blockSize(descriptor) {
       const size = new Int32Array(1)
       return codeOf(libc.ioctl(descriptor, blkSszGet, size)) ?? size[0] ?? 512
+    },
+    stopCopyOnWrite(descriptor) {
+      // Named for a long; the kernel reads and writes an int.
+      const flags = new Int32Array(2)
+      const code = codeOf(libc.ioctl(descriptor, getFlags, flags))
+      flags[0] = (flags[0] as number) | noCopyOnWrite
+      return code ?? codeOf(libc.ioctl(descriptor, setFlags, flags))
+    },
+    setExtentSize(descriptor, bytes) {
+      // struct fsxattr: u32 xflags, extsize, nextents, projid, cowextsize, 8 bytes of padding.
+      const attributes = new Int32Array(7)
+      const code = codeOf(libc.ioctl(descriptor, getAttributes, attributes))
+      const others = (attributes[0] as number) & ~hasExtentSize
+      attributes[0] = bytes > 0 ? others | hasExtentSize : others
+      attributes[1] = bytes
+      return code ?? codeOf(libc.ioctl(descriptor, setAttributes, attributes))
     },
     async discardBlocks(descriptor, offset, length) {
       return codeOf(await libc.ioctlRange(descriptor, blkDiscard, offset, length))

@@ -6,7 +6,8 @@ import { codeOf, hostError, openError } from './host-error.ts'
 import { type OpenFileOptions, openFile } from './open-file.ts'
 
 /** How a new file is made. */
-export interface NewFileOptions extends Pick<OpenFileOptions, 'lock' | 'native' | 'sync' | 'reads' | 'writes'> {}
+export interface NewFileOptions
+  extends Pick<OpenFileOptions, 'lock' | 'native' | 'sync' | 'reads' | 'writes' | 'placement'> {}
 
 /** A target that is being written. Whoever made it calls `publish` when all is well, `abandon` otherwise; both may be called after the store was closed. */
 export interface NewFile {

@@ -4,7 +4,7 @@ import { type ByteStore, MoraineError } from '../../core/index.ts'
 import { DeviceStore, deviceGeometry } from './device-store.ts'
 import { mayBlock, readingTurnMs } from './event-loop.ts'
 import { FileStore } from './file-store.ts'
-import { codeOf, hostError, openError } from './host-error.ts'
+import { codeOf, hostError, openError, strerror } from './host-error.ts'
 import type { HostFile } from './host-file.ts'
 import { type ImageLock, imageLocks, lockDescriptor } from './locks.ts'
 import { type Native, native } from './native.ts'
@@ -28,10 +28,22 @@ export interface OpenFileOptions {
   /** `here`: writes into a regular file are made in the calling thread, for 5 ms between two turns of the event loop. It is the faster way for a process with nothing
    *  else to do, as reads go on beside in other threads; a slow disk holds the process up. Default `aside`. */
   writes?: 'here' | 'aside' | undefined
+  /** With `create`: what the file system is asked for while the file is empty. Most know nothing of it. */
+  placement?: Placement | undefined
   /** False: do without system calls that Node lacks (no holes, no in-kernel copy, no locks). */
   native?: boolean | undefined
   /** The name in messages and for the gate; default the path. */
   name?: string | undefined
+}
+
+/** How a file system shall place the content of a new file. */
+export interface Placement {
+  /** Btrfs: written over in place, without checksums. Default false. */
+  noCopyOnWrite?: boolean | undefined
+  /** XFS: bytes by which the file grows on the disk; a multiple of its blocks, up to 2^32 − 1. Default 0: as the file system likes. */
+  extentSize?: number | undefined
+  /** Told why an extent size was not taken, in the system's words. */
+  onRefusal?: ((reason: string) => void) | undefined
 }
 
 /** Opens a regular file or a block device by its path, without any protocol prefix (see `localPath`).
@@ -57,6 +69,7 @@ export async function openFile(path: string, options: OpenFileOptions = {}): Pro
     }
     // Only now: an image that somebody else holds must not be emptied.
     if (create && store.kind === 'file' && store.size > 0) await store.resize(0)
+    if (create && store.kind === 'file' && options.native !== false) place(descriptor, options.placement)
     return store
   } catch (error) {
     fs.closeSync(descriptor)
@@ -80,6 +93,12 @@ function openAside(path: string, flags: number, failed: (error: unknown) => Mora
       error === null ? resolve(descriptor) : reject(failed(error)),
     )
   })
+}
+
+function place(descriptor: number, { noCopyOnWrite, extentSize = 0, onRefusal }: Placement = {}): void {
+  if (noCopyOnWrite === true) native()?.stopCopyOnWrite(descriptor)
+  const code = extentSize > 0 ? native()?.setExtentSize(descriptor, extentSize) : undefined
+  if (code !== undefined) onRefusal?.(strerror(code))
 }
 
 function lockFor(options: OpenFileOptions): ImageLock | undefined {
