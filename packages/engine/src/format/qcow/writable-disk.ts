@@ -378,10 +378,12 @@ export class WritableQcowDisk extends QcowDisk implements WritableDisk {
     const { header, geometry, tables } = this.image
     await this.alone(async () => {
       const bytes = geometry.l1Entries * 8
-      await this.store.write(header.l1Offset, new Uint8Array(bytes))
+      await this.store.zero(header.l1Offset, bytes, 'allocate')
       await this.store.flush()
       tables.clear()
-      if (this.kind !== 'device') await this.store.resize(header.l1Offset + bytes)
+      if (this.kind === 'device') return
+      await this.store.resize(Math.max(endOfNames(header), header.l1Offset + bytes))
+      await this.store.flush()
     })
   }
 

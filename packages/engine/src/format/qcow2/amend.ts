@@ -1,6 +1,13 @@
 /** Changing what kind of qcow2 an image is: version, width of its counts, flags. Order of steps and words: `qcow2_amend_options` of QEMU 7.2. */
 import { divideUp, setU64be, viewOf } from '../../bytes/integers.ts'
-import { type ByteStore, MoraineError, throwIfCancelled, type WritableDisk } from '../../core/index.ts'
+import {
+  type ByteStore,
+  type Disk,
+  type Extent,
+  MoraineError,
+  throwIfCancelled,
+  type WritableDisk,
+} from '../../core/index.ts'
 import type { AmendOptions } from '../format.ts'
 import { fault, hasDataFile } from './image.ts'
 import { autoclear, bounds, compatible, entry, incompatible } from './layout.ts'
@@ -143,28 +150,38 @@ async function downgrade(disk: WritableQcow2Disk, signal: AbortSignal | undefine
   })
 }
 
-async function hasPackedClusters(disk: WritableQcow2Disk, signal: AbortSignal | undefined): Promise<boolean> {
-  const views = [disk, ...(await Promise.all(disk.image.snapshots.map(({ id }) => disk.openSnapshot(id))))]
-  for (const view of views) {
+function hasPackedClusters(disk: WritableQcow2Disk, signal: AbortSignal | undefined): Promise<boolean> {
+  return hasOwn(disk, ({ encoded }) => encoded === 'compressed', signal)
+}
+
+function hasZeroClusters(disk: WritableQcow2Disk, signal: AbortSignal | undefined): Promise<boolean> {
+  return hasOwn(disk, ({ zero, allocated }) => zero && allocated, signal)
+}
+
+/** Whether the image itself, as it is now or in a snapshot, has such an extent. */
+async function hasOwn(
+  disk: WritableQcow2Disk,
+  isSuch: (extent: Extent) => boolean,
+  signal: AbortSignal | undefined,
+): Promise<boolean> {
+  for await (const view of views(disk)) {
     for await (const batch of view.extents(0, view.size, signal)) {
-      if (batch.some(({ encoded, depth }) => encoded === 'compressed' && depth === 0)) return true
+      if (batch.some((extent) => extent.depth === 0 && isSuch(extent))) return true
     }
   }
   return false
 }
 
-async function hasZeroClusters(disk: WritableQcow2Disk, signal: AbortSignal | undefined): Promise<boolean> {
-  for await (const batch of disk.extents(0, disk.size, signal)) {
-    if (batch.some(({ zero, allocated, depth }) => zero && allocated && depth === 0)) return true
+/** The disk, and what each snapshot shows: one at a time, as their tables may be large and many; those that share a table once. */
+async function* views(disk: WritableQcow2Disk): AsyncIterable<Disk> {
+  yield disk
+  const seen = new Set<string>()
+  for (const snapshot of disk.image.snapshots) {
+    const table = `${snapshot.l1Offset} ${snapshot.l1Size} ${snapshot.diskSize}`
+    if (seen.has(table)) continue
+    seen.add(table)
+    yield await disk.openSnapshotEntry(snapshot)
   }
-  // What a snapshot alone has is looked at by its own tables.
-  for (const { id } of disk.image.snapshots) {
-    const view = await disk.openSnapshot(id)
-    for await (const batch of view.extents(0, view.size, signal)) {
-      if (batch.some(({ zero, allocated, depth }) => zero && allocated && depth === 0)) return true
-    }
-  }
-  return false
 }
 
 /** Turns every zero cluster into one that is not there, where nothing shows through, or into one with zeros in it. */

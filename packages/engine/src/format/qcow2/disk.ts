@@ -272,7 +272,11 @@ export class Qcow2Disk implements Disk {
   }
 
   async openSnapshot(idOrName: string): Promise<Disk> {
-    const snapshot = findSnapshot(this.image, idOrName)
+    return this.openSnapshotEntry(findSnapshot(this.image, idOrName))
+  }
+
+  /** The same by its entry in the table: ids and names of hostile images need not be unique. */
+  async openSnapshotEntry(snapshot: Snapshot): Promise<Disk> {
     const { file, geometry, limits } = this.image
     if (snapshot.l1Size * 8 > 32 * 1024 * 1024 || snapshot.l1Offset % geometry.clusterSize !== 0) {
       throw fault(this.image, 'corrupt', 'Snapshot L1 table offset or size invalid', `snapshot ${snapshot.id}`)
