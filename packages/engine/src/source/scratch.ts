@@ -1,4 +1,5 @@
 /** What would be written to a source, kept in memory: for trying a change without making it. */
+import { roundUp } from '../bytes/integers.ts'
 import { isZero } from '../bytes/zero.ts'
 import {
   type ByteSource,
@@ -11,10 +12,12 @@ import {
 import { allData, checkRange } from './range.ts'
 
 const pageBytes = 65_536
+/** What is counted for knowing that a page is zeros. */
+const zeroCost = 64
 
 /** How much a scratch store may keep. */
 export interface ScratchOptions {
-  /** Bytes of memory; what is zeros costs next to nothing. Default 256 MiB. */
+  /** Bytes of memory. A page of 64 KiB that is zeros counts as 64 bytes, and where the source shows nothing as none. Default 256 MiB. */
   limit?: number | undefined
 }
 
@@ -74,9 +77,18 @@ export class ScratchStore implements ByteStore {
 
   async zero(offset: number, length: number, _mode: ZeroMode, signal?: AbortSignal): Promise<void> {
     this.#checkWrite(offset, length, signal)
-    for (const piece of pieces(offset, length)) {
+    const end = offset + length
+    // Behind the source everything is zeros but the pages that were written.
+    const beyond = Math.min(end, Math.max(offset, roundUp(this.#end, pageBytes)))
+    for (const piece of pieces(offset, beyond - offset)) {
       if (piece.length === pageBytes) this.#drop(piece.page)
       else (await this.#pageFor(piece.page, false, signal)).fill(0, piece.skip, piece.skip + piece.length)
+    }
+    for (const [page, bytes] of this.#pages) {
+      const start = page * pageBytes
+      if (start + pageBytes <= beyond || start >= end) continue
+      if (start >= beyond && start + pageBytes <= end) this.#drop(page)
+      else bytes?.fill(0, Math.max(0, beyond - start), Math.min(pageBytes, end - start))
     }
     if (length > 0) this.#size = Math.max(this.#size, offset + length)
   }
@@ -94,10 +106,8 @@ export class ScratchStore implements ByteStore {
     this.#checkWrite(size, 0)
     if (size < this.#size) {
       for (const [page, bytes] of this.#pages) {
-        if (page * pageBytes >= size) {
-          this.#drop(page)
-          this.#pages.delete(page)
-        } else bytes?.fill(0, Math.max(0, Math.min(pageBytes, size - page * pageBytes)))
+        if (page * pageBytes >= size) this.#forget(page)
+        else bytes?.fill(0, Math.max(0, Math.min(pageBytes, size - page * pageBytes)))
       }
       this.#end = Math.min(this.#end, size)
     }
@@ -126,24 +136,44 @@ export class ScratchStore implements ByteStore {
   async #pageFor(number: number, whole: boolean, signal?: AbortSignal): Promise<Uint8Array> {
     const known = this.#pages.get(number)
     if (known !== undefined) return known
-    if (this.#held + pageBytes > this.#limit) {
-      throw new MoraineError('limit', 'more would be written than is kept in memory', {
-        path: this.name,
-        field: 'memory',
-        value: this.#held,
-        rule: `at most ${this.#limit} bytes`,
-      })
-    }
     const bytes = new Uint8Array(pageBytes)
-    if (!whole && !this.#pages.has(number)) await this.#readSource(number * pageBytes, bytes, signal)
+    if (!whole && !this.#pages.has(number)) {
+      await this.#readSource(number * pageBytes, bytes, signal)
+      // Another request may have made the page meanwhile.
+      const made = this.#pages.get(number)
+      if (made !== undefined) return made
+      if (this.#pages.has(number)) bytes.fill(0)
+    }
+    this.#forget(number)
+    this.#hold(pageBytes)
     this.#pages.set(number, bytes)
-    this.#held += pageBytes
     return bytes
   }
 
+  /** From now on the page is zeros. */
   #drop(page: number): void {
-    if (this.#pages.get(page) !== undefined) this.#held -= pageBytes
+    this.#forget(page)
+    if (page * pageBytes >= this.#end) return
+    this.#hold(zeroCost)
     this.#pages.set(page, undefined)
+  }
+
+  #forget(page: number): void {
+    if (!this.#pages.has(page)) return
+    this.#held -= this.#pages.get(page) === undefined ? zeroCost : pageBytes
+    this.#pages.delete(page)
+  }
+
+  #hold(bytes: number): void {
+    this.#held += bytes
+    if (this.#held <= this.#limit) return
+    this.#held -= bytes
+    throw new MoraineError('limit', 'more would be written than is kept in memory', {
+      path: this.name,
+      field: 'memory',
+      value: this.#held,
+      rule: `at most ${this.#limit} bytes`,
+    })
   }
 }
 

@@ -39,14 +39,30 @@ describe('a scratch store', () => {
   })
 
   it('keeps no more than it may, and zeros for nothing', async () => {
-    const scratch = new ScratchStore(new MemoryStore({ size: 2 ** 30 }), { limit: 128 * 1024 })
-    await scratch.zero(0, 2 ** 30, 'unmap')
+    const scratch = new ScratchStore(new MemoryStore({ size: 2 ** 20 }), { limit: 3 * 65_536 })
+    await scratch.zero(0, 2 ** 50, 'unmap')
+    expect(scratch.size).toBe(2 ** 50)
     for (let at = 0; at < 2 ** 24; at += 2 ** 20) await scratch.write(at, new Uint8Array(2 ** 20))
     await scratch.write(65_536, new Uint8Array(65_536).fill(1))
     await scratch.write(10, new Uint8Array(10).fill(1))
     await expect(scratch.write(2 ** 20, new Uint8Array(1))).rejects.toMatchObject({ kind: 'limit' })
     await scratch.zero(65_536, 65_536, 'unmap')
     await scratch.write(2 ** 20, new Uint8Array(1))
+  })
+
+  it('counts the zeros that stand before what the source shows', async () => {
+    const scratch = new ScratchStore(new MemoryStore({ size: 2 ** 30 }), { limit: 128 * 1024 })
+    await scratch.zero(0, 2 ** 26, 'unmap')
+    await expect(scratch.zero(0, 2 ** 28, 'unmap')).rejects.toMatchObject({ kind: 'limit' })
+  })
+
+  it('takes parts of one page at once', async () => {
+    const scratch = new ScratchStore(MemoryStore.from(new Uint8Array(65_536).fill(9)), { limit: 65_536 })
+    const parts = Array.from({ length: 16 }, (_, i) => i * 4096)
+    await Promise.all(parts.map((at) => scratch.write(at, new Uint8Array(100).fill(at / 4096))))
+    const whole = new Uint8Array(65_536)
+    await scratch.read(0, whole)
+    expect(parts.map((at) => [whole[at], whole[at + 100]])).toEqual(parts.map((at) => [at / 4096, 9]))
   })
 
   it('refuses what passes its end as the store would', async () => {
