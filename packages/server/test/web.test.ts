@@ -236,6 +236,22 @@ describe('a client', () => {
     await short.close()
   })
 
+  it('lets requests wait for a connection as long as others use them', async () => {
+    const client = new WebClient(new WebGate({ ...rules, importPorts: '*', importAllowedHosts: '127.0.0.1' }), {
+      ...limits,
+      importConnectSeconds: 0.3,
+    })
+    mirror.files.set('/held', {
+      data: Buffer.alloc(0),
+      answer: (_, response) => void setTimeout(() => response.end('x'), 700),
+    })
+    const said = await Promise.all(
+      Array.from({ length: 20 }, async () => text((await client.get(`${mirror.url}/held`, {}, signal)).body)),
+    )
+    expect(said).toEqual(Array(20).fill('x'))
+    await client.close()
+  })
+
   describe('a download', () => {
     const data = randomBytes(1_000_000)
     const get = async (path: string, more = {}) => {

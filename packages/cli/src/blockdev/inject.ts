@@ -184,7 +184,8 @@ function eventOf({ event }: Values): string {
 function numberOf(values: Values, name: string): number | undefined {
   const text = values[name]
   if (text === undefined) return undefined
-  if (/^\s*[-+]?(\d+|0x[0-9a-f]+)$/i.test(text)) return Number(text)
+  const [, sign, digits] = /^\s*([-+]?)(\d+|0x[0-9a-f]+)$/i.exec(text) ?? []
+  if (digits !== undefined) return sign === '-' ? -Number(digits) : Number(digits)
   throw invalid(name, `Parameter '${name}' expects a number`, text)
 }
 

@@ -111,14 +111,14 @@ function optionsFor({ socket }: Link, tls: NbdTls, host: string): ConnectionOpti
     return {
       ...common,
       maxVersion: 'TLSv1.2',
-      ciphers: 'PSK',
+      ciphers: 'PSK:!eNULL',
       checkServerIdentity: () => undefined,
       pskCallback: () => ({ psk: psk.key, identity: psk.identity }),
     }
   }
   if (tls.anonymous === true) {
     // Such ciphers ended with TLS 1.2 too, and OpenSSL has them at its lowest level only.
-    return { ...common, maxVersion: 'TLSv1.2', ciphers: 'ADH:AECDH:@SECLEVEL=0', rejectUnauthorized: false }
+    return { ...common, maxVersion: 'TLSv1.2', ciphers: 'ADH:AECDH:!eNULL:@SECLEVEL=0', rejectUnauthorized: false }
   }
   return {
     ...common,

@@ -101,12 +101,14 @@ export class WebClient {
       const asked = (isPlain ? http : https).request(url, options)
       const within = (seconds: number, what: string) =>
         setTimeout(() => asked.destroy(new Error(`no ${what} within ${seconds} seconds`)), seconds * 1000)
-      let timer = within(importConnectSeconds, 'connection')
+      let timer: NodeJS.Timeout | undefined
       const connected = () => {
         clearTimeout(timer)
         timer = within(importIdleSeconds, 'answer')
       }
+      // Before that it waits for one of the connections to this host, all of which have times of their own.
       asked.once('socket', (socket) => {
+        timer = within(importConnectSeconds, 'connection')
         if (socket.connecting) socket.once(isPlain ? 'connect' : 'secureConnect', connected)
         else connected()
       })

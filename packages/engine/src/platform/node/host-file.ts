@@ -185,11 +185,15 @@ export abstract class HostFile implements ByteStore {
   #writeNextTurn(offset: number, from: Uint8Array, growing: boolean): Promise<void> {
     this.#pending++
     return new Promise((resolve) => {
-      setImmediate(() => {
-        mayBlock()
+      const attempt = (): void => {
+        if (!mayBlock()) {
+          setImmediate(attempt)
+          return
+        }
         resolve(this.#writeHere(offset, from, growing))
         this.#settle()
-      })
+      }
+      setImmediate(attempt)
     })
   }
 
