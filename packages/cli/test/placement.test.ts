@@ -10,6 +10,7 @@ import { compared, words } from './support/differential.ts'
 const folder = temporaryFolder()
 const withNative = process.platform === 'linux' && process.env.MORAINE_NATIVE !== 'off'
 
+const env = { ...process.env, LC_ALL: 'C', MORAINE_CALLED_AS: 'qemu-img' }
 const programs = {
   theirs: { program: 'qemu-img', args: [] as string[] },
   ours: compared,
@@ -38,7 +39,7 @@ async function both(place: string, line: string) {
   for (const [name, { program, args }] of Object.entries(programs)) {
     const cwd = join(place, name)
     mkdirSync(cwd, { recursive: true })
-    const { code, stdout, stderr } = await run(program, [...args, ...words(line)], { cwd })
+    const { code, stdout, stderr } = await run(program, [...args, ...words(line)], { cwd, env })
     said.push({ code, stdout, stderr })
   }
   return said
