@@ -52,7 +52,7 @@ export function createApp(service: Service, logger: FastifyBaseLogger, parts: Ap
     ...(parts.certificate === undefined ? {} : { https: parts.certificate as never }),
     trustProxy: trusted.length > 0 && trusted,
     loggerInstance: logger,
-    // One line for each request is enough: see onResponse below.
+    // One line for each request is enough: see observe below.
     logController: new fastify.LogController({ disableRequestLogging: true }),
     genReqId: () => `req-${randomUUID()}`,
     rewriteUrl: ({ url }) => withoutMinorVersion(url ?? '/'),
@@ -75,6 +75,8 @@ export function createApp(service: Service, logger: FastifyBaseLogger, parts: Ap
   // Bodies are read as they are, whatever they are called; each route knows what it takes.
   app.removeAllContentTypeParsers()
   app.addContentTypeParser('*', { parseAs: 'buffer' }, (_request, body, done) => done(null, body))
+  const metrics = new Metrics(service.uploads)
+  observe(app, metrics, parts.audit)
   app.addHook('onRequest', async (request, reply) => {
     reply.header('x-openstack-request-id', request.id)
   })
@@ -92,8 +94,6 @@ export function createApp(service: Service, logger: FastifyBaseLogger, parts: Ap
     const late = setTimeout(() => request.raw.destroy(), service.config.requestSeconds * 1000)
     request.raw.once('end', () => clearTimeout(late)).once('close', () => clearTimeout(late))
   })
-  const metrics = new Metrics(service.uploads)
-  observe(app, metrics, parts.audit)
   app.server.on('checkContinue', (message, answer) => {
     markWaiting(message)
     app.server.emit('request', message, answer)

@@ -1,17 +1,21 @@
 /** What operators need: TLS with a certificate that can be renewed, proxies, health, measures, the audit log, the file of settings. */
+import { once } from 'node:events'
 import { readFileSync, writeFileSync } from 'node:fs'
+import { type ClientRequest, request as httpRequest } from 'node:http'
 import { request as httpsRequest, type RequestOptions } from 'node:https'
 import type { PeerCertificate, TLSSocket } from 'node:tls'
+import fastify from 'fastify'
 import { describe, expect, it } from 'vitest'
 import { temporaryFolder } from '../../engine/test/support/folder.ts'
 import { describeWith, runOk } from '../../engine/test/support/process.ts'
+import { createApp } from '../src/app.ts'
 import type { Catalog } from '../src/catalog/catalog.ts'
 import { readConfig, settings, settingsInForce, settingsSchema } from '../src/config.ts'
 import { type RunningService, serve } from '../src/index.ts'
 import { addressCheck, readAddresses } from '../src/operate/addresses.ts'
 import { believing } from './support/believing.ts'
 import { asCaller } from './support/glance.ts'
-import { ask, createImage, services, upload } from './support/service.ts'
+import { ask, binary, createImage, services, showImage, upload } from './support/service.ts'
 
 const start = services()
 const folder = temporaryFolder()
@@ -179,10 +183,11 @@ describe('measures', () => {
           .at(-1),
       )
     const route = 'route="/v2/images/:image_id/file"'
-    expect(value(`moraine_http_requests_total{method="PUT",${route},status="204"}`)).toBe(1)
+    expect(value(`moraine_http_requests_total{method="PUT",${route},status="204",outcome="answered"}`)).toBe(1)
     expect(value(`moraine_http_bytes_total{direction="in",${route}}`)).toBeGreaterThan(290_000)
     expect(value(`moraine_http_bytes_total{direction="out",${route}}`)).toBeGreaterThan(300_000)
-    expect(value('moraine_http_requests_total{method="GET",route="/v2/images/:image_id",status="404"}')).toBe(1)
+    const missed = 'method="GET",route="/v2/images/:image_id",status="404",outcome="answered"'
+    expect(value(`moraine_http_requests_total{${missed}}`)).toBe(1)
     expect(value('moraine_uploads_running')).toBe(0)
     expect(text).not.toContain(id)
   })
@@ -218,6 +223,76 @@ describe('the audit log', () => {
     expect(JSON.stringify(lines)).not.toContain(mine['x-auth-token'])
   })
 })
+
+describe('a transfer that is cut off', () => {
+  const cutSeries = async (url: string): Promise<string[]> =>
+    (await ask(`${url}/metrics`)).body
+      .toString()
+      .split('\n')
+      .filter((line) => line.startsWith('moraine_http_requests_total') && line.includes('outcome="cut"'))
+      .map((line) => line.replace(/^moraine_http_requests_total/, ''))
+
+  it('is in the audit log, in the log and in the measures, once', async () => {
+    const lines: Record<string, unknown>[] = []
+    const said: { msg: string; method?: string; outcome?: string }[] = []
+    const audit = { info: (line: Record<string, unknown>) => lines.push(line) }
+    const stream = { write: (line: string) => said.push(JSON.parse(line)) }
+    const { service } = await start()
+    const app = createApp(service, fastify({ logger: { level: 'info', stream } }).log, { audit: audit as never })
+    const url = await app.listen({ host: '127.0.0.1', port: 0 })
+    const id = await createImage(url)
+    // More than a connection takes that nobody reads from.
+    expect((await upload(url, id, Buffer.alloc(64 * 1024 * 1024, 'data'))).status).toBe(204)
+    lines.splice(0)
+    await cut(url, 'GET', `/v2/images/${id}/file`, {}, async (message) => {
+      const [response] = await once(message, 'response')
+      await once(response, 'readable')
+    })
+    const other = await createImage(url)
+    await cut(url, 'PUT', `/v2/images/${other}/file`, { ...binary, 'content-length': '1000' }, async (message) => {
+      message.write('only this')
+      await expect.poll(async () => (await showImage(url, other)).status).toBe('saving')
+    })
+    await expect.poll(async () => (await showImage(url, other)).status).toBe('queued')
+    await expect.poll(() => lines.filter(({ outcome }) => outcome === 'cut')).toHaveLength(2)
+    const path = (image: string) => ({ target: { image_id: image }, outcome: 'cut', ip: '127.0.0.1' })
+    const cutLines = lines.filter(({ audit }) => audit === 'image.send' || audit === 'image.upload')
+    expect(cutLines).toMatchObject([
+      { audit: 'image.send', status: 200, ...path(id) },
+      { audit: 'image.upload', status: null, ...path(other) },
+    ])
+    expect(Number(cutLines[0]?.sent)).toBeGreaterThan(0)
+    expect(Number(cutLines[0]?.sent)).toBeLessThan(64 * 1024 * 1024)
+    const file = 'route="/v2/images/:image_id/file"'
+    expect((await cutSeries(url)).sort()).toEqual([
+      `{method="GET",${file},status="200",outcome="cut"} 1`,
+      `{method="PUT",${file},status="0",outcome="cut"} 1`,
+    ])
+    const logged = said.filter(({ msg }) => msg === 'cut off').map(({ method, outcome }) => [method, outcome])
+    expect(logged).toEqual([
+      ['GET', 'cut'],
+      ['PUT', 'cut'],
+    ])
+    expect(said.filter(({ method, msg }) => msg === 'answered' && method === 'PUT')).toHaveLength(1)
+    await app.close()
+  })
+})
+
+/** Begins a request, and goes away in the middle of it. */
+async function cut(
+  url: string,
+  method: string,
+  path: string,
+  headers: Record<string, string>,
+  halfway: (message: ClientRequest) => Promise<void>,
+): Promise<void> {
+  const message = httpRequest(`${url}${path}`, { method, headers, agent: false })
+  message.on('error', () => {})
+  message.flushHeaders()
+  if (method === 'GET') message.end()
+  await halfway(message)
+  message.destroy()
+}
 
 describe('the file of settings', () => {
   const write = (text: string): string => {

@@ -1,5 +1,6 @@
 /** Who did what: a line for each request that changes something, or takes image data out. */
-import type { FastifyReply, FastifyRequest } from 'fastify'
+import type { FastifyRequest } from 'fastify'
+import type { Ending } from './ending.ts'
 
 /** What requests are called in the audit log, after Glance's notifications where it has one. Paths that are not here are named by their pattern. */
 const events: Readonly<Record<string, string>> = {
@@ -21,16 +22,20 @@ const events: Readonly<Record<string, string>> = {
 }
 
 /** The line about a request; undefined for one that only looks. */
-export function auditLine(request: FastifyRequest, reply: FastifyReply): Record<string, unknown> | undefined {
+export function auditLine(
+  request: FastifyRequest,
+  { isCut, status, sent }: Ending,
+): Record<string, unknown> | undefined {
   const { method, caller } = request
   const route = `${method} ${request.routeOptions.url ?? ''}`
   const event = events[route]
   if (event === undefined && (method === 'GET' || method === 'HEAD' || method === 'OPTIONS')) return undefined
-  const status = reply.raw.statusCode
   return {
     audit: event ?? route,
-    outcome: status < 400 ? 'success' : status === 401 || status === 403 ? 'denied' : 'failure',
-    status,
+    outcome: isCut ? 'cut' : outcomeOf(status),
+    status: status ?? null,
+    // How much was taken out is not the size of the image then.
+    ...(isCut ? { sent } : {}),
     user: caller?.userId ?? null,
     userName: caller?.userName ?? null,
     project: caller?.projectId ?? null,
@@ -38,4 +43,9 @@ export function auditLine(request: FastifyRequest, reply: FastifyReply): Record<
     target: request.params ?? {},
     ip: request.ip,
   }
+}
+
+function outcomeOf(status = 500): 'success' | 'denied' | 'failure' {
+  if (status < 400) return 'success'
+  return status === 401 || status === 403 ? 'denied' : 'failure'
 }

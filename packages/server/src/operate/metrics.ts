@@ -2,6 +2,7 @@
 import type { FastifyReply, FastifyRequest } from 'fastify'
 import { Counter, collectDefaultMetrics, Gauge, Histogram, Registry } from 'prom-client'
 import type { RunningWork } from '../running-work.ts'
+import type { Ending } from './ending.ts'
 
 /** The measures of one service; two in one process do not meet. */
 export class Metrics {
@@ -13,12 +14,11 @@ export class Metrics {
   /** @param uploads Work whose number is shown. */
   constructor(uploads: RunningWork) {
     const registers = [this.#registry]
-    const labelNames = ['method', 'route', 'status']
     collectDefaultMetrics({ register: this.#registry, prefix: 'moraine_' })
     this.#requests = new Counter({
       name: 'moraine_http_requests_total',
-      help: 'Requests that were answered or given up',
-      labelNames,
+      help: 'Requests, by how they ended: answered, or cut off before the last byte of the answer had left; the status is 0 when none was said',
+      labelNames: ['method', 'route', 'status', 'outcome'],
       registers,
     })
     this.#seconds = new Histogram({
@@ -45,13 +45,13 @@ export class Metrics {
   }
 
   /** Counts one request. Routes are counted by their pattern: identifiers in paths would make a series of each image. */
-  count(request: FastifyRequest, reply: FastifyReply, bytes: { received: number; sent: number }): void {
+  count(request: FastifyRequest, reply: FastifyReply, { isCut, status = 0, received, sent }: Ending): void {
     const { method } = request
     const route = request.routeOptions.url ?? 'unknown'
-    this.#requests.inc({ method, route, status: reply.raw.statusCode })
+    this.#requests.inc({ method, route, status, outcome: isCut ? 'cut' : 'answered' })
     this.#seconds.observe({ method, route }, reply.elapsedTime / 1000)
-    this.#bytes.inc({ direction: 'in', route }, bytes.received)
-    this.#bytes.inc({ direction: 'out', route }, bytes.sent)
+    this.#bytes.inc({ direction: 'in', route }, received)
+    this.#bytes.inc({ direction: 'out', route }, sent)
   }
 
   /** The text that Prometheus reads, and its media type. */
