@@ -1,6 +1,8 @@
 /** Rules of who may do what: their language, beside oslo.policy itself; the operator's own rules; what cannot be read. */
 import { spawnSync } from 'node:child_process'
-import { existsSync, writeFileSync } from 'node:fs'
+import { existsSync, readdirSync, readFileSync, writeFileSync } from 'node:fs'
+import { join } from 'node:path'
+import { fileURLToPath } from 'node:url'
 import fc from 'fast-check'
 import { describe, expect, it } from 'vitest'
 import { temporaryFolder } from '../../engine/test/support/folder.ts'
@@ -8,6 +10,7 @@ import { seed } from '../../engine/test/support/random.ts'
 import { type Caller, effectiveRoles } from '../src/identity/caller.ts'
 import { parseRule, RuleError } from '../src/policy/language.ts'
 import { Policy, readPolicy } from '../src/policy/policy.ts'
+import { defaultRules } from '../src/policy/rules.ts'
 import { believing } from './support/believing.ts'
 import { asCaller } from './support/glance.ts'
 import { ask, services } from './support/service.ts'
@@ -121,6 +124,20 @@ describe('rules that cannot be read', () => {
     [{ get_image: 'role:' }, 'policy rule get_image'],
   ])('%j', (overrides, message) => {
     expect(() => new Policy(overrides)).toThrow(message)
+  })
+})
+
+describe('the table of rules', () => {
+  it('has none that nothing asks: an operator would change it for nothing', () => {
+    const sources = fileURLToPath(new URL('../src', import.meta.url))
+    const code = readdirSync(sources, { recursive: true, encoding: 'utf8' })
+      .filter((name) => name.endsWith('.ts') && !name.endsWith(join('policy', 'rules.ts')))
+      .map((name) => readFileSync(join(sources, name), 'utf8'))
+      .join('\n')
+    const named = Object.values<string>(defaultRules).flatMap((rule) => [...rule.matchAll(/rule:(\w+)/g)])
+    const asked = new Set(named.map(([, name]) => name))
+    const dead = Object.keys(defaultRules).filter((name) => !code.includes(`'${name}'`) && !asked.has(name))
+    expect(dead).toEqual([])
   })
 })
 

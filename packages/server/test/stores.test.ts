@@ -1,6 +1,6 @@
 /** Several stores: what each must do, and how a service uses them. */
 import { randomBytes } from 'node:crypto'
-import { mkdirSync, readdirSync, rmSync, truncateSync } from 'node:fs'
+import { mkdirSync, readdirSync, rmSync, truncateSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { temporaryFolder } from '../../engine/test/support/folder.ts'
@@ -9,8 +9,10 @@ import { httpStore } from '../src/store/http.ts'
 import { readStores } from '../src/store/settings.ts'
 import { WebClient } from '../src/web/client.ts'
 import { WebGate } from '../src/web/gate.ts'
+import { believing } from './support/believing.ts'
+import { asCaller } from './support/glance.ts'
 import { type Mirror, startMirror } from './support/mirror.ts'
-import { ask, createImage, type Subject, services, showImage, upload } from './support/service.ts'
+import { ask, binary, createImage, type Subject, services, showImage, upload } from './support/service.ts'
 import { readingSuite, storeSuite } from './support/store-suite.ts'
 
 const folder = temporaryFolder()
@@ -194,6 +196,25 @@ describe('a service with several stores', () => {
     expect((await get(`/v2/images/${id}/file?prefer=nine`)).status).toBe(400)
     rmSync(fileIn('one'))
     expect((await get(`/v2/images/${id}/file`)).status).toBe(500)
+  })
+
+  it('lets those choose the copy who may, by a rule of the policy', async () => {
+    const policyFile = folder.file('download.yaml')
+    writeFileSync(policyFile, 'download_from_store: role:mover\n')
+    const [mover, member, admin] = [['member', 'mover'], ['member'], ['admin']].map((roles) => asCaller('p1', roles))
+    const statuses = async (settings: object, who = {}) => {
+      const stores = `one=folder:${folder.fresh()}; two=folder:${folder.fresh()}`
+      const { url } = await start({ stores, ...settings }, (service) => ({ ...service, identity: believing }))
+      const body = JSON.stringify({ disk_format: 'raw', container_format: 'bare', owner: 'p1' })
+      const made = await ask(`${url}/v2/images`, 'POST', body, { ...admin, 'content-type': 'application/json' })
+      const file = `${url}/v2/images/${made.json<{ id: string }>().id}/file`
+      await ask(file, 'PUT', Buffer.from('data'), { ...admin, ...binary })
+      const answers = ['', '?prefer=one', '?prefer=nine'].map((query) => ask(`${file}${query}`, 'GET', undefined, who))
+      return (await Promise.all(answers)).map(({ status }) => status)
+    }
+    expect(await statuses({}, admin)).toEqual([200, 200, 400])
+    expect(await statuses({}, member)).toEqual([200, 403, 403])
+    expect(await statuses({ policyFile }, mover)).toEqual([200, 200, 400])
   })
 
   it('takes data out of one store, but not out of the last', async () => {

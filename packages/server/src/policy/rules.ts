@@ -1,5 +1,6 @@
 /** Who may do what, when the operator says nothing else: the rules that Glance has had since its secure defaults (2023.1), by Glance's names.
- *  A reader looks, a member of the owning project also changes, an admin may do everything. */
+ *  A reader looks, a member of the owning project also changes, an admin may do everything. Every one of them is asked: Glance's table still names `get_task`, `get_tasks`,
+ *  `add_task` and `modify_task`, which it does not ask any more. */
 
 const own = 'project_id:%(project_id)s'
 const invited = 'project_id:%(member_id)s'
@@ -48,9 +49,6 @@ export const defaultRules = {
 
   // Tasks, stores, cache.
   tasks_api_access: admin,
-  get_task: '',
-  get_tasks: '',
-  add_task: '',
   stores_info_detail: service,
   cache_image: admin,
   cache_list: admin,

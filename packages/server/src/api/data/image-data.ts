@@ -46,7 +46,7 @@ export function addImageData(routes: Routes, service: Service): void {
     handler: async (request, reply) => {
       const sight = await findImage(service, request.caller, request.params.image_id)
       checkDownload(service, 'download_image', sight)
-      return download(service, sight.image, request, reply)
+      return download(service, sight.image, preferred(service, sight, request), request, reply)
     },
   })
   // Glance has no HEAD here, and says so in `Allow`.
@@ -87,11 +87,11 @@ async function take(
 async function download(
   service: Service,
   image: Image,
+  prefer: readonly string[],
   request: FastifyRequest,
   reply: FastifyReply,
 ): Promise<FastifyReply> {
   if (readableLocations(image).length === 0) return reply.code(204).send()
-  const prefer = preferred(service, request)
   const { imageCache } = service
   return serveContent(request, reply, {
     size: image.size ?? 0,
@@ -112,10 +112,12 @@ async function download(
   })
 }
 
-/** The stores that a download would rather read from: `?prefer=A,B`. @throws HttpError 400. */
-function preferred({ stores }: Service, request: FastifyRequest): string[] {
+/** The stores that a download would rather read from: `?prefer=A,B`. @throws HttpError 400, or 403 for who has no say in that. */
+function preferred(service: Service, sight: Sight, request: FastifyRequest): string[] {
   const named = new URLSearchParams(request.url.split('?')[1] ?? '').get('prefer')
   if (named === null) return []
+  enforceOn(service, 'download_from_store', sight)
+  const { stores } = service
   if (!stores.multiple) throw new HttpError(400, 'prefer: there is only one store here.')
   const names = named.split(',').map((name) => name.trim())
   const unknown = names.find((name) => stores.get(name) === undefined)
