@@ -218,10 +218,58 @@ describe('the cache of image data', () => {
     expect(await stateOf(subject)).toEqual({ cached_images: [], queued_images: [] })
   })
 
+  it('is cleaned of what nobody can use, and pruned to its size', async () => {
+    const subject = await open(64 * 1024)
+    const [kept, broken] = [await make(subject, 'kept'), await make(subject, 'broken')]
+    for (const id of [kept, broken]) await call(subject, `PUT /v2/cache/${id}`)
+    await expect.poll(async () => (await stateOf(subject)).cached_images).toHaveLength(2)
+    const place = join(subject.data, 'cache')
+    writeFileSync(join(place, broken), 'brok')
+    // Of an image that is not there any more.
+    writeFileSync(join(place, randomUUID()), 'gone')
+    for (const name of ['old', 'new']) writeFileSync(join(place, 'parts', name), 'part')
+    utimesSync(join(place, 'parts', 'old'), 0, 0)
+    const cleaned = await call(subject, 'POST /v2/cache/clean')
+    expect([cleaned.status, cleaned.body.length]).toEqual([200, 0])
+    expect(readdirSync(place).sort()).toEqual([kept, 'parts'].sort())
+    expect(readdirSync(join(place, 'parts'))).toEqual(['new'])
+
+    expect((await call(subject, 'POST /v2/cache/prune')).json()).toEqual({
+      total_files_pruned: 0,
+      total_bytes_pruned: 0,
+    })
+    // As another process leaves it that was told of a larger size.
+    const large = [randomUUID(), randomUUID()]
+    for (const [index, name] of large.entries()) {
+      writeFileSync(join(place, name), Buffer.alloc(48 * 1024, 1))
+      utimesSync(join(place, name), 1000 + index, 1000 + index)
+    }
+    const pruned = await call(subject, 'POST /v2/cache/prune')
+    expect(pruned.status).toBe(200)
+    const { total_files_pruned: files, total_bytes_pruned: bytes } = pruned.json<Record<string, number>>()
+    expect(files).toBe(1)
+    expect(bytes).toBeGreaterThanOrEqual(48 * 1024)
+    expect(readdirSync(place).sort()).toEqual([kept, large[1], 'parts'].sort())
+    expect((await call(subject, 'GET /v2/cache/clean')).status).toBe(405)
+  })
+
+  it('shows in the list of versions', async () => {
+    const shown = async (size: number) => {
+      const { versions } = (await ask(`${(await open(size)).url}/versions`)).json<{
+        versions: { id: string; status: string }[]
+      }>()
+      return versions.slice(0, 6).map(({ id, status }) => (status === 'CURRENT' ? `${id} is current` : id))
+    }
+    expect(await shown(1)).toEqual(['v2.18 is current', 'v2.17', 'v2.16', 'v2.15', 'v2.14', 'v2.9'])
+    expect((await shown(0)).slice(0, 3)).toEqual(['v2.17 is current', 'v2.15', 'v2.9'])
+  })
+
   it('is for administrators, for images that are active, and only there when it has room', async () => {
     const subject = await open(64 * MiB)
     const id = await make(subject, 'x')
-    for (const line of ['GET /v2/cache', 'DELETE /v2/cache', `PUT /v2/cache/${id}`, `DELETE /v2/cache/${id}`]) {
+    const upkeep = ['POST /v2/cache/clean', 'POST /v2/cache/prune']
+    const lines = ['GET /v2/cache', 'DELETE /v2/cache', `PUT /v2/cache/${id}`, `DELETE /v2/cache/${id}`, ...upkeep]
+    for (const line of lines) {
       expect((await call(subject, line, member)).status, line).toBe(403)
     }
     const queued = await ask(`${subject.url}/v2/images`, 'POST', '{}', { ...admin, 'content-type': 'application/json' })

@@ -130,6 +130,8 @@ export const described: Readonly<Record<string, Described>> = {
 
   'GET /v2/cache': cache('What is in the cache of this machine, and what is to come', { 200: json }),
   'DELETE /v2/cache': cache('Empty the cache, its queue, or both', done),
+  'POST /v2/cache/clean': cache('Remove copies that cannot be used', { 200: '' }),
+  'POST /v2/cache/prune': cache('Bring the cache under its size limit', { 200: json }),
   'PUT /v2/cache/:image_id': cache('Ask for a copy of an image', { 202: '' }),
   'DELETE /v2/cache/:image_id': cache('Remove the copy of an image', done),
 

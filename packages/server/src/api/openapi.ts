@@ -48,7 +48,7 @@ function openApiDocument(service: Service, known: readonly Known[], base: string
     info: {
       title: 'moraine image service',
       description: 'The OpenStack Image API v2, and what moraine adds to it.',
-      version: '2.17',
+      version: '2.18',
       license: { name: 'Apache-2.0', identifier: 'Apache-2.0' },
     },
     servers: [{ url: base }],

@@ -9,6 +9,8 @@ type When = 'always' | 'several-stores' | 'cache'
 /** The versions whose features are there, the newest first. A number tells of features and is never sent by clients, so there may be gaps, as in Glance's own
  *  list. Facts: Glance's API reference and release notes. */
 const versions: readonly [id: string, when: When][] = [
+  // Cleaning and pruning of the cache.
+  ['v2.18', 'cache'],
   // Locations.
   ['v2.17', 'always'],
   // The cache of image data; the `glance` client asks for it only where 2.14 is listed.
@@ -43,7 +45,7 @@ const versions: readonly [id: string, when: When][] = [
 ]
 
 /** Paths may begin with any minor version up to this one, whatever it brought: those who say 2.1 mean images. */
-const newestMinor = 17
+const newestMinor = 18
 
 /** The document with all versions. */
 export function versionsDocument(service: Service, request: FastifyRequest): object {

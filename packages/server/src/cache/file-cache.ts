@@ -45,13 +45,18 @@ export class FileCache {
   static async open(folder: string, limit: number): Promise<FileCache> {
     const cache = new FileCache(folder, limit)
     await mkdir(cache.#parts, { recursive: true, mode: 0o700 })
-    for (const name of await readdir(cache.#parts)) {
-      const path = join(cache.#parts, name)
+    await cache.clean()
+    await cache.shrink()
+    return cache
+  }
+
+  /** Removes the parts of files that were begun by a process that is gone. */
+  async clean(): Promise<void> {
+    for (const name of await readdir(this.#parts)) {
+      const path = join(this.#parts, name)
       const { mtimeMs } = await stat(path).catch(() => ({ mtimeMs: Date.now() }))
       if (Date.now() - mtimeMs > staleMilliseconds) await rm(path, { force: true })
     }
-    await cache.#shrink()
-    return cache
   }
 
   /** Opens a file for reading, which makes it the one that was used last. `tag` tells it from others of its name. The caller closes the source. */
@@ -76,7 +81,7 @@ export class FileCache {
     const part = join(this.#parts, randomUUID())
     const file = await open(part, 'wx', 0o600).catch(() => undefined)
     if (file === undefined) return undefined
-    return new PartWriter(file, part, final, this.limit, () => this.#shrink(name))
+    return new PartWriter(file, part, final, this.limit, async () => void (await this.shrink(name)))
   }
 
   async entries(): Promise<Entry[]> {
@@ -108,16 +113,18 @@ export class FileCache {
     return count
   }
 
-  /** Brings the cache back under its limit. @param kept What came last, and stays. */
-  async #shrink(kept = ''): Promise<void> {
+  /** Brings the cache back under its limit. @param kept What came last, and stays. Resolves to what was removed. */
+  async shrink(kept = ''): Promise<Entry[]> {
+    const removed: Entry[] = []
     const entries = (await this.entries()).sort((one, other) => one.usedAt - other.usedAt)
     let total = entries.reduce((sum, { allocated }) => sum + allocated, 0)
-    for (const { name, allocated } of entries) {
-      if (total <= this.limit) return
-      if (name === kept) continue
-      await this.remove(name)
-      total -= allocated
+    for (const entry of entries) {
+      if (total <= this.limit) break
+      if (entry.name === kept) continue
+      if (await this.remove(entry.name)) removed.push(entry)
+      total -= entry.allocated
     }
+    return removed
   }
 
   #path(name: string): string {

@@ -120,6 +120,27 @@ export class ImageCache {
     return this.#files.removeAll()
   }
 
+  /** Removes what nobody can use: copies of images that are gone, copies that are not whole, and what was left unfinished. */
+  async clean(): Promise<void> {
+    await this.#files.clean()
+    for (const { name, size } of await this.#files.entries()) {
+      const image = await this.#catalog.get(name)
+      if (image !== undefined && image.size === size) continue
+      await this.#files.remove(name)
+      await this.#uses.forget(this.#node, [name])
+    }
+  }
+
+  /** Brings the copies under the size limit, those first that were used longest ago. Resolves to how many are gone, and how many bytes of disk they took. */
+  async prune(): Promise<{ files: number; bytes: number }> {
+    const removed = await this.#files.shrink()
+    await this.#uses.forget(
+      this.#node,
+      removed.map(({ name }) => name),
+    )
+    return { files: removed.length, bytes: removed.reduce((sum, { allocated }) => sum + allocated, 0) }
+  }
+
   clearQueue(): Promise<number> {
     return this.#uses.clearQueue(this.#node)
   }

@@ -53,6 +53,8 @@ export const defaultRules = {
   cache_image: admin,
   cache_list: admin,
   cache_delete: admin,
+  cache_clean: admin,
+  cache_prune: admin,
 
   // Metadata definitions.
   get_metadef_namespaces: ownReader,

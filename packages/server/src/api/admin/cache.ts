@@ -44,6 +44,23 @@ export function addCache(routes: Routes, service: Service): void {
   })
   refuseOtherMethods(routes, url, 'GET, DELETE')
 
+  // Some send an empty document here, some nothing.
+  routes.post(`${url}/clean`, async (request, reply) => {
+    enforce(service, 'cache_clean', request.caller)
+    mustBeOn()
+    await cache.clean()
+    return reply.code(200).send()
+  })
+  refuseOtherMethods(routes, `${url}/clean`, 'POST')
+
+  routes.post(`${url}/prune`, async (request, reply) => {
+    enforce(service, 'cache_prune', request.caller)
+    mustBeOn()
+    const { files, bytes } = await cache.prune()
+    return sendJson(reply, { total_files_pruned: files, total_bytes_pruned: bytes })
+  })
+  refuseOtherMethods(routes, `${url}/prune`, 'POST')
+
   routes.put(one, params, async (request, reply) => {
     const sight = await findImage(service, request.caller, request.params.image_id, notFound)
     enforceOn(service, 'cache_image', sight)
