@@ -131,7 +131,14 @@ export function createApp(service: Service, logger: FastifyBaseLogger, parts: Ap
   return app
 }
 
-const catalogStatuses = { taken: 409, 'too-many': 413, 'unknown-marker': 400, missing: 404, lost: 503 } as const
+const catalogStatuses = {
+  taken: 409,
+  'too-many': 413,
+  'unknown-marker': 400,
+  missing: 404,
+  lost: 503,
+  full: 503,
+} as const
 
 function toHttpError(error: unknown): HttpError {
   if (error instanceof HttpError) return error

@@ -122,10 +122,14 @@ export async function closeService(service: Service): Promise<void> {
   imageCache.stop()
   await schedule.stop()
   await uploads.settled()
-  await tasks.stop()
-  await worker.stop()
-  await web.close()
-  await hashes.close()
-  await identity.close()
-  await catalog.close()
+  try {
+    await tasks.stop()
+    await worker.stop()
+  } finally {
+    // What could not be written any more, for want of room, the next start sees to.
+    await web.close()
+    await hashes.close()
+    await identity.close()
+    await catalog.close()
+  }
 }

@@ -77,9 +77,9 @@ export interface Page {
 }
 
 /** Why the catalog refuses: the id or name is (or was) taken, there would be too many, the marker of a list is no image (`unknown-marker`), what is asked for is
- *  not there (`missing`), or the upload was taken from this process, which was held for dead (`lost`). */
+ *  not there (`missing`), the upload was taken from this process, which was held for dead (`lost`), or the disk has no room (`full`); nothing is changed then. */
 export class CatalogError extends Error {
-  readonly kind: 'taken' | 'too-many' | 'unknown-marker' | 'missing' | 'lost'
+  readonly kind: 'taken' | 'too-many' | 'unknown-marker' | 'missing' | 'lost' | 'full'
 
   constructor(kind: CatalogError['kind'], message: string) {
     super(message)

@@ -30,6 +30,8 @@ export interface Receiving {
   onReady(): void
 }
 
+const retryMilliseconds = 2000
+
 /** What a way of receiving means for the image. */
 const stages = { upload: 'saving', stage: 'uploading' } as const
 
@@ -77,9 +79,21 @@ export async function receive(receiving: Receiving): Promise<void> {
     // Data that cannot be removed now is swept away later.
     const onTrouble = (err: unknown) => log.error({ err, image: id, store, key }, 'what is left of an upload stays')
     await upload?.abort().catch(onTrouble)
-    await giveUp(service, id, store, key, stages[kind]).catch(onTrouble)
+    const giveBack = () => giveUp(service, id, store, key, stages[kind])
+    await giveBack().catch((trouble) => {
+      onTrouble(trouble)
+      if (isFull(trouble)) later(giveBack)
+    })
     throw explain(error, message)
   }
+}
+
+const isFull = (error: unknown): error is CatalogError => error instanceof CatalogError && error.kind === 'full'
+
+/** Does it as soon as the catalog has room again: an image must not wait for the next start of the service, which would do it. */
+function later(work: () => Promise<void>): void {
+  const again = () => work().catch((error) => isFull(error) && later(work))
+  setTimeout(again, retryMilliseconds).unref()
 }
 
 /** Puts the image back to `queued`, when it still waits for this upload. Data that already has its name goes only when the catalog does not count on it; when the
@@ -236,6 +250,7 @@ export async function refuseUpload(
   const isPlain = error instanceof HttpError
   if (!isPlain) request.log.error({ err: error }, 'upload failed')
   if (request.raw.complete) throw error
-  await answerAndDrain(request, reply, isPlain ? error : new HttpError(500), service.config.drainBytes)
+  const shown = isPlain ? error : isFull(error) ? new HttpError(503, error.message) : new HttpError(500)
+  await answerAndDrain(request, reply, shown, service.config.drainBytes)
   return reply
 }

@@ -96,7 +96,11 @@ function parseBody(body: Buffer): unknown {
   }
 }
 
-const catalogStatuses: Readonly<Partial<Record<CatalogError['kind'], number>>> = { taken: 409, missing: 404 }
+const catalogStatuses: Readonly<Partial<Record<CatalogError['kind'], number>>> = {
+  taken: 409,
+  missing: 404,
+  full: 503,
+}
 
 function toHttpError(error: unknown): HttpError {
   if (error instanceof HttpError) return error

@@ -4,7 +4,10 @@ import { Worker } from 'node:worker_threads'
 import type { CompiledQuery, QueryResult } from 'kysely'
 import { workerUrl } from '../../worker-url.ts'
 import { type BatchStep, EmptyStep } from '../batch.ts'
-import type { Answer, Reply, Request, SqlValue } from './protocol.ts'
+import { CatalogError } from '../catalog.ts'
+import type { Answer, Failure, Reply, Request, SqlValue } from './protocol.ts'
+
+const full = 13
 
 /** An error of SQLite, with its extended result code. */
 export class SqliteError extends Error {
@@ -49,7 +52,7 @@ export class DatabaseThread {
     return resultOf(first)
   }
 
-  /** @throws EmptyStep, SqliteError; nothing has happened then. */
+  /** @throws EmptyStep, SqliteError, CatalogError `full`; nothing has happened then. */
   async batch(steps: readonly BatchStep[]): Promise<QueryResult<unknown>[]> {
     const batch = steps.map(({ query: { sql, parameters }, mustGive = false }) => ({
       ...{ sql, parameters: parameters as SqlValue[], mustGive },
@@ -70,7 +73,7 @@ export class DatabaseThread {
       this.#waiting.set(request.id, { resolve, reject })
       this.#worker.postMessage(request)
     })
-    if ('error' in reply) throw new SqliteError(reply.error.message, reply.error.sqliteCode)
+    if ('error' in reply) throw errorOf(reply.error)
     if ('empty' in reply) throw new EmptyStep(reply.empty)
     return reply.answers
   }
@@ -80,6 +83,11 @@ export class DatabaseThread {
     for (const { reject } of this.#waiting.values()) reject(error)
     this.#waiting.clear()
   }
+}
+
+function errorOf({ message, sqliteCode }: Failure): Error {
+  if (sqliteCode === undefined || (sqliteCode & 0xff) !== full) return new SqliteError(message, sqliteCode)
+  return new CatalogError('full', 'The catalog has no room left on its disk.')
 }
 
 /** An answer as Kysely has it. */

@@ -68,6 +68,12 @@ function runBatch({ id, batch }: BatchRequest): Reply {
   }
 }
 
+/** A statement that failed, and ended the transaction of all. */
+function givenUp(reply: Reply): Error {
+  const errcode = 'error' in reply ? reply.error.sqliteCode : undefined
+  return Object.assign(new Error('the transaction was given up'), { errcode })
+}
+
 /** Runs a batch, and all that wait behind it, with one commit: the disk is asked once for all of them. Nobody is answered before.
  *  @returns A request of another kind that was met. */
 function runTogether(first: BatchRequest): Message | undefined {
@@ -79,7 +85,7 @@ function runTogether(first: BatchRequest): Message | undefined {
       const reply = runBatch(next)
       next = undefined
       replies.push(reply)
-      if (!database.isTransaction) throw new Error('the transaction was given up')
+      if (!database.isTransaction) throw givenUp(reply)
       if (replies.length < mostTogether && parentPort !== null) next = receiveMessageOnPort(parentPort)?.message
     }
     plain('commit')
