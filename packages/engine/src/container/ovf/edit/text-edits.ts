@@ -2,6 +2,7 @@
 
 import { childOf, type XmlElement } from '../../../codec/xml/document.ts'
 import { escapeXml } from '../../../codec/xml/escape.ts'
+import { localName, readOpeningTag } from '../../../codec/xml/opening-tag.ts'
 import { MoraineError } from '../../../core/index.ts'
 
 interface Change {
@@ -62,17 +63,18 @@ export class TextEdits {
   /** Gives an attribute another value, or makes one. `name` as it is written, with its prefix. */
   setAttribute(element: XmlElement, name: string, value: string): void {
     const opening = this.#text.slice(element.start, element.inner)
-    const found = new RegExp(
-      `(\\s(?:[\\w.-]+:)?${name.replace(/^.*:/, '').replace(/[^\w-]/g, '')}\\s*=\\s*)("[^"]*"|'[^']*')`,
-    ).exec(opening)
-    const text = `"${escapeXml(value)}"`
-    if (found === null) {
+    const { attributes } = readOpeningTag(opening)
+    const found =
+      attributes.find((attribute) => attribute.name === name) ??
+      attributes.find((attribute) => localName(attribute.name) === localName(name))
+    const text = escapeXml(value)
+    if (found === undefined) {
       const at = element.inner - (opening.endsWith('/>') ? 2 : 1)
-      this.insert(at, ` ${name}=${text}`)
+      this.insert(at, ` ${name}="${text}"`)
       return
     }
-    const start = element.start + found.index + (found[1] ?? '').length
-    this.#replace(start, start + (found[2] ?? '').length, text)
+    // With its quotes, which may be single ones.
+    this.#replace(element.start + found.start - 1, element.start + found.end + 1, `"${text}"`)
   }
 
   /** Puts other text in the place of an element. */
@@ -82,8 +84,9 @@ export class TextEdits {
 
   /** The prefix that an attribute is written with, with its colon; empty where it has none. */
   prefixOf(element: XmlElement, local: string): string {
-    const opening = this.#text.slice(element.start, element.inner)
-    return new RegExp(`\\s([\\w.-]+:)${local}\\s*=`).exec(opening)?.[1] ?? ''
+    const { attributes } = readOpeningTag(this.#text.slice(element.start, element.inner))
+    const found = attributes.find(({ name }) => name.endsWith(`:${local}`))
+    return found?.name.slice(0, -local.length) ?? ''
   }
 
   /** Takes an element away, and the blank line that it would leave. */
