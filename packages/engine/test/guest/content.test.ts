@@ -132,6 +132,8 @@ describeWith(
       ['ReiserFS', 64, 'mkreiserfs', ['-q', '-f', '-l', 'Baum']],
       ['NILFS2', 160, 'mkfs.nilfs2', ['-q', '-L', 'log']],
       ['UDF', 16, 'mkudffs', ['--label=Scheibe', '--blocksize=2048', '--media-type=dvdram']],
+      ['UDF in sectors of 1024 bytes', 16, 'mkudffs', ['--label=klein', '--blocksize=1024']],
+      ['UDF in sectors of 4096 bytes', 16, 'mkudffs', ['--label=gross', '--blocksize=4096']],
       ['UDF in sectors of 512 bytes', 16, 'mkudffs', ['--label=stick', '--uuid=0123456789abcdef']],
       ['minix', 8, 'mkfs.minix', ['-1']],
       ['swap', 8, 'mkswap', ['-q', '-L', 'swap0']],
@@ -150,6 +152,12 @@ describeWith(
         LABEL: only.facts.label ?? only.facts.name,
         UUID: only.facts.uuid,
       }).toEqual({ TYPE: said.TYPE, LABEL: said.LABEL?.replaceAll('\\ ', ' '), UUID: said.UUID })
+      if (command !== 'mkudffs') return
+      // In a stream the sequence of descriptors comes before the anchor that names it.
+      const stream = new StreamInspector()
+      stream.push(readFileSync(file))
+      const { findings } = stream.end()
+      expect(findings.find(({ format }) => format === 'udf')?.facts).toEqual(only.facts)
     })
 
     it('a device of a pool of ZFS, written by hand', async () => {

@@ -1,12 +1,12 @@
 /** UDF, where a volume has it alone: its label, and the number by which blkid knows it. Facts: ECMA-167 3/8.4.2, 3/10.1 to 3/10.6; UDF 2.60, 2.1.2; libblkid, `udf.c`. */
-import { cut, fields, name } from '../../bytes/header.ts'
+import { cut, fields, name, stands } from '../../bytes/header.ts'
 import { readIsoVolume } from '../../format/iso/volume.ts'
 import { factsOf, type GuestContent } from '../content.ts'
-import { type Reading, regionAt } from '../reading.ts'
+import { type Reading, readingHead, regionAt } from '../reading.ts'
 import type { Regions } from './regions.ts'
 
 const anchorSector = 256
-const sectorSizes = [512, 2048, 4096] as const
+const sectorSizes = [512, 1024, 2048, 4096] as const
 const tags = { primary: 1, anchor: 2, logical: 6, end: 8 } as const
 /** Descriptors of the main sequence that are looked at. */
 const mostDescriptors = 16
@@ -16,15 +16,21 @@ export function* readUdf({ at32 }: Regions): Reading<GuestContent | undefined> {
   const head = new Uint8Array(at32.offset + at32.bytes.length)
   head.set(at32.bytes, at32.offset)
   const volume = readIsoVolume(head)
-  if (volume?.udf === undefined || volume.primary !== undefined) return undefined
+  const kind = volume?.udf ?? kindInLargeSectors(at32.bytes)
+  if (kind === undefined || volume?.primary !== undefined) return undefined
   const facts = yield* readSequence()
   return {
     kind: 'file-system',
     format: 'udf',
-    subformat: volume.udf,
-    evidence: `"${volume.udf}" behind ${at32.offset}`,
+    subformat: kind,
+    evidence: `"${kind}" behind ${at32.offset}`,
     facts: factsOf({ ...facts }),
   }
+}
+
+/** In sectors of 4096 bytes each descriptor of the recognition sequence has one of its own. Facts: ECMA-167 2/8.3. */
+function kindInLargeSectors(bytes: Uint8Array): string | undefined {
+  return stands(bytes, 'BEA01', 1) ? ['NSR02', 'NSR03'].find((id) => stands(bytes, id, 4097)) : undefined
 }
 
 /** Whether a descriptor is of a kind and says that it stands in this sector. */
@@ -43,6 +49,7 @@ interface Facts {
 /** Looks for the anchor in each size of sectors, then at the sequence of descriptors that it names. */
 function* readSequence(): Reading<Facts> {
   for (const sectorBytes of sectorSizes) {
+    if (sectorBytes === 1024) yield* beforeAnchor()
     const anchor = yield* regionAt(anchorSector * sectorBytes, 512)
     if (!isTagged(anchor, tags.anchor, anchorSector)) continue
     const view = fields(anchor, 16, 8)
@@ -58,6 +65,13 @@ function* readSequence(): Reading<Facts> {
     return facts
   }
   return {}
+}
+
+/** The sequence may stand before its anchor, as mkudffs has it (from sector 96 on), where a stream does not come back: so all before the anchor in sectors of 2048 bytes is had first, which is
+ *  384 KiB. Of sectors of 4096 bytes these are the first 128; in a stream, what stands between there and their anchor is not seen. */
+function* beforeAnchor(): Reading<void> {
+  const start = readingHead + 512
+  yield* regionAt(start, anchorSector * 2048 - start)
 }
 
 /** A text of UDF: how its letters are written comes first, and its length last. */
