@@ -4,11 +4,13 @@ import { type ByteSource, MoraineError, throwIfCancelled } from '../core/index.t
 import { extentChunks } from '../format/raw/stream.ts'
 import type { NewNode } from './new-tree.ts'
 
-/** A file that is not worth asking where its holes are. */
-export const smallBytes = 64 * 1024
 const chunkBytes = 1024 * 1024
-/** Pieces that are passed on as they are: copying them would cost more than it saves. */
-const largeBytes = 256 * 1024
+/** Pieces from here on are passed on by `gathered` as they are: copying them would cost more than it saves. All shorter ones are copied before the next is asked for, so that whoever makes them
+ *  may make one after the other in one room. */
+export const passedOnBytes = 256 * 1024
+/** A file that is not worth asking where its holes are. With zeros up to the end of its last unit, of at most as many bytes again, it is shorter than what is passed on: those who write small
+ *  files read them all into one room. */
+export const smallBytes = passedOnBytes / 4
 
 /** Opens the content of a file, which is the caller's to close.
  *  @throws MoraineError `io` where it has another size than it had. */
@@ -32,7 +34,7 @@ export function isSmall({ entry: { size = 0 } }: NewNode): boolean {
   return size <= smallBytes
 }
 
-/** The bytes of a small file, with zeros up to a multiple of `unit`, in a room for them.
+/** The bytes of a small file, with zeros up to a multiple of `unit` (at most `smallBytes`), in a room for them, where they stand until the next ones: to be copied, as `gathered` does.
  *  @throws MoraineError as `openContent`, and what reading throws. */
 export async function smallContent(
   node: NewNode,
@@ -65,7 +67,7 @@ export async function* contentChunks(node: NewNode, signal: AbortSignal | undefi
   }
 }
 
-/** Small pieces gathered into chunks of up to 1 MiB. */
+/** Small pieces gathered into chunks of up to 1 MiB; those are copied, large ones are passed on (`passedOnBytes`). */
 export async function* gathered(
   pieces: AsyncIterable<Uint8Array>,
   signal: AbortSignal | undefined,
@@ -74,7 +76,7 @@ export async function* gathered(
   let filled = 0
   for await (const piece of pieces) {
     throwIfCancelled(signal)
-    const isLarge = piece.length >= largeBytes
+    const isLarge = piece.length >= passedOnBytes
     if (filled > 0 && (isLarge || filled + piece.length > chunk.length)) {
       yield chunk.subarray(0, filled)
       chunk = new Uint8Array(chunkBytes)

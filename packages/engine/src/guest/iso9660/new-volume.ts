@@ -119,7 +119,7 @@ export function planIsoVolume(entries: readonly NewEntry[], options: NewVolumeOp
       if (tree.kind === 'primary') yield* areaBytes(layout, tree)
     }
     if (layout.catalog !== undefined) yield writeBootCatalog(placed, await diskTypes(images))
-    // Small pieces are gathered at once, so that one room does for all.
+    // One room does for all: `gathered` copies what is shorter than `passedOnBytes`, to which `smallBytes` is tied.
     const small = { bytes: new Uint8Array(roundUp(smallBytes, sectorBytes)), unit: sectorBytes }
     for (const node of layout.written) {
       if (infoTables.has(node)) yield await bytesWithTable(node, layout.files.get(node) ?? 0)
@@ -219,6 +219,7 @@ function* directoryBytes(layout: NewVolumeLayout, tree: NewTreeLayout): Generato
     let at = 0
     for (const record of recordsIn(layout, tree, directory)) {
       if ((at % sectorBytes) + record.length > sectorBytes) at = roundUp(at, sectorBytes)
+      // It stands in the layout's room until the next one is asked for.
       bytes.set(record, at)
       at += record.length
     }
