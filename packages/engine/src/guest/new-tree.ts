@@ -3,7 +3,7 @@ import { type ByteSource, MoraineError } from '../core/index.ts'
 
 /** One file, directory or symbolic link of a new file system. Directories above it need not be given. */
 export interface NewEntry {
-  /** Its names from the root on, parted by slashes: no slash at either end, no empty name, `.` or `..`. */
+  /** Its names from the root on, parted by slashes: no slash at either end, no empty name, `.` or `..`; at most 4095 bytes. */
   path: string
   kind: 'file' | 'directory' | 'symlink'
   /** Bytes of a file. */
@@ -35,10 +35,12 @@ export interface NewNode {
 }
 
 const mostNameBytes = 255
-const mostTargetBytes = 4095
+/** What Linux takes as one path, PATH_MAX without its zero: trees are walked by functions that call themselves, and nobody could name a file further down. */
+const mostPathBytes = 4095
+const mostTargetBytes = mostPathBytes
 
 /** The tree of the entries, in an order that does not depend on theirs.
- *  @throws MoraineError `invalid` for names that cannot be, names that stand twice, and files within files. */
+ *  @throws MoraineError `invalid` for names that cannot be, paths of more than 4095 bytes, names that stand twice, and files within files. */
 export function newTree(entries: readonly NewEntry[]): NewNode {
   const root = newNode('', undefined, { path: '', kind: 'directory' })
   const byPath = new Map([['', root]])
@@ -62,6 +64,7 @@ export function newTree(entries: readonly NewEntry[]): NewNode {
   }
   for (const entry of entries) {
     if (entry.path === '') checkName('', '')
+    if (isLonger(entry.path, mostPathBytes)) throw refused(entry.path, `it is longer than ${mostPathBytes} bytes`)
     const node = nodeAt(entry, entry.path.length)
     if (!implied.delete(node)) throw refused(entry.path, 'it stands there twice')
     if (node.children.length > 0 && entry.kind !== 'directory') throw refused(entry.path, 'files are to be within it')
@@ -117,10 +120,13 @@ function checkEntry({ path, kind, size, open, target }: NewEntry): void {
   }
 }
 
+const mostShown = 512
+
 function refused(path: string, why: string): MoraineError {
-  return new MoraineError('invalid', `'${path}' cannot be in the new file system: ${why}`, {
+  const shown = path.length > mostShown ? `${path.slice(0, mostShown)}\u2026` : path
+  return new MoraineError('invalid', `'${shown}' cannot be in the new file system: ${why}`, {
     field: 'path',
-    value: path,
+    value: shown,
   })
 }
 

@@ -15,6 +15,8 @@ describe('volumes that cannot be made', () => {
     ['a path from the root', () => [file('/etc/passwd')], {}, 'path'],
     ['a path upwards', () => [file('a/../../b')], {}, 'path'],
     ['a name of 256 bytes', () => [file('é'.repeat(128))], {}, 'path'],
+    ['a path of 10,000 folders', () => [file('a/'.repeat(9999).concat('a'))], {}, 'path'],
+    ['a path of 4,096 bytes', () => [file(`${'é/'.repeat(1365)}a`)], {}, 'path'],
     ['a zero in a name', () => [file('a\0b')], {}, 'path'],
     ['one path twice', () => [file('a'), file('a')], {}, 'path'],
     ['a file in a file', () => [file('a'), file('a/b')], {}, 'path'],
@@ -59,6 +61,24 @@ describe('volumes that cannot be made', () => {
     expect(() => planIsoVolume([huge])).toThrow(expect.objectContaining({ kind: 'limit', field: 'sectors' }))
     const folders = Array.from({ length: 65_536 }, (_, at): NewEntry => ({ path: `${at}`, kind: 'directory' }))
     expect(() => planIsoVolume(folders)).toThrow(expect.objectContaining({ kind: 'limit', field: 'directories' }))
+  })
+
+  it('not the longest path', async () => {
+    const deep = `${'a/'.repeat(2047)}b`
+    expect(deep.length).toBe(4095)
+    const plan = planIsoVolume([file(deep)])
+    expect((await bytesOf(plan)).length).toBe(plan.length)
+  })
+
+  it('an image that no partition table reaches', () => {
+    const open = async () => MemoryStore.from(new Uint8Array(4))
+    const boot = [{ path: 'efi.img', platform: 'efi' }] as const
+    const behind = (size: number): NewEntry[] => [{ path: 'a', kind: 'file', size, open }, file('efi.img')]
+    const most = 2 ** 41
+    expect(planIsoVolume(behind(most - 2 ** 20), { boot, hybrid: true }).length).toBeLessThan(most)
+    const plan = () => planIsoVolume(behind(most), { boot, hybrid: true })
+    expect(plan).toThrow(expect.objectContaining({ kind: 'limit', field: 'first sector' }))
+    expect(planIsoVolume(behind(most), { boot }).length).toBeGreaterThan(most)
   })
 
   it('a file that changes under way', async () => {
