@@ -13,6 +13,8 @@ export interface Persona {
   readonly probesEnds: boolean
   /** Whether a file packed with gzip, xz, bzip2, zstd, LZ4 or zip is opened as what is inside, and a target so packed when its name says so. */
   readonly wrappers: boolean
+  /** Whether a packed image whose order importers mind (streamOptimized of VMDK) is written into a file as it is to a pipe: front to back, in its maker's order. QEMU's own has other layouts. */
+  readonly streamsPacked: boolean
   /** Formats that are probed for, by name, where none is given. */
   readonly probed: readonly string[]
   /** Formats that are the engine's alone and have no place here. */
@@ -78,6 +80,7 @@ const qemuImg: Persona = {
   nameOf: (format) => (format === 'vhd' ? 'vpc' : format),
   probesEnds: false,
   wrappers: false,
+  streamsPacked: false,
   unknown: ['iso', 'luks2', 'vhds', 'asif'],
   probed: ['qcow2', 'qcow', 'qed', 'vmdk', 'vdi', 'vhdx', 'vhd', 'parallels', 'bochs', 'cloop', 'dmg', 'luks', 'raw'],
   details: false,
@@ -97,6 +100,7 @@ const moraine: Persona = {
   nameOf: (format) => format,
   probesEnds: true,
   wrappers: true,
+  streamsPacked: true,
   unknown: [],
   probed: [
     'qcow2',

@@ -42,6 +42,32 @@ const targets: readonly (readonly [name: string, qemu: string, wholes: number, d
   ['xen', 'vpc', 2 * MiB, undefined],
 ]
 
+/** The markers of a streamOptimized VMDK, met on the way from its first grain to its end. */
+function markersOf(bytes: Buffer): string[] {
+  const names = ['end of stream', 'grain table', 'grain directory', 'footer']
+  const found: string[] = []
+  expect([bytes.toString('latin1', 0, 4), bytes.readBigUInt64LE(56)]).toEqual(['KDMV', 0xffff_ffff_ffff_ffffn])
+  for (let at = Number(bytes.readBigUInt64LE(64)) * 512; at < bytes.length; ) {
+    const [value, size, type] = [
+      Number(bytes.readBigUInt64LE(at)),
+      bytes.readUInt32LE(at + 8),
+      bytes.readUInt32LE(at + 12),
+    ]
+    if (size > 0) {
+      at += Math.ceil((12 + size) / 512) * 512
+      continue
+    }
+    found.push(names[type] ?? `${type}`)
+    at += 512 * (1 + value)
+  }
+  return found
+}
+
+/** A VMDK as text, without the number that it was given by chance. */
+function withoutId(bytes: Buffer): string {
+  return bytes.toString('latin1').replace(/^CID=\w{8}$/m, '')
+}
+
 describeWith(['qemu-img', 'tar', 'gzip'], 'presets', () => {
   beforeAll(async () => {
     await qemuImg('create', '-q', '-f', 'qcow2', source, String(size))
@@ -59,6 +85,44 @@ describeWith(['qemu-img', 'tar', 'gzip'], 'presets', () => {
     expect(stderr).toMatch(new RegExp(`^moraine: ${name}: format `, 'm'))
     if (rounded !== size) expect(stderr).toContain(`from ${size} to ${rounded} bytes`)
     else expect(stderr).not.toContain('rounded')
+  })
+
+  it.each([
+    ['esxi', ['--for', 'esxi']],
+    ['aws', ['--for', 'aws', '-W']],
+    ['itself', ['-O', 'vmdk', '-o', 'subformat=streamOptimized']],
+  ])('for %s a streamOptimized VMDK in the order of importers, over a longer file too', async (_name, args) => {
+    const image = folder.fresh('.vmdk')
+    writeFileSync(image, Buffer.alloc(8 * MiB, 1))
+    await made('convert', '-q', ...args, source, image)
+    expect(await qemuImg('info', image)).toContain('create type: streamOptimized')
+    await compares('vmdk', image)
+    const bytes = readFileSync(image)
+    expect(markersOf(bytes)).toEqual(['grain table', 'grain directory', 'footer', 'end of stream'])
+    expect(bytes.subarray(512, 20 * 512).toString('latin1')).toContain('ddb.adapterType = "lsilogic"')
+    const piped = folder.fresh()
+    execFileSync('sh', [
+      '-c',
+      'out=$1; shift; "$@" > "$out"',
+      'sh',
+      piped,
+      moraine,
+      'convert',
+      '-q',
+      ...args,
+      source,
+      '-',
+    ])
+    expect(withoutId(readFileSync(piped))).toBe(withoutId(bytes))
+  })
+
+  it('under the name qemu-img it has the layout of QEMU', async () => {
+    const image = folder.fresh('.vmdk')
+    const args = ['convert', '-O', 'vmdk', '-o', 'subformat=streamOptimized', source, image]
+    expect((await run(ourQemuImg, args)).code).toBe(0)
+    // The directory stands where the header says, in front.
+    expect(readFileSync(image).readBigUInt64LE(56)).toBeLessThan(0x1000n)
+    await compares('vmdk', image)
   })
 
   it('for Azure and Xen the footer says the size as it is, and the kind', async () => {
@@ -156,5 +220,17 @@ describeWith(['qemu-img', 'tar', 'gzip'], 'presets', () => {
     expect(
       (await run(ourQemuImg, ['convert', '--for', 'azure', folder.file('a.raw'), folder.fresh()])).stderr,
     ).toContain("Could not open 'azure'")
+  })
+})
+
+describeWith(['qemu-img', 'vmdkinfo'], 'presets beside libvmdk', () => {
+  it('what is made for ESXi has extents and sizes as libvmdk reads them', async () => {
+    const [raw, image] = [folder.file('plain.raw'), folder.fresh('.vmdk')]
+    writeFileSync(raw, Buffer.alloc(3 * MiB, 'what a disk holds '))
+    await made('convert', '-q', '--for', 'esxi', raw, image)
+    const { code, stdout, stderr } = await run('vmdkinfo', [image])
+    expect(code, stderr).toBe(0)
+    expect(stdout).toMatch(/Disk type:\s+Stream optimized/i)
+    expect(stdout).toContain('3145728 bytes')
   })
 })

@@ -1,7 +1,7 @@
 /** A file that is written front to back: beside its name, and renamed when it is whole. */
 import { statSync } from 'node:fs'
 import { type Disk, MoraineError, type RunOptions, type StreamPlan, throwIfCancelled } from '@moraine/engine'
-import { imageLocks, newFile } from '@moraine/engine/node'
+import { imageLocks, newFile, type Placement } from '@moraine/engine/node'
 import type { CacheMode } from '../cache.ts'
 import { pathOf } from '../open.ts'
 import type { Context } from '../verb.ts'
@@ -12,6 +12,8 @@ export interface StreamFileRequest {
   cache: CacheMode
   /** What is read while this is written: a target that is one of them is refused. */
   sources: readonly Disk[]
+  /** What is said to the file system. */
+  placement?: Placement | undefined
 }
 
 /** Writes a stream as a file. A new one is removed when this fails; an existing one is overwritten where it lies.
@@ -19,26 +21,28 @@ export interface StreamFileRequest {
 export async function writeStreamToFile(
   context: Context,
   stream: StreamPlan,
-  { name, cache, sources }: StreamFileRequest,
+  { name, cache, sources, placement }: StreamFileRequest,
   run: RunOptions,
 ): Promise<void> {
   const path = pathOf(name, context.persona)
   refuseSources(path, name, sources)
   const sync = cache === 'unsafe' ? 'unsafe' : 'always'
-  const file = await newFile(path, { sync, lock: imageLocks.create })
+  const onRefusal = (reason: string): void => context.warn(`Failed to set extent size hint: ${reason}`)
+  const file = await newFile(path, { sync, lock: imageLocks.create, placement: { ...placement, onRefusal } })
+  const store = context.trace?.watch(file.store, true) ?? file.store
   process.once('exit', file.abandonNow)
   try {
     try {
       let at = 0
       for await (const chunk of stream.chunks(run.signal)) {
         throwIfCancelled(run.signal, name)
-        await file.store.write(at, chunk, run.signal)
+        await store.write(at, chunk, run.signal)
         at += chunk.length
         if (stream.length !== undefined) run.onProgress?.({ done: at, total: stream.length })
       }
-      await file.store.flush()
+      await store.flush()
     } finally {
-      await file.store.close()
+      await store.close()
     }
     await file.publish()
   } catch (error) {

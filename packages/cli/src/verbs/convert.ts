@@ -1,4 +1,5 @@
 /** `convert`: what one or more images hold, as another image. */
+import { statSync } from 'node:fs'
 import {
   allFormats,
   type ConversionPlan,
@@ -8,6 +9,7 @@ import {
   gnuTarStream,
   padDisk,
   planConversion,
+  type RunOptions,
   raw,
   type StreamPlan,
   type WritableDisk,
@@ -17,8 +19,8 @@ import { ConcatDisk } from '../concat.ts'
 import { conversionFailure } from '../convert-failure.ts'
 import { Failure, failureFrom } from '../failure.ts'
 import { formatNamed } from '../formats.ts'
-import { noteUnseenEnds, openForWriting, openImage } from '../open.ts'
-import { asksForHelp, mediumOf, optionHelp } from '../options.ts'
+import { noteUnseenEnds, openForWriting, openImage, pathOf } from '../open.ts'
+import { asksForHelp, filePlacement, mediumOf, optionHelp } from '../options.ts'
 import { type ProgressDisplay, showProgress } from '../output/progress.ts'
 import { choosePreset, noteOfAzure, presetHelp, presetOptions, presetSize } from '../preset.ts'
 import { openNamedSnapshot } from '../snapshot-name.ts'
@@ -138,7 +140,9 @@ async function convert(context: Context, values: ConvertValues, job: Job): Promi
   }
   const cache = readCacheMode('cache', values.cache ?? 'unsafe')
   const wrapping = values.noCreate ? undefined : wrappingFor(context, values, job)
-  if (wrapping !== undefined) return await writeWrapped(context, values, job, { ...target, bitmaps, cache, wrapping })
+  if (wrapping !== undefined || isStreamed(context, values, job.name, target)) {
+    return await writeAsStream(context, values, job, { ...target, bitmaps, cache, wrapping })
+  }
   if (values.noCreate) return await convertInto(context, values, job, { ...target, bitmaps, cache })
   const image = await createTarget(context, job, target, cache)
   try {
@@ -314,24 +318,47 @@ function wrappingFor(
   throw new Failure('--wrap contradicts --for, whose archive is packed with gzip')
 }
 
-function streamFor({ archive, source }: Job, plan: ConversionPlan): Promise<StreamPlan> {
-  return archive === undefined ? plan.stream() : gnuTarStream(source, archive)
+function streamFor(
+  { archive, source }: Job,
+  plan: ConversionPlan,
+  onProgress?: RunOptions['onProgress'],
+): Promise<StreamPlan> {
+  return archive === undefined ? plan.stream({ onProgress }) : gnuTarStream(source, archive)
 }
 
-/** A file packed as a whole, front to back. */
-async function writeWrapped(
+/** Whether a file is written as it would be to a pipe, though it need not be. ESXi and the importers of clouds read a streamOptimized VMDK front to back, by VMware's markers. */
+function isStreamed(
+  { persona }: Context,
+  values: ConvertValues,
+  name: string,
+  { format, options, backing }: TargetOptions,
+): boolean {
+  if (!persona.streamsPacked || values.noCreate || values.bitmaps || backing !== undefined) return false
+  if (format.name !== 'vmdk' || options.subformat !== 'streamOptimized') return false
+  if (persona.readName(name).kind !== 'file') return false
+  // Its footer is the end of the file; a device ends where it ends.
+  return statSync(pathOf(name, persona), { throwIfNoEntry: false })?.isFile() ?? true
+}
+
+/** A file front to back: packed as a whole, or an image whose order matters. */
+async function writeAsStream(
   context: Context,
   values: ConvertValues,
   job: Job,
-  target: TargetOptions & { bitmaps: boolean; cache: CacheMode; wrapping: TargetWrapping },
+  target: TargetOptions & { bitmaps: boolean; cache: CacheMode; wrapping: TargetWrapping | undefined },
 ): Promise<void> {
   const { writeStreamToFile } = await import('../output/stream-file.ts')
+  const { cache, wrapping } = target
+  const { placement } = filePlacement(target.options)
   await attempt(context, '', async () => {
     const plan = await plans(context, values, job, target)
-    const stream = packStream(await streamFor(job, plan), target.wrapping, job.display.onProgress)
+    const { onProgress } = job.display
+    // What is packed as a whole besides may be packed twice, and tells no progress by itself.
+    const image = await streamFor(job, plan, wrapping === undefined ? onProgress : undefined)
+    const stream = packStream(image, wrapping, onProgress)
     if (!values.quiet) sayLosses(context, plan)
-    const run = { signal: context.signal, onProgress: job.display.onProgress }
-    await writeStreamToFile(context, stream, { name: job.name, cache: target.cache, sources: job.opened }, run)
+    const run = { signal: context.signal, onProgress }
+    await writeStreamToFile(context, stream, { name: job.name, cache, sources: job.opened, placement }, run)
   })
 }
 

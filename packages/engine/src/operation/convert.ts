@@ -105,8 +105,10 @@ export async function planConversion(source: Disk, request: ConversionRequest): 
       if (bitmaps?.list().some(({ inconsistent }) => !inconsistent) === true) refuse('dirty bitmaps')
       const packed = await format.streamPacked?.(source.size, request.options ?? {}, request.compress === true)
       if (packed !== undefined) {
+        // One unit comes behind the other, whatever was asked for.
+        const ordered = { ...request, outOfOrder: false }
         const copy = (target: WritableDisk, run: RunOptions) =>
-          runCopy(source, target, request, walk, { ...run, onProgress })
+          runCopy(source, target, ordered, walk, { ...run, onProgress })
         return { length: undefined, chunks: (signal) => packedChunks(packed, copy, signal) }
       }
       if (request.compress === true) refuse(`compressed ${format.name}`)
