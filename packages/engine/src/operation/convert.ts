@@ -199,7 +199,7 @@ async function runCopy(
       rule: `at least ${source.size}`,
     })
   }
-  const sparse = request.sparseBytes ?? 4096
+  const sparse = sparseOf(source, request.sparseBytes ?? 4096)
   const overBacking = request.backing !== undefined
   await copyDisk(
     {
@@ -224,6 +224,12 @@ async function runCopy(
     run,
   )
   await target.flush()
+}
+
+/** QEMU asks an image of qcow a cluster at a time what it holds, so it never looks for zeros across clusters: its overlays have clusters of 512 bytes. */
+function sparseOf(source: Disk, sparse: number): number {
+  const { clusterSize = sparse } = source.format === 'qcow' ? source.info() : {}
+  return Math.min(sparse, clusterSize)
 }
 
 function isLocal(source: Disk): boolean {
