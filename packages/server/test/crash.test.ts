@@ -2,6 +2,7 @@
 import { randomBytes } from 'node:crypto'
 import { mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
+import { DatabaseSync } from 'node:sqlite'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { describe, expect, it } from 'vitest'
 import { temporaryFolder } from '../../engine/test/support/folder.ts'
@@ -112,6 +113,46 @@ describe('kill -9 in the middle of an import', () => {
     await second.end()
   })
 })
+
+describe('kill -9 in the middle of imports, three times', () => {
+  it('is not made up for any more: the images wait for data again', async () => {
+    const mirror = await startMirror()
+    const content = randomBytes(4 * MiB)
+    mirror.files.set('/image', { data: content, etag: '"1"', milliseconds: 250 })
+    const data = folder.fresh()
+    const environment = {
+      ...{ MORAINE_IMPORT_ALLOWED_HOSTS: '127.0.0.1', MORAINE_IMPORT_PORTS: '*' },
+      MORAINE_STORES: `one=folder:${folder.fresh()}, default; web=http`,
+    }
+    let service = await serve(data, environment)
+    const ids = await Promise.all([createImage(service.url), createImage(service.url)])
+    const source = `${mirror.url}/image`
+    const post = (path: string, body: object) => ask(`${service.url}/v2/images/${path}`, 'POST', JSON.stringify(body))
+    const fetched = { method: { name: 'web-download', uri: source } }
+    expect((await post(`${ids[0]}/import`, fetched)).status).toBe(202)
+    expect((await post(`${ids[1]}/locations`, { url: source })).status).toBe(202)
+    await until(async () => (await showImage(service.url, ids[0])).status === 'importing')
+    for (let death = 1; death <= 3; death++) {
+      await until(() => attempts(data).every((count) => count === death))
+      await service.kill()
+      service = await serve(data, environment)
+    }
+    for (const id of ids) {
+      await until(async () => (await showImage(service.url, id)).os_glance_import_task === undefined)
+      expect(await showImage(service.url, id)).toMatchObject({ status: 'queued', size: null, checksum: null })
+      expect((await upload(service.url, id, content)).status).toBe(204)
+    }
+    await service.end()
+  })
+})
+
+/** How often each task was begun. */
+function attempts(data: string): number[] {
+  const database = new DatabaseSync(join(data, 'catalog.sqlite'), { readOnly: true })
+  const rows = database.prepare('select attempts from tasks').all()
+  database.close()
+  return rows.map((row) => Number(row.attempts))
+}
 
 describe('a data folder', () => {
   it('loses what no image owns, but nothing of a stranger', async () => {

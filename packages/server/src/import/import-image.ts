@@ -50,6 +50,7 @@ class Import {
     const isDone = first?.status === 'active' && first.properties.get(lockProperty) === undefined
     if (isDone && stores.every((store) => readableLocations(first).some((copy) => copy.store === store))) return result
     try {
+      this.#run.begin()
       await this.#change((image) => {
         const missing = stores.filter((store) => !readableLocations(image).some((copy) => copy.store === store))
         const noted = importing(holding(image, taskId), this.#service.stores.multiple ? missing : [])

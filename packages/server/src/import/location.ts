@@ -42,7 +42,7 @@ export async function lookAt(
 }
 
 export function locationHandler(service: Service, log: Log): Handler {
-  return async ({ task, signal, report }) => {
+  return async ({ task, signal, begin, report }) => {
     const { catalog, config, stores, hashes } = service
     const id = task.imageId ?? ''
     const expected = (task.input.expected ?? {}) as Expected
@@ -55,6 +55,7 @@ export function locationHandler(service: Service, log: Log): Handler {
     const [location] = readableLocations(image)
     if (location === undefined) throw new ImportLost('the location is gone')
     try {
+      begin()
       const source = await stores.dataOf(location.store).open(location.key)
       try {
         const facts = await lookAt(service, image, location)

@@ -68,6 +68,12 @@ class Sync {
 
   async run(): Promise<JsonObject> {
     if (await this.#isDoneByAnother()) return asJson({ ...this.#result, skipped: true })
+    try {
+      this.#run.begin()
+    } catch (error) {
+      await this.#clear()
+      throw error
+    }
     this.#run.report(null, 'Reads the catalogue')
     const reading = await this.#open()
     const wanted = await this.#wanted(reading)
@@ -203,6 +209,13 @@ class Sync {
     if (lock === undefined || lock === this.#run.task.id) return false
     const task = await this.#service.catalog.work.tasks.get(lock)
     return task?.status === 'pending' || task?.status === 'processing'
+  }
+
+  /** Removes images that earlier attempts of this task did not bring to their end. */
+  async #clear(): Promise<void> {
+    for (const { id, locations, properties } of await this.#here()) {
+      if (properties.get(lockProperty) === this.#run.task.id && !locations.some(isReadable)) await this.#remove(id)
+    }
   }
 
   async #settle(imagined: readonly Image[]): Promise<void> {

@@ -5,16 +5,22 @@ import type { Task, Tasks, TaskType } from '../catalog/work.ts'
 /** Work was asked to end before it was done: its task is not this process's any more, or the process ends. */
 export class TaskStopped extends Error {}
 
+/** The task was begun too often: whatever ran it never came back. */
+export class TaskHopeless extends Error {}
+
 /** A task while it runs. */
 export interface Run {
   readonly task: Task
   /** Aborted with TaskStopped. */
   readonly signal: AbortSignal
+  /** To be called before the work. What the handler does when this throws is what it does about any failure: it puts back what earlier attempts left.
+   *  @throws TaskHopeless when there shall be no other attempt. */
+  begin(): void
   /** Says how far it is; written down now and then. @param progress Between 0 and 1; null when unknown. */
   report(progress: number | null, message: string): void
 }
 
-/** Does what a task asks for, from whatever point an earlier attempt left it. What it throws is the task's failure.
+/** Does what a task asks for, from whatever point an earlier attempt left it, once `begin` has let it. What it throws is the task's failure.
  *  Resolves to the result. */
 export type Handler = (run: Run) => Promise<JsonObject>
 
@@ -116,15 +122,13 @@ export class TaskRunner {
     }, pollMilliseconds)
     const expiresAt = () => Math.floor(Date.now() / 1000) + keepSeconds
     try {
-      if (task.attempts > mostAttempts)
-        throw new Error(`it was begun ${task.attempts - 1} times, and never came to its end`)
       const handler = handlers[task.type]
       if (handler === undefined) throw new Error(`nobody here knows tasks of type ${task.type}`)
       const report: Run['report'] = (share, text) => {
         progress = share
         message = text
       }
-      const result = await handler({ task, signal, report })
+      const result = await handler({ task, signal, begin: () => letBegin(task), report })
       await tasks.finish(task.id, workerId, { status: 'success', message: '', result }, expiresAt())
       log.info({ task: task.id, image: task.imageId }, 'task succeeded')
     } catch (error) {
@@ -139,4 +143,9 @@ export class TaskRunner {
       clearInterval(beat)
     }
   }
+}
+
+function letBegin({ attempts }: Task): void {
+  if (attempts > mostAttempts)
+    throw new TaskHopeless(`it was begun ${mostAttempts} times, and each time the process that ran it died`)
 }
