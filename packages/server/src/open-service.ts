@@ -10,6 +10,7 @@ import { openCatalog } from './catalog/open.ts'
 import type { Upload } from './catalog/work.ts'
 import type { Config } from './config.ts'
 import { openIdentity } from './identity/open.ts'
+import { CallerTokens } from './import/caller-tokens.ts'
 import { explainFailure } from './import/explain.ts'
 import { importHandler } from './import/import-image.ts'
 import { legacyImportHandler } from './import/legacy.ts'
@@ -71,7 +72,8 @@ export async function openService(config: Config, log: Pick<Logger, 'info' | 'wa
     const imageCache = new ImageCache(files, catalog, stores, uploads, (image, error) =>
       log.error({ err: error, image }, 'no copy of the image could be made'),
     )
-    const data = { stores, hashes, quotas, uploads, web, exports, imageCache }
+    const callerTokens = new CallerTokens()
+    const data = { stores, hashes, quotas, uploads, web, exports, imageCache, callerTokens }
     const parts = { config, identity, policy, protections, schemas, catalog, worker, ...data }
     const tasks = new TaskRunner({
       tasks: catalog.work.tasks,
@@ -84,6 +86,8 @@ export async function openService(config: Config, log: Pick<Logger, 'info' | 'wa
       },
       limit: config.taskLimit,
       keepSeconds: config.taskHours * 3600,
+      onLook: () => callerTokens.sweep(catalog.work.tasks),
+      onEnd: ({ id }) => callerTokens.drop(id),
       explain: (error, task) =>
         task.type === 'catalogue_sync' && isMoraineError(error) ? error.message : explainFailure(error),
       log,
@@ -94,7 +98,7 @@ export async function openService(config: Config, log: Pick<Logger, 'info' | 'wa
       kick: () => tasks.kick(),
       onError: (error) => log.error({ err: error }, 'catalogues cannot be looked after'),
     })
-    const service: Service = { ...parts, tasks, schedule, importTokens: new Map() }
+    const service: Service = { ...parts, tasks, schedule }
     tasks.start()
     schedule.start()
     imageCache.fill()

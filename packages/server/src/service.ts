@@ -5,6 +5,7 @@ import type { ImageCache } from './cache/image-cache.ts'
 import type { Catalog } from './catalog/catalog.ts'
 import type { Config } from './config.ts'
 import type { Identity } from './identity/identity.ts'
+import type { CallerTokens } from './import/caller-tokens.ts'
 import type { Policy } from './policy/policy.ts'
 import type { Protections } from './policy/protections.ts'
 import type { Quotas } from './quota/quotas.ts'
@@ -36,8 +37,7 @@ export interface Service {
   readonly schedule: Schedule
   /** Fetches what is imported. */
   readonly web: WebClient
-  /** Tokens of requests whose task fetches in their name, by task. Only in memory: a task that another process takes over has none. */
-  readonly importTokens: Map<string, string>
+  readonly callerTokens: CallerTokens
   /** Exports that were made before. */
   readonly exports: FileCache
   readonly imageCache: ImageCache

@@ -66,3 +66,38 @@ describe('a task whose processes died three times', () => {
     expect(readdirSync(join(next.data, 'staging', 'images'))).toEqual([])
   })
 })
+
+describe('the token of a caller in whose name an image is fetched', () => {
+  it('is kept no longer than its task, however that ends', async () => {
+    const source = await start()
+    const remote = await createImage(source.url)
+    const { url, service } = await start({
+      ...{ importMethods: 'glance-download', taskLimit: 1 },
+      importRegions: `two=${source.url}, slow=${mirror.url}`,
+    })
+    const request = (id: string, region: string) => {
+      const method = { name: 'glance-download', glance_region: region, glance_image_id: remote }
+      return ask(`${url}/v2/images/${id}/import`, 'POST', JSON.stringify({ method }), { 'x-auth-token': 'secret' })
+    }
+    const id = await createImage(url)
+    for (const end of ['failure', 'success']) {
+      expect((await request(id, 'two')).status).toBe(202)
+      await vi.waitUntil(() => service.callerTokens.size === 0, waiting)
+      expect((await lastTask(url, id))?.status).toBe(end)
+      await upload(source.url, remote, data)
+    }
+    const held = Promise.withResolvers<void>()
+    mirror.files.set(`/v2/images/${remote}`, {
+      data: Buffer.alloc(0),
+      answer: (_request, response) => void held.promise.then(() => response.writeHead(404).end()),
+    })
+    const [running, pending] = await Promise.all([createImage(url), createImage(url)])
+    for (const one of [running, pending]) await request(one, 'slow')
+    expect(service.callerTokens.size).toBe(2)
+    // The second waits for its turn.
+    await ask(`${url}/v2/images/${pending}`, 'DELETE')
+    await vi.waitUntil(() => service.callerTokens.size === 1, waiting)
+    held.resolve()
+    await vi.waitUntil(() => service.callerTokens.size === 0, waiting)
+  })
+})

@@ -25,12 +25,12 @@ export function regions(setting: string): Map<string, string> {
 }
 
 /** How the image of a request is fetched. @throws ImportFailed for a region that is not in the settings. */
-export function fetchFromGlance({ config, importTokens }: Service, details: JsonObject, taskId: string) {
+export function fetchFromGlance({ config, callerTokens }: Service, details: JsonObject, taskId: string) {
   const base = regions(config.importRegions).get(String(details.glance_region))
   if (base === undefined)
     throw new ImportFailed(`no image service is known for region ${String(details.glance_region)}`)
   const url = `${base}/v2/images/${String(details.glance_image_id)}`
-  const token = importTokens.get(taskId)
+  const token = callerTokens.of(taskId)
   const headers: Record<string, string> = token === undefined ? {} : { 'x-auth-token': token }
   // The operator names the host, so it may be private; nothing else may be reached through it.
   const { hostname, port, protocol } = new URL(base)

@@ -32,6 +32,10 @@ export interface RunnerOptions {
   limit: number
   /** How long a task is kept that is over. */
   keepSeconds: number
+  /** Done each time tasks are looked for. */
+  onLook(): Promise<void>
+  /** A task does not run here any more. */
+  onEnd(task: Task): void
   /** What is told of a failure. */
   explain(error: unknown, task: Task): string
   log: { info(facts: object, text: string): void; error(facts: object, text: string): void }
@@ -88,13 +92,14 @@ export class TaskRunner {
   }
 
   async #look(): Promise<void> {
-    const { tasks, workerId, handlers, limit } = this.#options
+    const { tasks, workerId, handlers, limit, onLook } = this.#options
     this.#lookAgain = false
     const now = Date.now()
     if (now - this.#lastForgotten > 60_000) {
       this.#lastForgotten = now
       await tasks.forgetExpired()
     }
+    await onLook()
     while (!this.#closed && this.#running.size < limit) {
       const task = await tasks.claim(workerId, Object.keys(handlers) as TaskType[])
       if (task === undefined) return
@@ -108,7 +113,7 @@ export class TaskRunner {
   }
 
   async #run(task: Task, controller: AbortController): Promise<void> {
-    const { tasks, workerId, handlers, keepSeconds, explain, log } = this.#options
+    const { tasks, workerId, handlers, keepSeconds, onEnd, explain, log } = this.#options
     const { signal } = controller
     let progress: number | null = null
     let message = task.message
@@ -141,6 +146,7 @@ export class TaskRunner {
       }
     } finally {
       clearInterval(beat)
+      onEnd(task)
     }
   }
 }

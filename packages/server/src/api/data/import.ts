@@ -62,12 +62,12 @@ export function addImport(routes: Routes, service: Service): void {
       return locked(free, taskId)
     }
     const token = request.headers['x-auth-token']
-    if (wanted.method === 'glance-download' && typeof token === 'string') service.importTokens.set(taskId, token)
+    if (wanted.method === 'glance-download' && typeof token === 'string') service.callerTokens.keep(taskId, token)
     try {
       const image = await catalog.update(id, lock, { starts })
       if (image === undefined) throw new HttpError(404, `No image found with ID ${id}`)
     } catch (error) {
-      service.importTokens.delete(taskId)
+      service.callerTokens.drop(taskId)
       throw error
     }
     tasks.kick()
