@@ -1,14 +1,19 @@
 /** Tasks that do not come to a good end: what is left of them, and what is said of it. */
-import { randomBytes } from 'node:crypto'
-import { readdirSync } from 'node:fs'
+import { randomBytes, randomUUID } from 'node:crypto'
+import { readdirSync, readFileSync } from 'node:fs'
+import type { IncomingMessage, ServerResponse } from 'node:http'
 import { join } from 'node:path'
 import { DatabaseSync } from 'node:sqlite'
 import { beforeAll, describe, expect, it, vi } from 'vitest'
+import { temporaryFolder } from '../../engine/test/support/folder.ts'
 import { catalogPath } from '../src/catalog/open.ts'
 import { type Mirror, startMirror } from './support/mirror.ts'
+import { servedProcesses } from './support/served.ts'
 import { ask, binary, createImage, services, showImage, upload } from './support/service.ts'
 
+const folder = temporaryFolder()
 const start = services()
+const serve = servedProcesses()
 const web = { importAllowedHosts: '127.0.0.1', importPorts: '*', importRetries: 0 }
 const data = randomBytes(4 * 1024 * 1024)
 let mirror: Mirror
@@ -99,5 +104,78 @@ describe('the token of a caller in whose name an image is fetched', () => {
     await vi.waitUntil(() => service.callerTokens.size === 1, waiting)
     held.resolve()
     await vi.waitUntil(() => service.callerTokens.size === 0, waiting)
+  })
+
+  /** An image of a service that wants the token. Its facts are held back until `open`. */
+  function guarded(open: Promise<void>): { id: string; asked: () => boolean } {
+    const id = randomUUID()
+    let asked = false
+    const facts = JSON.stringify({ id, status: 'active', disk_format: 'raw', container_format: 'bare' })
+    const answering = (body: string | Uint8Array, wait: Promise<void>) => ({
+      data: Buffer.alloc(0),
+      answer: (request: IncomingMessage, response: ServerResponse) => {
+        asked = true
+        if (request.headers['x-auth-token'] !== 'secret') return void response.writeHead(401).end()
+        void wait.then(() => response.end(body))
+      },
+    })
+    mirror.files.set(`/v2/images/${id}`, answering(facts, open))
+    mirror.files.set(`/v2/images/${id}/file`, answering(data, Promise.resolve()))
+    return { id, asked: () => asked }
+  }
+  const fetchFrom = (url: string, id: string, remote: string) => {
+    const method = { name: 'glance-download', glance_region: 'there', glance_image_id: remote }
+    return ask(`${url}/v2/images/${id}/import`, 'POST', JSON.stringify({ method }), { 'x-auth-token': 'secret' })
+  }
+
+  it('is used by the process that has it, though another one has nothing to do', async () => {
+    const config = { importMethods: 'glance-download', importRegions: `there=${mirror.url}`, taskLimit: 1 }
+    const first = await start(config)
+    const other = await start({ ...config, data: first.data })
+    const held = Promise.withResolvers<void>()
+    const [slow, quick] = [guarded(held.promise), guarded(Promise.resolve())]
+    const ids = await Promise.all([createImage(first.url), createImage(first.url)])
+    await fetchFrom(first.url, ids[0], slow.id)
+    await vi.waitUntil(slow.asked, waiting)
+    await fetchFrom(first.url, ids[1], quick.id)
+    for (let turn = 0; turn < 3; turn++) {
+      other.service.tasks.kick()
+      await other.service.tasks.idle()
+    }
+    expect([(await lastTask(other.url, ids[1]))?.status, quick.asked()]).toEqual(['pending', false])
+    held.resolve()
+    for (const id of ids) {
+      await vi.waitUntil(async () => isOver((await lastTask(other.url, id)) as TaskDocument), waiting)
+      expect(await lastTask(other.url, id)).toMatchObject({ status: 'success', message: '' })
+      expect((await showImage(other.url, id)).status).toBe('active')
+    }
+  })
+
+  it('is gone with a process that is killed, and the task says so', { timeout: 60_000 }, async () => {
+    const folderOfData = folder.fresh()
+    const killed = await serve(folderOfData, {
+      ...{ MORAINE_IMPORT_METHODS: 'glance-download', MORAINE_IMPORT_REGIONS: `there=${mirror.url}` },
+      MORAINE_TASK_LIMIT: '1',
+    })
+    const never = Promise.withResolvers<void>()
+    const remote = guarded(never.promise)
+    const ids = await Promise.all([createImage(killed.url), createImage(killed.url)])
+    await fetchFrom(killed.url, ids[0], remote.id)
+    await vi.waitUntil(remote.asked, waiting)
+    await fetchFrom(killed.url, ids[1], remote.id)
+    await killed.kill()
+    const next = await start({
+      ...{ data: folderOfData, importMethods: 'glance-download', importRegions: `there=${mirror.url}` },
+    })
+    for (const id of ids) {
+      await vi.waitUntil(async () => isOver((await lastTask(next.url, id)) as TaskDocument), waiting)
+      const end = { status: 'failure', message: expect.stringContaining('must be asked for again') }
+      expect(await lastTask(next.url, id)).toMatchObject(end)
+      const image = await showImage(next.url, id)
+      expect(image).toMatchObject({ status: 'queued', size: null })
+      expect(image).not.toHaveProperty('os_glance_import_task')
+    }
+    expect(readFileSync(catalogPath(folderOfData), 'latin1')).not.toContain('secret')
+    expect(readFileSync(`${catalogPath(folderOfData)}-wal`, 'latin1')).not.toContain('secret')
   })
 })

@@ -60,8 +60,12 @@ export class SqlTasks implements Tasks {
         .selectFrom('tasks')
         .select(['id', 'attempts'])
         .where('status', 'in', ['pending', 'processing'])
-        .where('worker_id', 'is', null)
+        .where(({ eb, or, and }) => {
+          const isKept = and([eb('worker_id', '=', workerId), eb('status', '=', 'pending')])
+          return or([eb('worker_id', 'is', null), isKept])
+        })
         .where('type', 'in', types)
+        .orderBy(({ eb }) => eb('worker_id', 'is', null))
         .orderBy('created_at')
         .limit(1)
         .executeTakeFirst()
@@ -144,11 +148,11 @@ export async function insertTask(
   task: NewTask,
   now: number,
 ): Promise<Task> {
-  const { id, type, owner, imageId, userId, requestId, input } = task
+  const { id, type, owner, imageId, userId, requestId, input, workerId = null } = task
   const row: TaskTable = {
     ...{ id, type, owner, image_id: imageId, user_id: userId, request_id: requestId },
     ...{ status: 'pending', input: JSON.stringify(input), result: null, message: '', progress: null },
-    ...{ attempts: 0, worker_id: null, created_at: now, updated_at: now, expires_at: null },
+    ...{ attempts: 0, worker_id: workerId, created_at: now, updated_at: now, expires_at: null },
   }
   await db.insertInto('tasks').values(row).execute()
   return taskOf(row)

@@ -44,7 +44,7 @@ export interface Task {
   readonly progress: number | null
   /** How often it was begun. */
   readonly attempts: number
-  /** Who runs it. */
+  /** Who runs it, or, while it is pending, who alone may. */
   readonly workerId: string | null
   readonly createdAt: number
   readonly updatedAt: number
@@ -52,7 +52,10 @@ export interface Task {
   readonly expiresAt: number | null
 }
 
-export type NewTask = Pick<Task, 'id' | 'type' | 'owner' | 'imageId' | 'userId' | 'requestId' | 'input'>
+export interface NewTask extends Pick<Task, 'id' | 'type' | 'owner' | 'imageId' | 'userId' | 'requestId' | 'input'> {
+  /** The worker that alone may run it, as long as it lives: it has what stands in no catalog. */
+  readonly workerId?: string | undefined
+}
 
 export const taskSortKeys = ['created_at', 'expires_at', 'id', 'status', 'type', 'updated_at'] as const
 export type TaskSortKey = (typeof taskSortKeys)[number]
@@ -81,7 +84,7 @@ export interface Tasks {
   list(query: TaskQuery): Promise<TaskPage>
   /** All of an image, the oldest first. */
   ofImage(imageId: string): Promise<Task[]>
-  /** Gives a worker the oldest task that nobody runs. */
+  /** Gives a worker the oldest of the tasks that it alone may run, or else of those that nobody runs. */
   claim(workerId: string, types: readonly TaskType[]): Promise<Task | undefined>
   /** Lets one task at a time have something, such as a catalogue that is brought in: until the task is over, or what held it is.
    *  Resolves to false when another task has it. */

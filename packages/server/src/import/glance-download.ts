@@ -1,9 +1,9 @@
 /** Images of another image service: their facts and their data. */
-import type { JsonObject } from '../catalog/json.ts'
 import type { Service } from '../service.ts'
 import { WebClient } from '../web/client.ts'
 import { WebGate } from '../web/gate.ts'
 import { ImportFailed } from './explain.ts'
+import type { Job } from './job.ts'
 
 /** Properties that come along, by how they begin: those of Glance's own default. */
 const copied = ['hw_', 'trait:', 'os_distro', 'os_secure_boot', 'os_type']
@@ -24,13 +24,21 @@ export function regions(setting: string): Map<string, string> {
   return new Map(pairs)
 }
 
-/** How the image of a request is fetched. @throws ImportFailed for a region that is not in the settings. */
-export function fetchFromGlance({ config, callerTokens }: Service, details: JsonObject, taskId: string) {
+/** How the image of a request is fetched.
+ *  @throws ImportFailed for a region that is not in the settings, or when the token that the request came with is gone with the process that had it. */
+export function fetchFromGlance(
+  { config, callerTokens }: Service,
+  { details, taskId, withToken }: Pick<Job, 'details' | 'taskId' | 'withToken'>,
+) {
   const base = regions(config.importRegions).get(String(details.glance_region))
   if (base === undefined)
     throw new ImportFailed(`no image service is known for region ${String(details.glance_region)}`)
   const url = `${base}/v2/images/${String(details.glance_image_id)}`
   const token = callerTokens.of(taskId)
+  if (withToken && token === undefined)
+    throw new ImportFailed(
+      "the caller's token is gone with the process of the service that had it: the import must be asked for again",
+    )
   const headers: Record<string, string> = token === undefined ? {} : { 'x-auth-token': token }
   // The operator names the host, so it may be private; nothing else may be reached through it.
   const { hostname, port, protocol } = new URL(base)

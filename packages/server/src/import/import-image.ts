@@ -185,10 +185,10 @@ class Import {
 
   #download(): { body: AsyncIterable<Uint8Array>; size: undefined } {
     const { config, web } = this.#service
-    const { details, method, taskId } = this.#job
+    const { details, method } = this.#job
     const { url, headers, client } =
       method === 'glance-download'
-        ? fetchFromGlance(this.#service, details, taskId).data
+        ? fetchFromGlance(this.#service, this.#job).data
         : { url: String(details.uri), headers: {}, client: web }
     const body = download({
       ...{ client, url, headers, retries: config.importRetries, signal: this.#signal },
@@ -205,8 +205,8 @@ class Import {
 
   /** Takes over from the other service what it says about the image. */
   async #copyFacts(): Promise<Image> {
-    const { details, taskId } = this.#job
-    const facts = await fetchFromGlance(this.#service, details, taskId).facts(this.#signal)
+    const { taskId } = this.#job
+    const facts = await fetchFromGlance(this.#service, this.#job).facts(this.#signal)
     return this.#change((image) => ({
       ...holding(image, taskId),
       diskFormat: facts.diskFormat,

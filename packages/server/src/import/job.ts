@@ -15,17 +15,23 @@ export interface Job {
   readonly allMustSucceed: boolean
   /** Properties that the operator gives imported images. */
   readonly inject: Readonly<Record<string, string>>
+  /** The caller's token came along, for the other service. It is not part of this, as tasks are written down. */
+  readonly withToken: boolean
 }
 
-/** The input of a task, as Glance's tasks show it. @param inject Only there when something is injected. */
+/** The input of a task, as Glance's tasks show it. @param inject Only there when something is injected. @param withToken Likewise. */
 export function taskInput(
   imageId: string,
   request: JsonObject,
   stores: readonly string[],
   inject: JsonObject,
+  withToken = false,
 ): JsonObject {
-  const input: JsonObject = { image_id: imageId, import_req: request, backend: [...stores] }
-  return Object.keys(inject).length === 0 ? input : { ...input, inject }
+  return {
+    ...{ image_id: imageId, import_req: request, backend: [...stores] },
+    ...(Object.keys(inject).length === 0 ? {} : { inject }),
+    ...(withToken ? { with_token: true } : {}),
+  }
 }
 
 export function readJob({ id, imageId, input }: Task): Job {
@@ -39,6 +45,7 @@ export function readJob({ id, imageId, input }: Task): Job {
     stores: input.backend as string[],
     allMustSucceed: request.all_stores_must_succeed !== false,
     inject: (input.inject ?? {}) as Record<string, string>,
+    withToken: input.with_token === true,
   }
 }
 

@@ -44,11 +44,16 @@ export function addImport(routes: Routes, service: Service): void {
     const { caller } = request
     const isInjected =
       wanted.method !== 'copy-image' && !list(config.importInjectIgnoreRoles).some((role) => caller.roles.has(role))
-    const input = taskInput(id, wanted.body, stores, isInjected ? injected(config.importInject) : {})
+    const header = request.headers['x-auth-token']
+    const token = wanted.method === 'glance-download' && typeof header === 'string' ? header : undefined
+    const inject = isInjected ? injected(config.importInject) : {}
+    const input = taskInput(id, wanted.body, stores, inject, token !== undefined)
     const { projectId: owner, userId } = caller
     const starts = {
       ...{ id: taskId, type: 'api_image_import' as const, owner: owner ?? sight.image.owner, imageId: id, userId },
       ...{ requestId: request.id, input },
+      // The token stays in this process.
+      workerId: token === undefined ? undefined : service.worker.id,
     }
     const lock = (now: Image) => {
       const free = stale !== undefined && now.properties.get(lockProperty) === stale ? unlocked(now) : now
@@ -61,8 +66,7 @@ export function addImport(routes: Routes, service: Service): void {
       }
       return locked(free, taskId)
     }
-    const token = request.headers['x-auth-token']
-    if (wanted.method === 'glance-download' && typeof token === 'string') service.callerTokens.keep(taskId, token)
+    if (token !== undefined) service.callerTokens.keep(taskId, token)
     try {
       const image = await catalog.update(id, lock, { starts })
       if (image === undefined) throw new HttpError(404, `No image found with ID ${id}`)
