@@ -1,10 +1,11 @@
 /** The image service: speaks the OpenStack Image API v2. */
 import { MoraineError } from '@moraine/engine'
-import { destination, type Logger, pino } from 'pino'
+import { destination, pino } from 'pino'
 import { createApp } from './app.ts'
 import { type Config, type ConfigInput, readConfig } from './config.ts'
 import { LocalIdentity } from './identity/local.ts'
 import { closeService, openService } from './open-service.ts'
+import { openAudit } from './operate/audit.ts'
 import { type Certificate, readCertificate } from './operate/tls.ts'
 
 export { type Config, type ConfigInput, settings, variableOf } from './config.ts'
@@ -45,9 +46,10 @@ export async function serve(options: ConfigInput = {}): Promise<RunningService> 
   // Standard error: standard output is for what people read.
   const log = pino({ level: config.logLevel }, destination({ dest: 2, sync: true }))
   const certificate = readCertificate(config)
-  const service = await openService(config, log)
+  const audit = openAudit(config)
+  const service = await openService(config, log, audit)
   const readiness = { isStopping: false }
-  const app = createApp(service, log, { certificate, audit: openAudit(config), readiness })
+  const app = createApp(service, log, { certificate, audit, readiness })
   try {
     await app.listen({ host: config.host, port: config.port })
   } catch (error) {
@@ -86,10 +88,4 @@ export async function serve(options: ConfigInput = {}): Promise<RunningService> 
       return stopped
     },
   }
-}
-
-/** The file of the audit log, if it has one. Lines are on their way to the disk when their requests are answered. */
-function openAudit({ auditFile }: Config): Logger | undefined {
-  if (auditFile === '') return undefined
-  return pino({ level: 'info' }, destination({ dest: auditFile, append: true, mkdir: true, mode: 0o600, sync: true }))
 }

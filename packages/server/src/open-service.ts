@@ -15,6 +15,7 @@ import { explainFailure } from './import/explain.ts'
 import { importHandler } from './import/import-image.ts'
 import { legacyImportHandler } from './import/legacy.ts'
 import { locationHandler } from './import/location.ts'
+import { taskAuditLine } from './operate/audit.ts'
 import { wasRestored } from './operate/upkeep.ts'
 import { readPolicy } from './policy/policy.ts'
 import { readProtections } from './policy/protections.ts'
@@ -32,8 +33,13 @@ import { Worker } from './task/worker.ts'
 import { WebClient } from './web/client.ts'
 import { WebGate } from './web/gate.ts'
 
-/** Opens what is behind the routes, and clears away what processes left unfinished that are not there any more. */
-export async function openService(config: Config, log: Pick<Logger, 'info' | 'warn' | 'error'>): Promise<Service> {
+/** Opens what is behind the routes, and clears away what processes left unfinished that are not there any more.
+ *  @param auditLog Absent: audit lines are part of the log. */
+export async function openService(
+  config: Config,
+  log: Pick<Logger, 'info' | 'warn' | 'error'>,
+  auditLog?: Pick<Logger, 'info'>,
+): Promise<Service> {
   const policy = readPolicy(config.policyFile)
   const protections = readProtections(config.propertyProtectionFile, config.propertyProtectionFormat, policy)
   const schemas = new ImageSchemas(config)
@@ -73,7 +79,8 @@ export async function openService(config: Config, log: Pick<Logger, 'info' | 'wa
       log.error({ err: error, image }, 'no copy of the image could be made'),
     )
     const callerTokens = new CallerTokens()
-    const data = { stores, hashes, quotas, uploads, web, exports, imageCache, callerTokens }
+    const audit = (line: object) => (auditLog === undefined ? log.info(line, 'audit') : auditLog.info(line))
+    const data = { stores, hashes, quotas, uploads, web, exports, imageCache, callerTokens, audit }
     const parts = { config, identity, policy, protections, schemas, catalog, worker, ...data }
     const tasks = new TaskRunner({
       tasks: catalog.work.tasks,
@@ -87,7 +94,10 @@ export async function openService(config: Config, log: Pick<Logger, 'info' | 'wa
       limit: config.taskLimit,
       keepSeconds: config.taskHours * 3600,
       onLook: () => callerTokens.sweep(catalog.work.tasks),
-      onEnd: ({ id }) => callerTokens.drop(id),
+      onEnd: (task, end) => {
+        callerTokens.drop(task.id)
+        if (end !== undefined) audit(taskAuditLine(task, end))
+      },
       explain: (error, task) =>
         task.type === 'catalogue_sync' && isMoraineError(error) ? error.message : explainFailure(error),
       log,

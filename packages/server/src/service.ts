@@ -41,4 +41,6 @@ export interface Service {
   /** Exports that were made before. */
   readonly exports: FileCache
   readonly imageCache: ImageCache
+  /** Adds a line to the audit log that is not about a request. */
+  audit(line: object): void
 }

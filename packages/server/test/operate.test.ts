@@ -5,7 +5,7 @@ import { type ClientRequest, request as httpRequest } from 'node:http'
 import { request as httpsRequest, type RequestOptions } from 'node:https'
 import type { PeerCertificate, TLSSocket } from 'node:tls'
 import fastify from 'fastify'
-import { describe, expect, it } from 'vitest'
+import { describe, expect, it, vi } from 'vitest'
 import { temporaryFolder } from '../../engine/test/support/folder.ts'
 import { describeWith, runOk } from '../../engine/test/support/process.ts'
 import { createApp } from '../src/app.ts'
@@ -221,6 +221,37 @@ describe('the audit log', () => {
     expect(lines[1]?.target).toEqual({ image_id: id })
     expect(String(lines[1]?.reqId)).toMatch(/^req-/)
     expect(JSON.stringify(lines)).not.toContain(mine['x-auth-token'])
+  })
+
+  it('says how an import ended, and why', async () => {
+    const lines: Record<string, unknown>[] = []
+    const audit = { info: (line: Record<string, unknown>) => lines.push(line) }
+    const { url } = await start({ taskLimit: 1 }, (service) => ({ ...service, identity: believing }), {
+      audit: audit as never,
+    })
+    const caller = { ...asCaller('p1', ['member']), 'content-type': 'application/json' }
+    const bring = async (diskFormat: string) => {
+      const body = JSON.stringify({ disk_format: diskFormat, container_format: 'bare' })
+      const { id } = (await ask(`${url}/v2/images`, 'POST', body, caller)).json<{ id: string }>()
+      const octets = { ...caller, 'content-type': 'application/octet-stream' }
+      await ask(`${url}/v2/images/${id}/stage`, 'PUT', Buffer.from('some data'), octets)
+      const answer = await ask(`${url}/v2/images/${id}/import`, 'POST', '{"method":{"name":"glance-direct"}}', caller)
+      return { id, reqId: answer.headers['x-openstack-request-id'] }
+    }
+    const ends = () => lines.filter(({ audit }) => audit === 'image.import.end')
+    const [good, bad] = [await bring('raw'), await bring('qcow2')]
+    await vi.waitUntil(() => ends().length === 2, 10_000)
+    const expected = ({ id, reqId }: typeof good) => ({
+      ...{ project: 'p1', user: expect.any(String), reqId },
+      target: { image_id: id, task_id: expect.any(String) },
+    })
+    expect(ends()).toEqual([
+      { audit: 'image.import.end', outcome: 'success', ...expected(good) },
+      {
+        ...{ audit: 'image.import.end', outcome: 'failure', ...expected(bad) },
+        reason: expect.stringContaining('disk_format says qcow2'),
+      },
+    ])
   })
 })
 

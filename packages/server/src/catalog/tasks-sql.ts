@@ -2,7 +2,7 @@
 import type { Kysely, Transaction } from 'kysely'
 import { CatalogError } from './catalog.ts'
 import type { JsonObject } from './json.ts'
-import type { NewTask, Task, TaskPage, TaskQuery, TaskStatus, Tasks, TaskType } from './work.ts'
+import type { NewTask, Task, TaskEnd, TaskPage, TaskQuery, TaskStatus, Tasks, TaskType } from './work.ts'
 import type { TaskTable, WorkTables } from './work-tables.ts'
 
 const forgottenAtOnce = 1000
@@ -109,7 +109,7 @@ export class SqlTasks implements Tasks {
   async finish(
     id: string,
     workerId: string | null,
-    { status, message, result }: { status: 'success' | 'failure'; message: string; result?: JsonObject },
+    { status, message, result }: TaskEnd,
     expiresAt: number,
   ): Promise<boolean> {
     let query = this.#db

@@ -72,6 +72,13 @@ export interface TaskQuery {
   marker?: string | undefined
 }
 
+export interface TaskEnd {
+  readonly status: 'success' | 'failure'
+  /** Why it failed. */
+  readonly message: string
+  readonly result?: JsonObject
+}
+
 export interface TaskPage {
   tasks: Task[]
   more: boolean
@@ -93,12 +100,7 @@ export interface Tasks {
   report(id: string, workerId: string, progress: number | null, message: string): Promise<boolean>
   /** Ends a task. Resolves to false when it is over already, or run by another worker than `workerId` (null: whoever runs it).
    *  @param expiresAt When it is forgotten. */
-  finish(
-    id: string,
-    workerId: string | null,
-    end: { status: 'success' | 'failure'; message: string; result?: JsonObject },
-    expiresAt: number,
-  ): Promise<boolean>
+  finish(id: string, workerId: string | null, end: TaskEnd, expiresAt: number): Promise<boolean>
   /** Gives a running task back, for any worker to take. */
   release(id: string, workerId: string): Promise<void>
   /** Forgets those whose time has come. */

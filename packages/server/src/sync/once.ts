@@ -5,6 +5,7 @@ import { MoraineError } from '@moraine/engine'
 import type { Task } from '../catalog/work.ts'
 import type { Config } from '../config.ts'
 import { closeService, openService } from '../open-service.ts'
+import { openAudit } from '../operate/audit.ts'
 import type { Service } from '../service.ts'
 import { syncTask } from './schedule.ts'
 import { readSources, type Source } from './sources.ts'
@@ -34,7 +35,7 @@ export async function* syncOnce(
     throw new MoraineError('missing', 'there are no catalogues: the setting catalogueFile names the file that has them')
   }
   // It looks when it is told to; what is due stays due for the service.
-  const service = await openService({ ...config, catalogueFile: '' }, quiet)
+  const service = await openService({ ...config, catalogueFile: '' }, quiet, openAudit(config))
   try {
     for (const source of chosen) yield await look(service, source, dryRun, signal, onMessage)
   } finally {

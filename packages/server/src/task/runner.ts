@@ -1,6 +1,6 @@
 /** Runs tasks: takes those that nobody runs, from whatever process they came, and says in the catalog how far they are. */
 import type { JsonObject } from '../catalog/json.ts'
-import type { Task, Tasks, TaskType } from '../catalog/work.ts'
+import type { Task, TaskEnd, Tasks, TaskType } from '../catalog/work.ts'
 
 /** Work was asked to end before it was done: its task is not this process's any more, or the process ends. */
 export class TaskStopped extends Error {}
@@ -34,8 +34,8 @@ export interface RunnerOptions {
   keepSeconds: number
   /** Done each time tasks are looked for. */
   onLook(): Promise<void>
-  /** A task does not run here any more. */
-  onEnd(task: Task): void
+  /** A task does not run here any more. @param end Undefined when it is not over, or was ended elsewhere. */
+  onEnd(task: Task, end: TaskEnd | undefined): void
   /** What is told of a failure. */
   explain(error: unknown, task: Task): string
   log: { info(facts: object, text: string): void; error(facts: object, text: string): void }
@@ -125,7 +125,11 @@ export class TaskRunner {
         (error: unknown) => log.error({ err: error, task: task.id }, 'a task cannot be reported'),
       )
     }, pollMilliseconds)
-    const expiresAt = () => Math.floor(Date.now() / 1000) + keepSeconds
+    let end: TaskEnd | undefined
+    const finish = async (how: TaskEnd) => {
+      const expiresAt = Math.floor(Date.now() / 1000) + keepSeconds
+      if (await tasks.finish(task.id, workerId, how, expiresAt)) end = how
+    }
     try {
       const handler = handlers[task.type]
       if (handler === undefined) throw new Error(`nobody here knows tasks of type ${task.type}`)
@@ -134,19 +138,19 @@ export class TaskRunner {
         message = text
       }
       const result = await handler({ task, signal, begin: () => letBegin(task), report })
-      await tasks.finish(task.id, workerId, { status: 'success', message: '', result }, expiresAt())
+      await finish({ status: 'success', message: '', result })
       log.info({ task: task.id, image: task.imageId }, 'task succeeded')
     } catch (error) {
       try {
         if (signal.aborted && this.#closed) await tasks.release(task.id, workerId)
-        else await tasks.finish(task.id, workerId, { status: 'failure', message: explain(error, task) }, expiresAt())
+        else await finish({ status: 'failure', message: explain(error, task) })
         log.error({ err: error, task: task.id, image: task.imageId }, signal.aborted ? 'task stopped' : 'task failed')
       } catch (second) {
         log.error({ err: second, task: task.id }, 'the end of a task cannot be written down')
       }
     } finally {
       clearInterval(beat)
-      onEnd(task)
+      onEnd(task, end)
     }
   }
 }

@@ -35,7 +35,7 @@ export function services(): (
   return async (input = {}, replace = (service) => service, parts = {}) => {
     const config = readConfig({ data: folder.fresh(), port: 0, logLevel: 'silent', ...input }, {})
     const { log } = fastify({ logger: { level: 'silent' } })
-    const service = replace(await openService(config, { info() {}, warn() {}, error() {} }))
+    const service = replace(await openService(config, { info() {}, warn() {}, error() {} }, parts.audit))
     const app = createApp(service, log, parts)
     const url = await app.listen({ host: config.host, port: config.port })
     let closed: Promise<void> | undefined

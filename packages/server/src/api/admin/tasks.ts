@@ -1,8 +1,9 @@
 /** Tasks: of an image, and, for those who run the service, all of them. */
 import { randomUUID } from 'node:crypto'
 import { Type } from '@fastify/type-provider-typebox'
-import { type Task, type TaskQuery, type TaskSortKey, taskSortKeys } from '../../catalog/work.ts'
+import { type Task, type TaskEnd, type TaskQuery, type TaskSortKey, taskSortKeys } from '../../catalog/work.ts'
 import type { Config } from '../../config.ts'
+import { taskAuditLine } from '../../operate/audit.ts'
 import type { Service } from '../../service.ts'
 import { WebRefused } from '../../web/gate.ts'
 import { HttpError } from '../http-error.ts'
@@ -85,12 +86,13 @@ function refusedSource(address: string, { message }: WebRefused): HttpError {
 }
 
 /** Ends the tasks of an image that is gone. */
-export async function cancelTasks({ catalog, config }: Service, imageId: string): Promise<void> {
+export async function cancelTasks({ catalog, config, audit }: Service, imageId: string): Promise<void> {
   const { tasks } = catalog.work
   const expiresAt = Math.floor(Date.now() / 1000) + config.taskHours * 3600
-  for (const { id, status } of await tasks.ofImage(imageId)) {
-    if (status !== 'pending' && status !== 'processing') continue
-    await tasks.finish(id, null, { status: 'failure', message: 'the image was deleted' }, expiresAt)
+  const end: TaskEnd = { status: 'failure', message: 'the image was deleted' }
+  for (const task of await tasks.ofImage(imageId)) {
+    if (task.status !== 'pending' && task.status !== 'processing') continue
+    if (await tasks.finish(task.id, null, end, expiresAt)) audit(taskAuditLine(task, end))
   }
 }
 
