@@ -11,6 +11,7 @@ import { readGlanceConfig } from './migrate/glance-config.ts'
 import { isDatabaseFile, openGlance } from './migrate/glance-database.ts'
 import { type MigrateOptions, migrate as migrateAll, type Step } from './migrate/migrate.ts'
 import { type DoctorOptions, examine, type Finding } from './operate/doctor.ts'
+import { listTasks, type TaskFacts } from './operate/tasks.ts'
 import { backUpCatalog, forgetRestored, restoreCatalog } from './operate/upkeep.ts'
 import { httpStore } from './store/http.ts'
 import { openStores } from './store/open-stores.ts'
@@ -22,6 +23,7 @@ import { WebGate } from './web/gate.ts'
 
 export { type DataMode, dataModes, type Step } from './migrate/migrate.ts'
 export type { DoctorOptions, Finding } from './operate/doctor.ts'
+export type { TaskFacts } from './operate/tasks.ts'
 export type { SyncOptions } from './sync/once.ts'
 export type { SyncResult } from './sync/sync.ts'
 
@@ -124,4 +126,32 @@ export async function* migrate(
  *  @throws MoraineError `missing` or `invalid` for settings that name none; `cancelled`. */
 export async function* sync(settings: ConfigInput, options: SyncOptions): AsyncGenerator<SyncResult> {
   yield* syncOnce(readConfig(settings, process.env), options)
+}
+
+/** Long work that the service is at or will be; with `all`, also what is over and not yet forgotten. The newest first. The service may run.
+ *  @throws MoraineError `locked`, `unsupported`. */
+export async function* tasks(settings: ConfigInput, { all }: { all: boolean }): AsyncGenerator<TaskFacts> {
+  const catalog = await openCatalog(readConfig(settings, process.env).data)
+  try {
+    yield* listTasks(catalog.work.tasks, all)
+  } finally {
+    await catalog.close()
+  }
+}
+
+/** Asks for a task to end. The process of the service that runs it ends it within seconds and puts back what it worked on, as after a failure; when
+ *  nobody does, the next one that takes it.
+ *  @throws MoraineError `missing` when there is no such task, or it is over; `locked`, `unsupported`. */
+export async function cancelTask(settings: ConfigInput, id: string): Promise<void> {
+  const catalog = await openCatalog(readConfig(settings, process.env).data)
+  try {
+    if (await catalog.work.tasks.cancel(id, 'cancelled by an operator')) return
+    const task = await catalog.work.tasks.get(id)
+    throw new MoraineError(
+      'missing',
+      task === undefined ? `there is no task ${id}` : `task ${id} is over: ${task.status}`,
+    )
+  } finally {
+    await catalog.close()
+  }
 }

@@ -10,7 +10,7 @@ import { readConfig } from '../src/config.ts'
 import { Schedule } from '../src/sync/schedule.ts'
 import { readSources } from '../src/sync/sources.ts'
 import type { SyncResult } from '../src/sync/sync.ts'
-import { sync } from '../src/upkeep.ts'
+import { cancelTask, sync } from '../src/upkeep.ts'
 import { ask, type Subject, services } from './support/service.ts'
 
 const folder = temporaryFolder()
@@ -247,6 +247,23 @@ describe('the service itself', () => {
     await idle(second)
     expect(seen(await allOf(second))).toEqual(['20260901.1', '20260901 hidden'])
     await second.close()
+  })
+
+  test('a look that is cancelled leaves nothing of what it was at', async () => {
+    const config = settings({ keep: 1, hours: 24 })
+    web.faults.set(pathOf('20260901.1'), { milliseconds: 60 })
+    const subject = await start(config)
+    await vi.waitUntil(() => web.requests.some((line) => line.includes('.img')), 10_000)
+    const { tasks } = subject.service.catalog.work
+    const find = async () =>
+      (await tasks.list({ sort: 'id', descending: false, limit: 9 })).tasks.find(
+        ({ type }) => type === 'catalogue_sync',
+      )
+    await cancelTask({ data: subject.data }, (await find())?.id ?? '')
+    await vi.waitUntil(async () => (await find())?.status === 'failure', 10_000)
+    expect(await find()).toMatchObject({ message: 'cancelled by an operator' })
+    expect(await allOf(subject)).toEqual([])
+    await subject.close()
   })
 
   test('two looks at one catalogue: the second leaves it to the first', async () => {

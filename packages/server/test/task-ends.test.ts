@@ -7,6 +7,7 @@ import { DatabaseSync } from 'node:sqlite'
 import { beforeAll, describe, expect, it, vi } from 'vitest'
 import { temporaryFolder } from '../../engine/test/support/folder.ts'
 import { catalogPath } from '../src/catalog/open.ts'
+import { cancelTask, type TaskFacts, tasks } from '../src/upkeep.ts'
 import { type Mirror, startMirror } from './support/mirror.ts'
 import { servedProcesses } from './support/served.ts'
 import { ask, binary, createImage, services, showImage, upload } from './support/service.ts'
@@ -15,6 +16,7 @@ const folder = temporaryFolder()
 const start = services()
 const serve = servedProcesses()
 const web = { importAllowedHosts: '127.0.0.1', importPorts: '*', importRetries: 0 }
+const token = 'what-a-caller-showed'
 const data = randomBytes(4 * 1024 * 1024)
 let mirror: Mirror
 
@@ -82,10 +84,10 @@ describe('the token of a caller in whose name an image is fetched', () => {
     })
     const request = (id: string, region: string) => {
       const method = { name: 'glance-download', glance_region: region, glance_image_id: remote }
-      return ask(`${url}/v2/images/${id}/import`, 'POST', JSON.stringify({ method }), { 'x-auth-token': 'secret' })
+      return ask(`${url}/v2/images/${id}/import`, 'POST', JSON.stringify({ method }), { 'x-auth-token': token })
     }
-    const id = await createImage(url)
     for (const end of ['failure', 'success']) {
+      const id = await createImage(url)
       expect((await request(id, 'two')).status).toBe(202)
       await vi.waitUntil(() => service.callerTokens.size === 0, waiting)
       expect((await lastTask(url, id))?.status).toBe(end)
@@ -115,7 +117,7 @@ describe('the token of a caller in whose name an image is fetched', () => {
       data: Buffer.alloc(0),
       answer: (request: IncomingMessage, response: ServerResponse) => {
         asked = true
-        if (request.headers['x-auth-token'] !== 'secret') return void response.writeHead(401).end()
+        if (request.headers['x-auth-token'] !== token) return void response.writeHead(401).end()
         void wait.then(() => response.end(body))
       },
     })
@@ -125,7 +127,7 @@ describe('the token of a caller in whose name an image is fetched', () => {
   }
   const fetchFrom = (url: string, id: string, remote: string) => {
     const method = { name: 'glance-download', glance_region: 'there', glance_image_id: remote }
-    return ask(`${url}/v2/images/${id}/import`, 'POST', JSON.stringify({ method }), { 'x-auth-token': 'secret' })
+    return ask(`${url}/v2/images/${id}/import`, 'POST', JSON.stringify({ method }), { 'x-auth-token': token })
   }
 
   it('is used by the process that has it, though another one has nothing to do', async () => {
@@ -175,7 +177,55 @@ describe('the token of a caller in whose name an image is fetched', () => {
       expect(image).toMatchObject({ status: 'queued', size: null })
       expect(image).not.toHaveProperty('os_glance_import_task')
     }
-    expect(readFileSync(catalogPath(folderOfData), 'latin1')).not.toContain('secret')
-    expect(readFileSync(`${catalogPath(folderOfData)}-wal`, 'latin1')).not.toContain('secret')
+    expect(readFileSync(catalogPath(folderOfData), 'latin1')).not.toContain(token)
+    expect(readFileSync(`${catalogPath(folderOfData)}-wal`, 'latin1')).not.toContain(token)
+  })
+})
+
+describe('a task that an operator cancels', () => {
+  const within = async (settings: { data: string }, all = false) => {
+    const found: TaskFacts[] = []
+    for await (const task of tasks(settings, { all })) found.push(task)
+    return found
+  }
+
+  it('ends, whether it runs or waits, and leaves its image as a failed import does', async () => {
+    const { url, data: place } = await start({ ...web, taskLimit: 1 })
+    const settings = { data: place }
+    const input = { import_from: `${mirror.url}/slow`, import_from_format: 'raw', image_properties: { name: 'old' } }
+    const legacy = (await post(`${url}/v2/tasks`, { type: 'import', input })).json<TaskDocument>().id
+    await vi.waitUntil(() => readdirSync(join(place, 'store', 'uploads')).length === 1, waiting)
+    const waits = await createImage(url)
+    await importInto(url, waits, { name: 'web-download', uri: `${mirror.url}/slow` })
+    const listed = await within(settings)
+    expect(listed.map(({ type, status, imageId }) => [type, status, imageId])).toEqual([
+      ['import', 'processing', null],
+      ['api_image_import', 'pending', waits],
+    ])
+    // The one that waits first: it is ended when its turn comes.
+    for (const { id } of listed.toReversed()) await cancelTask(settings, id)
+    await vi.waitUntil(async () => (await within(settings)).length === 0, waiting)
+    expect(await within(settings, true)).toMatchObject([
+      { status: 'failure', message: 'cancelled by an operator' },
+      { status: 'failure', message: 'cancelled by an operator' },
+    ])
+    expect((await ask(`${url}/v2/images/${legacy}`)).status).toBe(404)
+    const image = await showImage(url, waits)
+    expect(image).toMatchObject({ status: 'queued', size: null })
+    expect(image).not.toHaveProperty('os_glance_import_task')
+    expect(readdirSync(join(place, 'store', 'uploads'))).toEqual([])
+    await expect(cancelTask(settings, legacy)).rejects.toMatchObject({ kind: 'missing' })
+    await expect(cancelTask(settings, 'nothing')).rejects.toMatchObject({ kind: 'missing' })
+  })
+
+  it('ends in the middle of an import', async () => {
+    const { url, data: place } = await start(web)
+    const id = await createImage(url)
+    await importInto(url, id, { name: 'web-download', uri: `${mirror.url}/slow` })
+    await vi.waitUntil(async () => (await showImage(url, id)).status === 'importing', waiting)
+    await cancelTask({ data: place }, (await lastTask(url, id))?.id ?? '')
+    await vi.waitUntil(async () => (await lastTask(url, id))?.status === 'failure', waiting)
+    expect(await showImage(url, id)).toMatchObject({ status: 'queued', size: null })
+    expect((await upload(url, id, data)).status).toBe(204)
   })
 })

@@ -12,6 +12,7 @@ const below = subVerbs({
   password: () => import('./serve/password.ts'),
   migrate: () => import('./serve/migrate.ts'),
   sync: () => import('./serve/sync.ts'),
+  tasks: () => import('./serve/tasks.ts'),
 })
 
 export const verb = defineVerb({

@@ -8,7 +8,7 @@ import { type MemberTable, memberMigration } from './members-sql.ts'
 import { type MetadefTables, metadefMigration } from './metadefs-tables.ts'
 import { resumableMigration } from './resumables-sql.ts'
 import { quotaMigration } from './usage-sql.ts'
-import { taskHoldMigration, type WorkTables, workMigration } from './work-tables.ts'
+import { taskCancelMigration, taskHoldMigration, type WorkTables, workMigration } from './work-tables.ts'
 
 export interface ImageTable {
   id: string
@@ -101,6 +101,7 @@ export const migrations: Readonly<Record<string, Migration>> = {
   '0007_quota': quotaMigration,
   '0008_resumables': resumableMigration,
   '0009_task_holds': taskHoldMigration,
+  '0010_task_cancel': taskCancelMigration,
 }
 
 /** What a newer version has written may not mean what this one takes it for. @param seen The migrations that a catalog has seen.

@@ -95,13 +95,28 @@ export class SqlTasks implements Tasks {
     })
   }
 
-  async report(id: string, workerId: string, progress: number | null, message: string): Promise<boolean> {
-    const { numUpdatedRows } = await this.#db
+  report(
+    id: string,
+    workerId: string,
+    progress: number | null,
+    message: string,
+  ): Promise<Pick<Task, 'cancelled'> | undefined> {
+    return this.#db
       .updateTable('tasks')
       .set({ progress, message, updated_at: this.#now() })
       .where('id', '=', id)
       .where('worker_id', '=', workerId)
       .where('status', '=', 'processing')
+      .returning('cancelled')
+      .executeTakeFirst()
+  }
+
+  async cancel(id: string, reason: string): Promise<boolean> {
+    const { numUpdatedRows } = await this.#db
+      .updateTable('tasks')
+      .set({ cancelled: reason })
+      .where('id', '=', id)
+      .where('status', 'in', ['pending', 'processing'])
       .executeTakeFirstOrThrow()
     return numUpdatedRows > 0n
   }
@@ -152,7 +167,7 @@ export async function insertTask(
   const row: TaskTable = {
     ...{ id, type, owner, image_id: imageId, user_id: userId, request_id: requestId },
     ...{ status: 'pending', input: JSON.stringify(input), result: null, message: '', progress: null },
-    ...{ attempts: 0, worker_id: workerId, created_at: now, updated_at: now, expires_at: null },
+    ...{ attempts: 0, worker_id: workerId, cancelled: null, created_at: now, updated_at: now, expires_at: null },
   }
   await db.insertInto('tasks').values(row).execute()
   return taskOf(row)
@@ -173,6 +188,7 @@ function taskOf(row: TaskTable): Task {
     progress: row.progress,
     attempts: row.attempts,
     workerId: row.worker_id,
+    cancelled: row.cancelled,
     createdAt: row.created_at,
     updatedAt: row.updated_at,
     expiresAt: row.expires_at,

@@ -61,6 +61,8 @@ export interface TaskTable {
   /** How often it was begun. */
   attempts: number
   worker_id: string | null
+  /** Why it shall end before it is done; null: it shall not. */
+  cancelled: string | null
   created_at: number
   updated_at: number
   expires_at: number | null
@@ -161,5 +163,11 @@ export const taskHoldMigration: Migration = {
       .addColumn('held', 'text', (column) => column.primaryKey().notNull())
       .addColumn('task_id', 'text', (column) => column.notNull())
       .execute()
+  },
+}
+
+export const taskCancelMigration: Migration = {
+  async up(db: Kysely<WorkTables>) {
+    await db.schema.alterTable('tasks').addColumn('cancelled', 'text').execute()
   },
 }

@@ -46,6 +46,8 @@ export interface Task {
   readonly attempts: number
   /** Who runs it, or, while it is pending, who alone may. */
   readonly workerId: string | null
+  /** Why it shall end before it is done; null: it shall not. */
+  readonly cancelled: string | null
   readonly createdAt: number
   readonly updatedAt: number
   /** When it is forgotten; null until it is over. */
@@ -96,8 +98,16 @@ export interface Tasks {
   /** Lets one task at a time have something, such as a catalogue that is brought in: until the task is over, or what held it is.
    *  Resolves to false when another task has it. */
   hold(id: string, what: string): Promise<boolean>
-  /** Says how far a running task is. Resolves to false when the worker does not run it any more. */
-  report(id: string, workerId: string, progress: number | null, message: string): Promise<boolean>
+  /** Says how far a running task is. Resolves to what has been said of it meanwhile; undefined when the worker does not run it any more. */
+  report(
+    id: string,
+    workerId: string,
+    progress: number | null,
+    message: string,
+  ): Promise<Pick<Task, 'cancelled'> | undefined>
+  /** Asks for a task to end: by the worker that runs it, or the next one that takes it, which puts back what it worked on.
+   *  Resolves to false when there is no such task, or it is over. */
+  cancel(id: string, reason: string): Promise<boolean>
   /** Ends a task. Resolves to false when it is over already, or run by another worker than `workerId` (null: whoever runs it).
    *  @param expiresAt When it is forgotten. */
   finish(id: string, workerId: string | null, end: TaskEnd, expiresAt: number): Promise<boolean>

@@ -4,7 +4,7 @@ import { CatalogError } from '../catalog/catalog.ts'
 import { RefusedContent } from '../inspect/judge.ts'
 import { OverQuota } from '../quota/reservation.ts'
 import { StoreError } from '../store/store.ts'
-import { TaskHopeless, TaskStopped } from '../task/runner.ts'
+import { TaskCancelled, TaskHopeless, TaskStopped } from '../task/runner.ts'
 import { DownloadError } from '../web/download.ts'
 import { WebRefused } from '../web/gate.ts'
 import { ImportLost } from './lock.ts'
@@ -12,7 +12,17 @@ import { ImportLost } from './lock.ts'
 /** An import that cannot be done; the text is for the owner of the image. */
 export class ImportFailed extends Error {}
 
-const told = [ImportFailed, ImportLost, RefusedContent, DownloadError, WebRefused, TaskStopped, TaskHopeless, OverQuota]
+const told = [
+  ImportFailed,
+  ImportLost,
+  RefusedContent,
+  DownloadError,
+  WebRefused,
+  OverQuota,
+  TaskStopped,
+  TaskCancelled,
+  TaskHopeless,
+]
 
 export function explainFailure(error: unknown): string {
   if (told.some((kind) => error instanceof kind)) return (error as Error).message

@@ -5,7 +5,7 @@ import type { JsonObject } from '../catalog/json.ts'
 import type { Service } from '../service.ts'
 import { takeIn } from '../store/intake.ts'
 import { stagingStore } from '../store/stores.ts'
-import type { Handler, Run } from '../task/runner.ts'
+import { type Handler, isStopped, type Run } from '../task/runner.ts'
 import { download } from '../web/download.ts'
 import { bytesOf, checked, until } from './body.ts'
 import { ImportFailed } from './explain.ts'
@@ -60,7 +60,7 @@ class Import {
       await this.#finish()
       return result
     } catch (error) {
-      if (!this.#run.signal.aborted && !(error instanceof ImportLost)) await this.#giveUp()
+      if (!isStopped(this.#run.signal) && !(error instanceof ImportLost)) await this.#giveUp()
       throw error
     }
   }

@@ -3,7 +3,7 @@ import { CatalogError } from '../catalog/catalog.ts'
 import type { Visibility } from '../catalog/image.ts'
 import type { JsonObject } from '../catalog/json.ts'
 import type { Service } from '../service.ts'
-import type { Handler } from '../task/runner.ts'
+import { type Handler, isStopped } from '../task/runner.ts'
 import { importHandler } from './import-image.ts'
 import { taskInput } from './job.ts'
 import { locked } from './lock.ts'
@@ -36,7 +36,7 @@ export function legacyImportHandler(service: Service, log: Log): Handler {
       return await importHandler(service, log)({ ...run, task })
     } catch (error) {
       // As in Glance: an image that never got data does not stay.
-      if (!run.signal.aborted) await catalog.remove(id, () => {})
+      if (!isStopped(run.signal)) await catalog.remove(id, () => {})
       throw error
     }
   }

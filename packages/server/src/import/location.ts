@@ -8,7 +8,7 @@ import { claimOf, judge, judgeBootKind, virtualSizeOf } from '../inspect/judge.t
 import type { Service } from '../service.ts'
 import { takeIn } from '../store/intake.ts'
 import type { StoreUpload } from '../store/store.ts'
-import type { Handler } from '../task/runner.ts'
+import { type Handler, isStopped } from '../task/runner.ts'
 import { bytesOf } from './body.ts'
 import { ImportFailed } from './explain.ts'
 import { holding, ImportLost, unlocked } from './lock.ts'
@@ -85,7 +85,7 @@ export function locationHandler(service: Service, log: Log): Handler {
         await source.close()
       }
     } catch (error) {
-      if (!signal.aborted && !(error instanceof ImportLost)) {
+      if (!isStopped(signal) && !(error instanceof ImportLost)) {
         await catalog
           .update(id, (now) => unlocked(emptied(holding(now, task.id))))
           .catch((second: unknown) => log.error({ err: second, image: id }, 'an image cannot be put back'))

@@ -63,14 +63,16 @@ async function look(
   tasks.kick()
   for (let said = ''; ; ) {
     const task = await catalog.work.tasks.get(id)
-    if (task === undefined || task.status === 'success' || task.status === 'failure')
+    if (task === undefined || task.status === 'success' || task.status === 'failure') {
+      if (signal.aborted && task?.status !== 'success')
+        throw new MoraineError('cancelled', 'the operation was cancelled', { cause: signal.reason })
       return resultOf(source, dryRun, task)
+    }
     if (task.message !== said) onMessage?.(source.name, task.message)
     said = task.message
-    await sleep(pollMilliseconds, undefined, { signal }).catch(() => {})
-    if (!signal.aborted) continue
-    await catalog.work.tasks.finish(id, null, { status: 'failure', message: 'cancelled' }, 0)
-    throw new MoraineError('cancelled', 'the operation was cancelled', { cause: signal.reason })
+    // Whoever runs it puts back what it was at; that is soon.
+    if (signal.aborted) await catalog.work.tasks.cancel(id, 'cancelled')
+    await sleep(pollMilliseconds, undefined, signal.aborted ? {} : { signal }).catch(() => {})
   }
 }
 

@@ -19,7 +19,7 @@ import { importHandler } from '../import/import-image.ts'
 import { taskInput } from '../import/job.ts'
 import { ImportLost, locked, lockProperty, unlocked } from '../import/lock.ts'
 import type { Service } from '../service.ts'
-import type { Handler, Run } from '../task/runner.ts'
+import { type Handler, isStopped, type Run } from '../task/runner.ts'
 import { WebRefused } from '../web/gate.ts'
 import { identityHere, identityOf, newImageOf, originProperties, settle } from './plan.ts'
 import type { Source } from './sources.ts'
@@ -195,7 +195,7 @@ class Sync {
     try {
       await importHandler(this.#service, this.#log)({ ...this.#run, task: { ...task, imageId: id, input } })
     } catch (error) {
-      if (signal.aborted) throw signal.reason
+      if (isStopped(signal)) throw signal.reason
       if (!(error instanceof ImportLost)) await this.#remove(id)
       throw error
     }

@@ -2,8 +2,11 @@
 import type { JsonObject } from '../catalog/json.ts'
 import type { Task, TaskEnd, Tasks, TaskType } from '../catalog/work.ts'
 
-/** Work was asked to end before it was done: its task is not this process's any more, or the process ends. */
+/** Work ends here before it is done, and may go on elsewhere: its task is not this process's any more, or the process ends. */
 export class TaskStopped extends Error {}
+
+/** Somebody asked for the task to end; the text is the reason. */
+export class TaskCancelled extends Error {}
 
 /** The task was begun too often: whatever ran it never came back. */
 export class TaskHopeless extends Error {}
@@ -11,10 +14,10 @@ export class TaskHopeless extends Error {}
 /** A task while it runs. */
 export interface Run {
   readonly task: Task
-  /** Aborted with TaskStopped. */
+  /** Aborted with TaskStopped or TaskCancelled. */
   readonly signal: AbortSignal
   /** To be called before the work. What the handler does when this throws is what it does about any failure: it puts back what earlier attempts left.
-   *  @throws TaskHopeless when there shall be no other attempt. */
+   *  @throws TaskHopeless or TaskCancelled when there shall be no other attempt. */
   begin(): void
   /** Says how far it is; written down now and then. @param progress Between 0 and 1; null when unknown. */
   report(progress: number | null, message: string): void
@@ -119,8 +122,9 @@ export class TaskRunner {
     let message = task.message
     const beat = setInterval(() => {
       tasks.report(task.id, workerId, progress, message).then(
-        (isOurs) => {
-          if (!isOurs) controller.abort(new TaskStopped('the task was cancelled'))
+        (now) => {
+          if (now === undefined) controller.abort(new TaskStopped('the task is not run here any more'))
+          else if (now.cancelled !== null) controller.abort(new TaskCancelled(now.cancelled))
         },
         (error: unknown) => log.error({ err: error, task: task.id }, 'a task cannot be reported'),
       )
@@ -142,8 +146,8 @@ export class TaskRunner {
       log.info({ task: task.id, image: task.imageId }, 'task succeeded')
     } catch (error) {
       try {
-        if (signal.aborted && this.#closed) await tasks.release(task.id, workerId)
-        else await finish({ status: 'failure', message: explain(error, task) })
+        if (isStopped(signal)) await tasks.release(task.id, workerId)
+        else await finish({ status: 'failure', message: explain(signal.aborted ? signal.reason : error, task) })
         log.error({ err: error, task: task.id, image: task.imageId }, signal.aborted ? 'task stopped' : 'task failed')
       } catch (second) {
         log.error({ err: second, task: task.id }, 'the end of a task cannot be written down')
@@ -155,7 +159,13 @@ export class TaskRunner {
   }
 }
 
-function letBegin({ attempts }: Task): void {
+/** Whether what a handler is at may go on elsewhere: it is left as it is then. */
+export function isStopped({ reason }: AbortSignal): boolean {
+  return reason instanceof TaskStopped
+}
+
+function letBegin({ attempts, cancelled }: Task): void {
+  if (cancelled !== null) throw new TaskCancelled(cancelled)
   if (attempts > mostAttempts)
     throw new TaskHopeless(`it was begun ${mostAttempts} times, and each time the process that ran it died`)
 }
