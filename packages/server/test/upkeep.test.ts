@@ -10,6 +10,7 @@ import { catalogPath, openCatalog } from '../src/catalog/open.ts'
 import { sqliteDialect } from '../src/catalog/sqlite/dialect.ts'
 import { migrations, type Tables } from '../src/catalog/tables.ts'
 import { backUp, doctor, type Finding, restore } from '../src/upkeep.ts'
+import { expectFilled, fill } from './support/old-catalog.ts'
 import { createImage, type ImageDocument, services, showImage, upload } from './support/service.ts'
 
 const start = services()
@@ -106,16 +107,14 @@ describe('changes of the tables', () => {
     async (_name, count) => {
       const data = await older(count)
       const database = new DatabaseSync(catalogPath(data))
-      const columns = 'id, name, status, visibility, protected, os_hidden, min_ram, min_disk, created_at, updated_at'
-      const id = '12345678-0000-4000-8000-000000000001'
-      database.exec(`insert into images (${columns}) values ('${id}', 'kept', 'queued', 'public', 0, 0, 0, 0, 5, 6)`)
-      database.exec(`insert into image_properties values ('${id}', 'color', 'green')`)
+      fill(database, names.slice(0, count))
       database.close()
       const catalog = await openCatalog(data)
-      const image = await catalog.get(id)
-      await catalog.close()
-      expect(image).toMatchObject({ name: 'kept', visibility: 'public', createdAt: 5 })
-      expect(image?.properties.get('color')).toBe('green')
+      try {
+        await expectFilled(catalog, names.slice(0, count))
+      } finally {
+        await catalog.close()
+      }
       const copy = `${catalogPath(data)}.before-${names[count]}`
       const before = new DatabaseSync(copy, { readOnly: true })
       const seen = before.prepare('select name from kysely_migration order by name').all()
