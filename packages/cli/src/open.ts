@@ -187,18 +187,20 @@ async function openNode(
 ): Promise<Disk> {
   const { openNamedGraph, openGraph } = await import('./blockdev/open-node.ts')
   const files: ByteSource[] = []
-  const trusting = imageGate(context, {
-    lock: request.forceShare === true ? 'none' : 'qemu',
-    sync: request.cache === 'unsafe' ? 'unsafe' : 'always',
-  })
-  const gate = request.rehearse === true ? rehearsingGate(trusting) : trusting
+  const sync = request.cache === 'unsafe' ? 'unsafe' : 'always'
+  const gateLocking = (lock: 'qemu' | 'none'): Gate => {
+    const trusting = imageGate(context, { lock, sync })
+    const gate = request.rehearse === true ? rehearsingGate(trusting) : trusting
+    return request.under === undefined ? gate : gateWith(gate, request.under)
+  }
   const nodeRequest = {
     context,
     rehearse: request.rehearse === true,
     mode: writing.has(request.use) ? 'write' : 'read',
     purpose: purposes[request.use],
-    sync: request.cache === 'unsafe' ? 'unsafe' : 'always',
-    gate: request.under === undefined ? gate : gateWith(gate, request.under),
+    sync,
+    gate: gateLocking(request.forceShare === true ? 'none' : 'qemu'),
+    unlocked: gateLocking('none'),
     files,
   } as const
   const disk =
@@ -256,6 +258,7 @@ export function imageGate(context: Context, options: { lock: 'qemu' | 'none'; sy
         purpose: 'use',
         sync,
         gate,
+        unlocked: imageGate(context, { lock: 'none', sync }),
         files: [],
       })
     },

@@ -1,11 +1,11 @@
 /** Images in use: QEMU's processes keep the command out and the other way round, and it is said who holds an image. With that, errors as JSON. */
 import { type ChildProcess, spawn } from 'node:child_process'
-import { mkdtempSync, rmSync } from 'node:fs'
+import { mkdtempSync, readFileSync, rmSync, statSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterAll, afterEach, describe, expect, it } from 'vitest'
 import { describeWith, type RunResult, run, tool } from '../../engine/test/support/process.ts'
-import { moraine, ourQemuImg, words } from './support/differential.ts'
+import { compared, moraine, ourQemuImg, words } from './support/differential.ts'
 
 const folder = mkdtempSync(join(tmpdir(), 'moraine-held-'))
 afterAll(() => rmSync(folder, { recursive: true, force: true }))
@@ -27,14 +27,65 @@ async function holding(program: string, line: string, ready: () => Promise<boole
   return child.pid ?? 0
 }
 
+/** For a raw image, which qemu-io shares with whoever asks. */
+const isLocked = (image: string): boolean =>
+  readFileSync('/proc/locks', 'latin1').includes(`:${statSync(join(folder, image)).ino} `)
+
 const isHeld = async (image: string): Promise<boolean> =>
   (await qemuImg(`info ${image}`)).stderr.includes('Is another process using')
+
+/** On images that qemu-io holds for writing: `h.qcow2` over `base.qcow2`, and `h.raw`. `OPTS` describes the first as a node. */
+const heldLines = [
+  'info base.qcow2',
+  'info --backing-chain h.qcow2',
+  'check h.qcow2',
+  'check -r all h.qcow2',
+  'check base.qcow2',
+  'map h.qcow2',
+  'measure -O raw h.qcow2',
+  'compare h.qcow2 free.qcow2',
+  'convert -O raw h.qcow2 out',
+  'convert -O qcow2 free.qcow2 h.qcow2',
+  'convert -n -O qcow2 free.qcow2 h.qcow2',
+  'commit h.qcow2',
+  'commit -b base.qcow2 h.qcow2',
+  'commit base.qcow2',
+  'rebase -b free.qcow2 -F qcow2 h.qcow2',
+  'resize h.qcow2 2M',
+  'resize base.qcow2 2M',
+  'resize -f raw h.raw 2M',
+  'snapshot -l h.qcow2',
+  'snapshot -c t h.qcow2',
+  'snapshot -d s h.qcow2',
+  'amend -o lazy_refcounts=on h.qcow2',
+  'bitmap --add h.qcow2 b',
+  'bitmap --merge x -b h.qcow2 -F qcow2 free.qcow2 b',
+  'bench -c 1 h.qcow2',
+  'bench -w -c 1 h.qcow2',
+  'dd if=h.qcow2 of=out',
+  'dd if=free.qcow2 of=h.raw',
+  'create -f qcow2 h.qcow2 1M',
+  'create -f qcow2 -F qcow2 -b h.qcow2 over.qcow2',
+  'map -U h.qcow2',
+  'check -U -r all h.qcow2',
+  'info OPTS,file.locking=off,file.locking=auto',
+  'check OPTS,file.locking=off',
+  'check OPTS,force-share=on',
+  'check OPTS,file.force-share=on',
+  'resize OPTS,file.force-share=on 2M',
+  'resize OPTS,force-share=on 2M',
+  `map 'json:{"driver":"qcow2","force-share":true,"file":{"driver":"file","filename":"h.qcow2"}}'`,
+  `map 'json:{"driver":"qcow2","file":{"driver":"file","filename":"h.qcow2","locking":"off"}}'`,
+  'map --image-opts driver=raw,file.filename=h.raw,file.locking=off',
+  // Last, as it changes the image.
+  'resize OPTS,file.locking=off +1M',
+]
 
 const locks = process.platform === 'linux' && process.env.MORAINE_NATIVE !== 'off'
 
 if (!locks) describe.skip('images in use [skipped: no locks here]', () => it('is not tried', () => {}))
 else
-  describeWith(['qemu-img', 'qemu-storage-daemon'], 'images in use', () => {
+  describeWith(['qemu-img', 'qemu-io', 'qemu-storage-daemon'], 'images in use', () => {
     it('are named with who holds them, by a QEMU process', { timeout: 60_000 }, async () => {
       await qemuImg('create -q -f qcow2 a.qcow2 8M')
       const daemon =
@@ -67,6 +118,31 @@ else
         hint: expect.stringMatching(holder),
         exitCode: 1,
       })
+    })
+
+    it('are refused in the words of qemu-img by every verb, and taken where locks are switched off', {
+      timeout: 60_000,
+    }, async () => {
+      await qemuImg('create -q -f qcow2 base.qcow2 1M')
+      await qemuImg('create -q -f qcow2 -F qcow2 -b base.qcow2 h.qcow2')
+      await qemuImg('snapshot -c s h.qcow2')
+      await qemuImg('create -q -f raw h.raw 1M')
+      await qemuImg('create -q -f qcow2 free.qcow2 1M')
+      const qemuIo = tool('qemu-io').path ?? ''
+      await holding(qemuIo, '-f qcow2 h.qcow2', () => isHeld('h.qcow2'))
+      await holding(qemuIo, '-f raw h.raw', async () => isLocked('h.raw'))
+      const env = { ...process.env, LC_ALL: 'C', MORAINE_CALLED_AS: 'qemu-img' }
+      const opts = '--image-opts driver=qcow2,file.driver=file,file.filename=h.qcow2'
+      for (const line of heldLines.map((one) => one.replace('OPTS', opts))) {
+        const { code, stdout, stderr } = await qemuImg(line)
+        const ours = await run(compared.program, [...compared.args, ...words(line)], { cwd: folder, env })
+        expect({ line, code: ours.code, stdout: ours.stdout, stderr: ours.stderr }).toEqual({
+          line,
+          code,
+          stdout,
+          stderr,
+        })
+      }
     })
 
     it('keep QEMU out while moraine writes them', { timeout: 60_000 }, async () => {

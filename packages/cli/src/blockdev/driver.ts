@@ -14,7 +14,9 @@ export interface NodeRequest {
   sync: 'always' | 'unsafe'
   /** Opens what images name. */
   gate: Gate
-  /** Each file of the host that was opened, for locks. */
+  /** The same without locks: what stands below a node with `force-share=on`. */
+  unlocked: Gate
+  /** Each file of the host that was opened and is to be locked. */
   files: ByteSource[]
 }
 

@@ -14,6 +14,7 @@ export async function openExported(context: Context, name: string, sync: 'always
     purpose: 'use',
     sync,
     gate: imageGate(context, { lock: 'qemu', sync }),
+    unlocked: imageGate(context, { lock: 'none', sync }),
     files: [],
   })
   if (!isStore(node)) {

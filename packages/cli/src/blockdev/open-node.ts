@@ -69,16 +69,20 @@ async function openNode(options: NodeOptions, request: NodeRequest, place: Place
 /** Takes the options that every node has. */
 function takeCommon(options: NodeOptions, request: NodeRequest): NodeRequest {
   const readOnly = options.takeSwitch('read-only')
-  for (const name of ['auto-read-only', 'cache.direct', 'cache.no-flush', 'cache.writeback', 'force-share']) {
-    options.takeSwitch(name)
-  }
+  for (const name of ['auto-read-only', 'cache.direct', 'cache.no-flush', 'cache.writeback']) options.takeSwitch(name)
+  const shares = options.takeSwitch('force-share') === true
   options.take('node-name')
   options.takeWord('discard', ['ignore', 'off', 'unmap', 'on'], 'Invalid discard option')
   options.takeWord('detect-zeroes', ['off', 'on', 'unmap'])
   if (readOnly === true && request.mode === 'write') {
     throw new MoraineError('denied', 'Block node is read-only', { field: 'read-only' })
   }
-  return request
+  if (!shares) return request
+  if (request.mode === 'write') {
+    throw new MoraineError('denied', 'force-share=on can only be used with read-only images', { field: 'force-share' })
+  }
+  // It holds for all nodes below. A list that nobody looks at: no file in it is locked.
+  return { ...request, gate: request.unlocked, files: [] }
 }
 
 async function openProtocol(name: string, options: NodeOptions, request: NodeRequest): Promise<OpenedNode> {

@@ -45,7 +45,7 @@ function hostFile(driver: 'file' | 'host_device'): Protocol {
 async function openHostFile(driver: string, options: NodeOptions, request: NodeRequest): Promise<ByteStore> {
   const path = options.takeText('filename')
   options.takeWord('aio', ['threads', 'native', 'io_uring'])
-  options.takeWord('locking', ['on', 'off', 'auto'])
+  const locking = options.takeWord('locking', ['on', 'off', 'auto'])
   for (const name of ['drop-cache', 'x-check-cache-dropped']) options.takeSwitch(name)
   options.takeSize('aio-max-batch')
   if (path === undefined || path === '') {
@@ -60,7 +60,7 @@ async function openHostFile(driver: string, options: NodeOptions, request: NodeR
     )
   }
   const store = await openFile(path, { mode: request.mode, sync: request.sync })
-  request.files.push(store)
+  if (locking !== 'off') request.files.push(store)
   return store
 }
 

@@ -130,11 +130,18 @@ function planOf(filename: string, { name, format }: Link, keeps: boolean): Write
   }
 }
 
+interface Wanted {
+  base: string | undefined
+  format: string | undefined
+  imageOpts: boolean
+  dryRun: boolean
+}
+
 /** Looks for the base down the chain, opening nothing for use. */
 async function findBase(
   context: Context,
   filename: string,
-  { base, format, imageOpts }: { base: string | undefined; format: string | undefined; imageOpts: boolean },
+  { base, format, imageOpts, dryRun }: Wanted,
   begin: () => Promise<unknown>,
 ): Promise<Link> {
   const wanted = base === undefined ? undefined : placeOf(base)
@@ -146,6 +153,11 @@ async function findBase(
       use: 'info',
       format: next.format,
       imageOpts: imageOpts && depth === 0,
+    }).catch(async (error: unknown) => {
+      // Who wants to write is told so.
+      const held = error instanceof Failure && error.origin?.kind === 'locked' && depth === 0 && !dryRun
+      if (held) await (await openForWriting(context, filename, { use: 'write', format, imageOpts })).close()
+      throw error
     })
     const { backing } = disk.info()
     const from = disk.file.name
