@@ -235,7 +235,7 @@ function isAddress(place: ImagePlace): boolean {
 
 async function openRemote(context: Context, url: string, writes: boolean): Promise<ByteSource> {
   if (writes) throw new MoraineError('denied', 'Could not open image: it cannot be written over HTTP', { path: url })
-  const { openWeb } = await import('./blockdev/protocols.ts')
+  const { openWeb } = await import('./blockdev/web.ts')
   return await openWeb(url, context.signal)
 }
 

@@ -1,6 +1,6 @@
 /** The protocols, each loaded when it is asked for. */
 import { statSync } from 'node:fs'
-import { type ByteSource, type ByteStore, cachedSource, type Extent, MoraineError, openHttp } from '@moraine/engine'
+import { type ByteStore, type Extent, MoraineError } from '@moraine/engine'
 import { openFile } from '@moraine/engine/node'
 import type { NodeRequest, Protocol } from './driver.ts'
 import { NodeOptions } from './options.ts'
@@ -10,8 +10,8 @@ const loaders: Record<string, () => Promise<Protocol>> = {
   host_device: async () => hostFile('host_device'),
   'null-co': async () => nothing('null-co'),
   'null-aio': async () => nothing('null-aio'),
-  http: async () => web('http'),
-  https: async () => web('https'),
+  http: async () => (await import('./web.ts')).web('http'),
+  https: async () => (await import('./web.ts')).web('https'),
   nbd: async () => (await import('./nbd.ts')).nbd,
 }
 
@@ -112,49 +112,4 @@ class NothingStore implements ByteStore {
   async resize(): Promise<void> {
     throw new MoraineError('unsupported', 'Image format driver does not support resize', { path: this.name })
   }
-}
-
-/** Facts: QEMU's `block/curl.c` options by name; what libcurl alone has is refused where it would matter. */
-function web(driver: 'http' | 'https'): Protocol {
-  return {
-    strong: ['url', 'sslverify', 'cookie', 'username'],
-    readName: (name) => new NodeOptions([['url', name]]),
-    plainName: ({ url, ...more }) => (Object.keys(more).length === 0 ? String(url) : undefined),
-    open: async (options, { context }) => openAddress(driver, options, context.signal),
-  }
-}
-
-/** A resource over HTTP, read through a cache.
- *  @throws MoraineError as `openHttp` */
-export async function openWeb(
-  url: string,
-  signal: AbortSignal,
-  headers: Readonly<Record<string, string>> = {},
-): Promise<ByteSource> {
-  return cachedSource(await openHttp(url, { headers }, signal))
-}
-
-async function openAddress(driver: string, options: NodeOptions, signal: AbortSignal): Promise<ByteSource> {
-  const url = options.takeText('url')
-  options.takeSize('readahead')
-  options.takeSize('timeout')
-  const cookie = options.takeText('cookie')
-  if (options.takeSwitch('sslverify') === false) {
-    throw new MoraineError('unsupported', 'sslverify=off is not supported: certificates are always verified', {
-      field: 'sslverify',
-    })
-  }
-  if (url === undefined) {
-    throw new MoraineError('invalid', `${driver} block driver requires an 'url' option`, { field: 'url' })
-  }
-  if (!url.startsWith(`${driver}:`)) {
-    throw new MoraineError(
-      'invalid',
-      `${driver} curl driver cannot handle the URL '${url}' (does not start with '${driver}://')`,
-      {
-        field: 'url',
-      },
-    )
-  }
-  return await openWeb(url, signal, cookie === undefined ? {} : { cookie })
 }

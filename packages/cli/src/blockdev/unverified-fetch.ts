@@ -1,0 +1,39 @@
+/** A `fetch` that looks at no certificate, for `sslverify=off`: the global one can be told so only for all connections of the process. */
+import { Readable } from 'node:stream'
+import type { ReadableStream } from 'node:stream/web'
+import { discard, HttpClient, type HttpMethod } from '../image/http.ts'
+
+const redirects = new Set([301, 302, 303, 307, 308])
+const bodyless = new Set([204, 205, 304])
+
+/** Follows redirects as `fetch` does; to another server go neither passwords nor cookies. */
+export function unverifiedFetch(): typeof globalThis.fetch {
+  const client = new HttpClient({ insecure: true })
+  return async (input, init = {}) => {
+    const method: HttpMethod = init.method === 'HEAD' ? 'HEAD' : 'GET'
+    const headers = new Headers(init.headers)
+    let url = new URL(String(input))
+    for (let hops = 0; ; hops++) {
+      const answer = await client
+        .send({ method, url: url.href, headers: Object.fromEntries(headers), signal: init.signal ?? undefined })
+        .catch((cause: unknown) => {
+          throw new TypeError('fetch failed', { cause })
+        })
+      const { location } = answer.headers
+      if (!redirects.has(answer.status) || location === undefined) {
+        const empty = method === 'HEAD' || bodyless.has(answer.status)
+        if (empty) answer.body.resume()
+        const body = empty ? null : (Readable.toWeb(answer.body) as ReadableStream<Uint8Array>)
+        const told = Object.entries(answer.headers).filter(
+          (header): header is [string, string] => header[1] !== undefined,
+        )
+        return new Response(body, { status: answer.status, headers: told })
+      }
+      await discard(answer)
+      if (hops === 20) throw new TypeError('fetch failed', { cause: new Error('too many redirects') })
+      const next = new URL(location, url)
+      if (next.origin !== url.origin) for (const name of ['authorization', 'cookie']) headers.delete(name)
+      url = next
+    }
+  }
+}
