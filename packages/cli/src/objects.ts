@@ -1,20 +1,18 @@
 /** `--object`: things that images are opened with. Each kind of object reads its own properties; words are qemu-img 7.2's. */
 import { Failure } from './failure.ts'
+import { isAbsent, readCipherSuites, readMainLoop, refuseAbsent } from './idle-objects.ts'
 import { readSecret } from './secrets.ts'
+import { ThrottleGroup } from './throttle-group.ts'
 import { readTlsCredentials, type TlsCredentials } from './tls-credentials.ts'
-
-/** What a rate is bounded to, in bytes a second. */
-export interface Rates {
-  read: number | undefined
-  write: number | undefined
-}
 
 /** The objects of a call, by their ids. */
 export interface Objects {
-  readonly throttleGroups: Map<string, Rates>
+  readonly throttleGroups: Map<string, ThrottleGroup>
   /** What secrets hold; it is never shown. */
   readonly secrets: Map<string, Uint8Array>
   readonly tlsCredentials: Map<string, TlsCredentials>
+  /** The kinds of those that change nothing here. */
+  readonly idle: Map<string, string>
 }
 
 /** The properties of one object, from which its kind takes what it knows. */
@@ -35,22 +33,22 @@ const kinds: Readonly<Record<string, (id: string, properties: Properties, object
     objects.tlsCredentials.set(id, readTlsCredentials('tls-creds-anon', properties, objects.secrets))
   },
   'throttle-group': (id, properties, objects) => {
-    const limit = (name: string) =>
-      takeInteger(properties, `x-bps-${name}`) ?? takeInteger(properties, `limits.bps-${name}`)
-    const total = limit('total')
-    objects.throttleGroups.set(id, { read: total ?? limit('read'), write: total ?? limit('write') })
-    for (const name of [...properties.keys()]) {
-      if (/^(x-|limits\.)(bps|iops)-((total|read|write)(-max(-length)?)?|size)$/.test(name))
-        takeInteger(properties, name)
-    }
+    objects.throttleGroups.set(id, new ThrottleGroup(properties))
+  },
+  'main-loop': (id, properties, { idle }) => {
+    readMainLoop(properties)
+    if ([...idle.values()].includes('main-loop')) throw new Failure('only one main-loop instance allowed')
+    idle.set(id, 'main-loop')
+  },
+  'tls-cipher-suites': (id, properties, { idle }) => {
+    readCipherSuites(properties)
+    idle.set(id, 'tls-cipher-suites')
   },
 }
 
 /** Kinds that QEMU knows and that have no use here. */
 const foreign = new Set(
-  'authz-list authz-list-file authz-simple main-loop pr-manager-helper secret_keyring thread-context tls-cipher-suites'.split(
-    ' ',
-  ),
+  'authz-list authz-listfile authz-simple pr-manager-helper secret_keyring thread-context'.split(' '),
 )
 
 /** Makes the object that a definition such as `throttle-group,id=t0,x-bps-total=1000000` describes.
@@ -60,7 +58,7 @@ export function defineObject(definition: string, objects: Objects): void {
   const kind = take(properties, 'qom-type')
   if (kind === undefined || kind === '') throw new Failure("Parameter 'qom-type' is missing")
   const make = Object.hasOwn(kinds, kind) ? kinds[kind] : undefined
-  if (make === undefined) {
+  if (make === undefined && !isAbsent(kind)) {
     throw new Failure(
       foreign.has(kind)
         ? `objects of type '${kind}' are not supported by moraine`
@@ -77,6 +75,7 @@ export function defineObject(definition: string, objects: Objects): void {
   if (Object.values(objects).some((known: Map<string, unknown>) => known.has(id))) {
     throw new Failure(`attempt to add duplicate property '${id}' to object (type 'container')`)
   }
+  if (make === undefined) refuseAbsent(kind, properties)
   make(id, properties, objects)
   const [left] = properties.keys()
   if (left !== undefined) throw new Failure(`Parameter '${left}' is unexpected`)
@@ -113,11 +112,4 @@ function take(properties: Properties, name: string): string | undefined {
   const value = properties.get(name)
   properties.delete(name)
   return value
-}
-
-function takeInteger(properties: Properties, name: string): number | undefined {
-  const text = take(properties, name)
-  if (text === undefined) return undefined
-  if (!/^\d+$/.test(text)) throw new Failure(`Parameter '${name}' expects integer`)
-  return Number(text) === 0 ? undefined : Number(text)
 }

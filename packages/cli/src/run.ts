@@ -22,7 +22,7 @@ export async function runCommand(calledAs: string, args: readonly string[]): Pro
     out,
     err,
     signal: stopSignal,
-    objects: { throttleGroups: new Map(), secrets: new Map(), tlsCredentials: new Map() },
+    objects: { throttleGroups: new Map(), secrets: new Map(), tlsCredentials: new Map(), idle: new Map() },
     report: (message) => err.write(said.json?.noticeLine('error', message) ?? `${persona.name}: ${message}\n`),
     warn: (message) => err.write(said.json?.noticeLine('warning', message) ?? `${persona.name}: warning: ${message}\n`),
   }

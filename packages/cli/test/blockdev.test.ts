@@ -2,9 +2,10 @@
 
 import { mkdirSync, readFileSync, writeFileSync } from 'node:fs'
 import { createServer, type Server } from 'node:http'
+import { createServer as createSecureServer } from 'node:https'
 import type { AddressInfo } from 'node:net'
 import { afterAll, beforeAll, expect, it } from 'vitest'
-import { describeWith, run } from '../../engine/test/support/process.ts'
+import { describeWith, run, runOk } from '../../engine/test/support/process.ts'
 import { Fixtures, moraine, ourQemuImg } from './support/differential.ts'
 
 /** What qemu-img takes, and what it refuses. */
@@ -168,6 +169,53 @@ describeWith(['qemu-img', 'qemu-io'], 'nodes beside qemu-img', () => {
   fixtures.same('info --object throttle-group,id=t,foo=1 q.qcow2')
   fixtures.same('info --object throttle-group,id=t,x-bps-total=1M q.qcow2')
   fixtures.same('info --object throttle-group,id=t --object throttle-group,id=t q.qcow2')
+  for (const object of [
+    'x-iops-total=1M',
+    'foo=1,x-iops-total=-1',
+    'x-iops-total=-1',
+    'limits.iops-total=-1',
+    'x-iops-total=1,x-iops-read=1',
+    'limits.iops-total=1,x-iops-read=1',
+    'x-bps-total=10,x-bps-total-max=5',
+    'limits.bps-total=10,x-bps-total=20,limits.bps-total-max=15',
+    'x-bps-total-max=5',
+    'x-iops-size=5',
+    'x-iops-size=5,x-bps-read=1',
+    'x-iops-read=5,x-iops-size=4096',
+    'x-bps-total=10,x-bps-total-max-length=5',
+    'x-bps-total=10,x-bps-total-max=100,x-bps-total-max-length=0x5',
+    'x-bps-total-max-length=0',
+    'x-bps-total-max-length=99999999999',
+    'limits.bps-total-max-length=99999999999',
+    'x-iops-total=9999999999999999',
+  ]) {
+    fixtures.same(`info --object throttle-group,id=t,${object} q.qcow2`)
+  }
+  for (const object of [
+    'main-loop,id=t',
+    'main-loop,id=t,aio-max-batch=0x10,thread-pool-min=2,thread-pool-max=4',
+    'main-loop,id=t,thread-pool-min=65',
+    'main-loop,id=t,thread-pool-max=0',
+    'main-loop,id=t,thread-pool-max=99999999999',
+    'main-loop,id=t,aio-max-batch=-1',
+    'main-loop,id=t,aio-max-batch=1k',
+    'main-loop,id=t,poll-max-ns=1',
+    'main-loop,id=t --object main-loop,id=u',
+    'tls-cipher-suites,id=t',
+    'tls-cipher-suites,id=t,priority=NORMAL,dir=/nope,endpoint=client,verify-peer=off',
+    'tls-cipher-suites,id=t,priority=NORMAL,foo=1',
+    'tls-cipher-suites,id=t,endpoint=foo',
+    'tls-cipher-suites,id=t,verify-peer=maybe',
+    'tls-cipher-suites,id=t,priority=x --object main-loop,id=t',
+    'iothread',
+    'iothread,id=t',
+    'iothread,id=t,poll-max-ns=1',
+    'iothread,id=t,foo=1',
+    'can-bus,id=t',
+    'authz-list-file,id=t',
+  ]) {
+    fixtures.same(`info --object ${object} q.qcow2`)
+  }
   const throttled = 'driver=throttle,throttle-group=t,file.driver=qcow2,file.file.filename=q.qcow2'
   fixtures.same(`info --object throttle-group,id=t,x-bps-total=100000000 --image-opts ${throttled}`)
   fixtures.same(
@@ -299,7 +347,16 @@ describeWith(['qemu-img', 'qemu-io'], 'images over HTTP', () => {
     await fixtures.qemuImg('convert -c -O qcow2 disk.raw disk.qcow2')
     await fixtures.qemuImg('create -q -f qcow2 -F qcow2 -b disk.qcow2 over.qcow2')
     server = createServer((request, response) => {
-      const bytes = readFileSync(fixtures.path((request.url ?? '').slice(1)))
+      const [, secret, name = ''] = /^\/(private\/)?(.*)/.exec(request.url ?? '') ?? []
+      const { authorization, cookie } = request.headers
+      if (secret !== undefined) {
+        const named = authorization === `Basic ${Buffer.from('me:pass word').toString('base64')}`
+        if (!named || cookie !== 'one=1; two=2') {
+          response.writeHead(named ? 403 : 401).end()
+          return
+        }
+      }
+      const bytes = readFileSync(fixtures.path(name))
       const range = /bytes=(\d+)-(\d*)/.exec(request.headers.range ?? '')
       const start = Number(range?.[1] ?? 0)
       const end = range?.[2] ? Number(range[2]) + 1 : bytes.length
@@ -346,11 +403,81 @@ describeWith(['qemu-img', 'qemu-io'], 'images over HTTP', () => {
     expect({ code, stdout }).toEqual({ code: 0, stdout: 'Images are identical.\n' })
   })
 
+  it('says who asks: a name with a password, and cookies', async () => {
+    const secret = ['--object', 'secret,id=p,data=pass word', '--object', 'secret,id=c,data=one=1; two=2']
+    const options = `driver=qcow2,file.driver=http,file.url=${address}/private/disk.qcow2`
+    const call = (more: string) => run(ourQemuImg, ['info', ...secret, '--image-opts', `${options}${more}`])
+    const named = ',file.username=me,file.password-secret=p'
+    const { code, stdout, stderr } = await call(`${named},file.cookie-secret=c`)
+    expect({ code, stderr }).toEqual({ code: 0, stderr: '' })
+    // Names of secrets are told, and not what they hold.
+    expect(stdout).toContain('"password-secret": "p"')
+    expect(stdout).not.toContain('pass word')
+    expect((await call(`${named},file.cookie=one=1; two=2`)).code).toBe(0)
+    for (const [more, words] of [
+      ['', 'the server answered 401'],
+      [',file.username=me,file.cookie-secret=c', 'the server answered 401'],
+      [`${named}`, 'the server answered 403'],
+      [',file.username=me,file.password-secret=x', "No secret with id 'x'"],
+      [',file.cookie-secret=c,file.cookie=a', 'cannot handle both cookie and cookie secret'],
+      [',file.proxy-username=me', "'proxy-username' is not supported"],
+      [',file.readahead=1000', 'is not a multiple of 512'],
+      [`${named},file.cookie=one=1; two=2,file.foo=1`, "Block protocol 'http' doesn't support the option 'foo'"],
+    ] as const) {
+      const refused = await call(more)
+      expect({ more, code: refused.code, stderr: refused.stderr }).toEqual({
+        more,
+        code: 1,
+        stderr: expect.stringContaining(words),
+      })
+    }
+  })
+
   it('refuses to write, and says what is not there', async () => {
     const written = await run(ourQemuImg, ['resize', `${address}/disk.qcow2`, '+1M'])
     expect(written).toMatchObject({ code: 1 })
     expect(written.stderr).toContain('cannot be written over HTTP')
     const absent = await run(moraine, ['inspect', `${address.replace(/\d+$/, '1')}/x`])
     expect(absent.code).not.toBe(0)
+  })
+})
+
+describeWith(['openssl', 'qemu-img'], 'images over HTTPS', () => {
+  const fixtures = new Fixtures()
+  let server: ReturnType<typeof createSecureServer>
+  let address: string
+
+  beforeAll(async () => {
+    await fixtures.qemuImg('create -q -f qcow2 disk.qcow2 8M')
+    const [key, cert] = [fixtures.path('key.pem'), fixtures.path('cert.pem')]
+    const kind = ['-newkey', 'ec', '-pkeyopt', 'ec_paramgen_curve:P-256', '-nodes', '-subj', '/CN=nobody', '-days', '2']
+    await runOk('openssl', ['req', '-x509', ...kind, '-keyout', key, '-out', cert])
+    server = createSecureServer({ key: readFileSync(key), cert: readFileSync(cert) }, (request, response) => {
+      if (request.url === '/moved') return response.writeHead(302, { location: '/disk.qcow2' }).end()
+      const bytes = readFileSync(fixtures.path('disk.qcow2'))
+      const [, first, last] = /bytes=(\d+)-(\d+)/.exec(request.headers.range ?? '') ?? []
+      const part = first === undefined ? bytes : bytes.subarray(Number(first), Number(last) + 1)
+      response.writeHead(first === undefined ? 200 : 206, {
+        'content-length': part.length,
+        'accept-ranges': 'bytes',
+        ...(first !== undefined && {
+          'content-range': `bytes ${first}-${Number(first) + part.length - 1}/${bytes.length}`,
+        }),
+      })
+      return response.end(request.method === 'HEAD' ? undefined : part)
+    })
+    await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve))
+    address = `https://127.0.0.1:${(server.address() as AddressInfo).port}`
+  })
+  afterAll(() => new Promise((resolve) => server.close(resolve)))
+
+  it('a certificate that nobody vouches for is refused, and with sslverify=off is not looked at', async () => {
+    const options = (name: string) => `driver=qcow2,file.driver=https,file.url=${address}/${name}`
+    const refused = await run(ourQemuImg, ['info', '--image-opts', options('disk.qcow2')])
+    expect(refused).toMatchObject({ code: 1, stdout: '', stderr: expect.stringContaining('certificate') })
+    for (const name of ['disk.qcow2', 'moved']) {
+      const taken = await run(ourQemuImg, ['info', '--image-opts', `${options(name)},file.sslverify=off`])
+      expect(taken).toMatchObject({ code: 0, stderr: '', stdout: expect.stringContaining('virtual size: 8 MiB') })
+    }
   })
 })

@@ -44,7 +44,7 @@ async function seed(...args: string[]): Promise<string> {
     out,
     err: out,
     signal: never,
-    objects: { throttleGroups: new Map(), secrets: new Map(), tlsCredentials: new Map() },
+    objects: { throttleGroups: new Map(), secrets: new Map(), tlsCredentials: new Map(), idle: new Map() },
     report: out.write,
     warn: out.write,
   } as unknown as Context

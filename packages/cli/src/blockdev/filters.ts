@@ -9,7 +9,6 @@ import {
   MoraineError,
   openDisk,
   raw,
-  Throttle,
 } from '@moraine/engine'
 import { type Node, type NodeRequest, refuseLeftOver, withMembers } from './driver.ts'
 import { type Faults, readFaults } from './inject.ts'
@@ -80,20 +79,21 @@ async function plainFilter(
   }))
 }
 
-/** The rate of `--object throttle-group` holds for what passes. */
+/** The limits of `--object throttle-group` hold for what passes. */
 async function throttle(options: NodeOptions, request: NodeRequest, child: OpenChild): Promise<OpenedNode> {
   const { node, parts } = await child('file')
   const group = options.takeText('throttle-group')
   return await finish('throttle', options, node, async () => {
     if (group === undefined) throw new MoraineError('invalid', 'Please specify a throttle group')
-    const rates = request.context.objects.throttleGroups.get(group)
-    if (rates === undefined) throw new MoraineError('missing', `Throttle group '${group}' does not exist`)
-    const reads = rates.read === undefined ? undefined : new Throttle(rates.read)
-    const writes = rates.write === undefined ? undefined : new Throttle(rates.write)
+    const limits = request.context.objects.throttleGroups.get(group)
+    if (limits === undefined) throw new MoraineError('missing', `Throttle group '${group}' does not exist`)
     const held = await over(node, request, {
       format: 'throttle',
-      before: async (call, _offset, length) =>
-        await (call === 'write' ? writes : reads)?.pass(length, request.context.signal),
+      // What zeroes and discards takes its turn as a write; a flush and a question about places does not.
+      before: async (call, _offset, length) => {
+        if (call === 'flush' || call === 'status') return
+        await limits.pass(call === 'read' ? 'read' : 'write', length, request.context.signal)
+      },
     })
     return { node: held, plain: undefined, parts: { 'throttle-group': group, driver: 'throttle', file: parts } }
   })
