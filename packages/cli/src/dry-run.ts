@@ -86,6 +86,23 @@ export async function planNewImage(
   }
 }
 
+/** The plan of a file that is no image of its own, or of which no more is known. `size`: bytes, where that is known. */
+export function planFile(
+  operation: string,
+  target: string,
+  { writes, lost = [], size }: { writes: readonly string[]; lost?: readonly string[]; size?: number | undefined },
+): WritePlan {
+  const there = overwritten(target)
+  const place = target === '-' ? 'to standard output' : there === undefined ? 'a new file' : `over ${there}`
+  return {
+    operation,
+    target,
+    required: size,
+    writes: [place, ...writes],
+    lost: [...(there === undefined ? [] : [`what ${there} holds now`]), ...lost],
+  }
+}
+
 function shown(value: unknown): string {
   return typeof value === 'boolean' ? (value ? 'on' : 'off') : String(value)
 }

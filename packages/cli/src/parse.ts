@@ -84,11 +84,26 @@ export function readArguments(verb: Verb, persona: Persona, args: readonly strin
     values[step.key] = option.collect === true && Array.isArray(before) ? [...before, value] : value
     given.push({ key: step.key, value })
   }
+  refuseAlone(verb, given, seen)
   return {
     kind: 'run',
     values: values as Values<Record<string, OptionSpec>>,
     operands: [...getopt.argv.slice(getopt.optind), ...trailing],
     given,
+  }
+}
+
+/** Refuses options that mean nothing without another one. */
+function refuseAlone({ options }: Verb, given: Given, seen: ReadonlySet<string>): void {
+  for (const { key, value } of given) {
+    const option = options[key]
+    const others = option?.goesWith
+    if (option === undefined || others === undefined || value === 'human' || others.some((name) => seen.has(name)))
+      continue
+    const names = others.flatMap((name) => options[name] ?? []).map(spelling)
+    throw usageFailure(
+      `${spelling(option)} goes with ${names.join(' or ')} here: without it there is nothing to report`,
+    )
   }
 }
 

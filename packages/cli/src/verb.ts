@@ -57,6 +57,8 @@ export interface OptionSpec {
   readonly refused?: true
   /** QEMU does not have it; only moraine takes it. */
   readonly extension?: true
+  /** It means something only beside one of these, by the names of the table; alone it is refused, unless it says `human`. */
+  readonly goesWith?: readonly string[]
   /** All verbs below one verb take it: it is explained in that one's help. */
   readonly shared?: true
 }

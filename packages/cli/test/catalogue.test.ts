@@ -104,6 +104,27 @@ describe('pull', () => {
     expect(left()).toEqual(['again.raw', 'disk.raw'])
   })
 
+  test('as a dry run: told, and nothing fetched or made', async () => {
+    web.requests.length = 0
+    const told = await ubuntu('pull', 'noble', '--to', 'disk.vmdk', '--size', '6M', '--dry-run', '--output=json')
+    expect([told.code, JSON.parse(told.stdout)]).toEqual([
+      0,
+      {
+        'dry-run': true,
+        operation: 'pull',
+        target: 'disk.vmdk',
+        writes: [
+          'a new file',
+          expect.stringMatching(/amd64\.img, \d+ bytes, is fetched/),
+          'it is converted to vmdk of 6M',
+        ],
+        lost: [],
+      },
+    ])
+    expect(web.requests.filter((line) => line.includes('.img'))).toEqual([])
+    expect(left()).toEqual([])
+  })
+
   test('as it is: a disk under its own name, and what is no disk', async () => {
     await ok(ubuntu('pull', 'noble'))
     const name = 'ubuntu-24.04-server-cloudimg-amd64.img'

@@ -167,3 +167,106 @@ it('an external data file is not written either', async () => {
   await call('create -q -f qcow2 -o data_file=ext.raw ext.qcow2 1M')
   expect((await planned('amend', '-o size=2M ext.qcow2'))['virtual-size']).toBe(2 << 20)
 })
+
+it('check -r: what would be repaired, and what stays', async () => {
+  await call('create -q -f qcow2 leak.qcow2 1M')
+  const path = join(folder, 'leak.qcow2')
+  const made = readFileSync(path)
+  // A cluster at the end that is counted, and that nobody uses.
+  const cluster = Math.ceil(made.length / 65_536)
+  const bytes = Buffer.concat([made], (cluster + 1) * 65_536)
+  const counts = Number(bytes.readBigUInt64BE(Number(bytes.readBigUInt64BE(48))))
+  bytes.writeUInt16BE(1, counts + 2 * cluster)
+  writeFileSync(path, bytes)
+  expect((await call('check leak.qcow2')).code).toBe(3)
+  expect(await planned('check', '-r leaks leak.qcow2')).toMatchObject({
+    writes: ['1 leaked cluster is given back'],
+    lost: [],
+  })
+  expect((await call('check leak.qcow2')).code).toBe(3)
+  expect((await call('check --dry-run leak.qcow2')).stderr).toContain('--dry-run goes with -r')
+  expect((await planned('check', '-r all a.qcow2')).writes).toEqual(['nothing: nothing is repaired'])
+})
+
+it('dd and bench -w', async () => {
+  expect(await planned('dd', '-O qcow2 bs=1M count=2 skip=1 if=a.raw of=a.qcow2')).toMatchObject({
+    'virtual-size': 2 << 20,
+    writes: [expect.stringContaining('over the file'), "2097152 bytes of 'a.raw' from byte 1048576 on, zeros too"],
+    lost: [expect.stringContaining('what the file that is there')],
+  })
+  expect(await planned('bench', '-w -c 10 -f raw a.raw')).toMatchObject({
+    writes: ['10 requests of 4096 bytes 0x0, one every 4096 bytes, from byte 0 on, up to 40960'],
+    lost: ['what lies there: up to 40960 bytes'],
+  })
+  expect((await call('bench --dry-run a.qcow2')).stderr).toContain('--dry-run goes with -w')
+})
+
+it('seed, iso create, and appliances', async () => {
+  const seed = await planned('seed', '--hostname web seed.qcow2')
+  expect(seed).toMatchObject({ format: 'qcow2', writes: ['a new file', expect.stringContaining('cidata')], lost: [] })
+  await call('seed --hostname web seed.qcow2')
+  expect(readFileSync(join(folder, 'seed.qcow2')).length).toBe(seed.required)
+  expect((await planned('seed', '--hostname web seed.qcow2')).lost).toHaveLength(1)
+
+  const iso = await planned('iso create', 'data.iso a.qcow2')
+  await call('iso create data.iso a.qcow2')
+  expect(readFileSync(join(folder, 'data.iso')).length).toBe(iso.required)
+
+  expect((await planned('ova create', '--disk a.qcow2 box.ova')).writes).toEqual([
+    'a new file',
+    "disk 1: 'a.qcow2', 16777216 bytes, as a streamOptimized VMDK",
+  ])
+  await call('ova create --disk a.qcow2 box.ova')
+  expect((await planned('ova set', '--cpus 2 box.ova')).lost).toHaveLength(1)
+  const taken = await planned('ova extract', '--to out box.ova')
+  expect(taken.writes).toEqual(expect.arrayContaining([expect.stringMatching(/^'box-disk1\.vmdk', \d+ bytes$/)]))
+  expect(readdirSync(folder)).not.toContain('out')
+})
+
+it('without it, --output=json is refused where nothing is reported', async () => {
+  for (const line of [
+    'resize --output=json a.qcow2 +1M',
+    'create --output=json x.qcow2 1M',
+    'snapshot --output=json -c x a.qcow2',
+  ]) {
+    const before = files()
+    expect(await call(line)).toMatchObject({ code: 1, stdout: '', stderr: expect.stringContaining('goes with') })
+    expect(files()).toEqual(before)
+  }
+})
+
+it('reports as JSON: compare, bench and snapshot -l', async () => {
+  const json = async (line: string) => {
+    const { code, stdout } = await call(line)
+    return { code, told: JSON.parse(stdout) as unknown }
+  }
+  await call('create -q -f raw zero.raw 1M')
+  await call('create -q -f raw long.raw 2M')
+  expect(await json('compare --output=json zero.raw long.raw')).toEqual({
+    code: 0,
+    told: {
+      images: [
+        { filename: 'zero.raw', format: 'raw', 'virtual-size': 1 << 20 },
+        { filename: 'long.raw', format: 'raw', 'virtual-size': 2 << 20 },
+      ],
+      identical: true,
+      'size-mismatch': true,
+    },
+  })
+  expect(await json('compare --output=json a.raw long.raw')).toMatchObject({
+    code: 1,
+    told: { identical: false, difference: 'content', offset: 0 },
+  })
+  expect(await json('compare -s --output=json zero.raw long.raw')).toMatchObject({
+    code: 1,
+    told: { identical: false, difference: 'size' },
+  })
+  expect((await call('compare --output=x zero.raw long.raw')).code).toBe(2)
+  expect(await json('bench --output=json -c 5 -f raw a.raw')).toMatchObject({
+    code: 0,
+    told: { filename: 'a.raw', operation: 'read', requests: 5, 'buffer-size': 4096, seconds: expect.any(Number) },
+  })
+  const { told } = await json('info --output=json a.qcow2')
+  expect((await json('snapshot -l --output=json a.qcow2')).told).toEqual((told as { snapshots: unknown }).snapshots)
+  expect((await json('snapshot -l --output=json over.qcow2')).told).toEqual([])
+})

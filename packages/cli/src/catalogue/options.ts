@@ -1,6 +1,6 @@
 /** Options that all verbs about catalogues take. */
 import type { OptionSpec } from '../verb.ts'
-import { outputFormat, progressMode, quiet, showProgress } from '../verbs/common.ts'
+import { outputFormat, progressMode, quiet, rehearsal, showProgress } from '../verbs/common.ts'
 
 /** How a catalogue is reached, and who may vouch for it. */
 export const catalogueOptions = {
@@ -82,4 +82,5 @@ export const pullOptions = {
   percent: showProgress,
   progress: progressMode,
   quiet: { ...quiet, long: 'quiet' },
+  ...rehearsal,
 } as const satisfies Record<string, OptionSpec>

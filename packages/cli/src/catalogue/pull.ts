@@ -45,6 +45,7 @@ export async function pullImage(
     }
     const target = making?.name ?? values.to ?? image.name
     checkPullTarget(target)
+    if (values.dryRun) return await rehearse(context, values, image, making)
     const original = await withProgress(context, values, 'pull', ({ onProgress }) =>
       fetchOriginal({ context, reading, image, onProgress }),
     )
@@ -55,6 +56,27 @@ export async function pullImage(
       context.err.write(`${context.persona.name}: ${sentence(reading.definition.title, image, target)}\n`)
     return 0
   })
+}
+
+/** Tells what would be fetched and made. */
+async function rehearse(
+  context: Context,
+  { to, output, size }: PullValues,
+  image: CloudImage,
+  making: Making | undefined,
+): Promise<number> {
+  const { planFile, printPlan } = await import('../dry-run.ts')
+  const { wantsJson } = await import('../verbs/common.ts')
+  const writes = [
+    `${image.name}${image.size === undefined ? '' : `, ${image.size} bytes,`} is fetched where the cache does not have it`,
+    ...(making === undefined
+      ? []
+      : [`it is converted to ${making.target.format.name}${size === undefined ? '' : ` of ${size}`}`]),
+    ...(making?.seed === undefined ? [] : [`a seed beside it: ${(await import('./seed.ts')).seedName(making.name)}`]),
+  ]
+  const known = making === undefined ? image.size : undefined
+  printPlan(context, planFile('pull', making?.name ?? to ?? image.name, { writes, size: known }), wantsJson(output))
+  return 0
 }
 
 /** Reads what is asked for before anything is fetched.

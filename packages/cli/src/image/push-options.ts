@@ -1,6 +1,6 @@
 /** What can be said about a push. */
 import { Failure } from '../failure.ts'
-import { progressMode, quiet, showProgress, trust } from '../verbs/common.ts'
+import { progressMode, quiet, rehearsal, showProgress, trust } from '../verbs/common.ts'
 import { attributeOptions, fixedOptions } from './attribute-options.ts'
 import { jsonOutput } from './image-verb.ts'
 import { storeOptions } from './import-options.ts'
@@ -52,6 +52,7 @@ export const pushOptions = {
   },
   resume: { long: 'resume', argument: 'IMAGE', help: 'Go on with the upload of this image, which was cut.' },
   keep: { long: 'keep', help: 'Keep the image without data when the push fails.' },
+  dryRun: { ...rehearsal.dryRun, help: 'Look at FILE, and only tell what would be made and sent.' },
   percent: showProgress,
   progress: progressMode,
   quiet: { ...quiet, long: 'quiet', help: 'Print the id alone.' },

@@ -1,5 +1,6 @@
 /** From a file to an image: looked at, created, sent, compared; and cleared away when that fails. */
 import type { Inspection } from '@moraine/engine'
+import type { WritePlan } from '../dry-run.ts'
 import { Failure, usageFailure } from '../failure.ts'
 import { pathOf } from '../open.ts'
 import type { ProgressDisplay } from '../output/progress.ts'
@@ -37,13 +38,7 @@ export async function push(
   values: PushValues,
   start: Start,
 ): Promise<ImageDocument> {
-  checkValues(values)
-  const inspection = await inspectFile(context, file.file, values.unsafe)
-  if (!values.quiet) context.err.write(`${context.persona.name}: note: ${file.file} is ${describe(inspection)}\n`)
-  const source =
-    values.convertTo === undefined
-      ? await plainSource(context, file.file, inspection)
-      : await convertedSource(context, file.file, values.convertTo, values.compress)
+  const { inspection, source } = await openPushed(context, file.file, values)
   try {
     if (values.resume !== undefined) return await resume(session, context, file.file, source, values.resume, start)
     const image = await createImage(session, newDocument(values, file.name, source, inspection))
@@ -59,6 +54,46 @@ export async function push(
   } finally {
     await source.close()
   }
+}
+
+/** What a push of a file would make; the service is not asked.
+ *  @throws Failure, MoraineError */
+export async function planPush(
+  context: Context,
+  { file, name }: { file: string; name: string },
+  values: PushValues,
+): Promise<WritePlan> {
+  const { inspection, source } = await openPushed(context, file, values)
+  try {
+    const document = newDocument(values, name, source, inspection)
+    const { length } = source
+    return {
+      operation: 'image push',
+      target: String(document.name),
+      format: String(document.disk_format),
+      'virtual-size': inspection.virtualSize,
+      required: length,
+      writes: [`a new image of the service; it takes ${length ?? 'a number of'} bytes by ${values.method ?? 'put'}`],
+      lost: [],
+    }
+  } finally {
+    await source.close()
+  }
+}
+
+async function openPushed(
+  context: Context,
+  file: string,
+  values: PushValues,
+): Promise<{ inspection: Inspection; source: PushSource }> {
+  checkValues(values)
+  const inspection = await inspectFile(context, file, values.unsafe)
+  if (!values.quiet) context.err.write(`${context.persona.name}: note: ${file} is ${describe(inspection)}\n`)
+  const source =
+    values.convertTo === undefined
+      ? await plainSource(context, file, inspection)
+      : await convertedSource(context, file, values.convertTo, values.compress)
+  return { inspection, source }
 }
 
 /** Creates an image whose data the service fetches itself, and waits for it. */

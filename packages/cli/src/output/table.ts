@@ -1,6 +1,6 @@
 /** Tables and lists as QEMU prints them for people. */
 import type { DetailValue, SnapshotInfo } from '@moraine/engine'
-import { qemuOrder } from './json.ts'
+import { type JsonValue, qemuOrder } from './json.ts'
 import { sizeText } from './size.ts'
 
 /** The head of the list of snapshots. */
@@ -52,4 +52,18 @@ function detail(name: string, value: DetailValue, depth: number): string {
   }
   if (typeof value === 'object') return `${head}\n${detailLines(value, depth + 1)}`
   return `${head} ${value}\n`
+}
+
+/** A snapshot as `info` tells it in JSON. */
+export function snapshotJson(snapshot: SnapshotInfo): JsonValue {
+  return {
+    id: snapshot.id,
+    name: snapshot.name,
+    'vm-state-size': snapshot.vmStateSize,
+    'date-sec': snapshot.dateSeconds,
+    'date-nsec': snapshot.dateNanoseconds,
+    'vm-clock-sec': snapshot.vmClockNanoseconds / 1_000_000_000n,
+    'vm-clock-nsec': snapshot.vmClockNanoseconds % 1_000_000_000n,
+    icount: snapshot.icount,
+  }
 }

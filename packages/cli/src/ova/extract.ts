@@ -1,8 +1,9 @@
 /** Takes the files out of an appliance, and never leaves the target folder: the names are a stranger's. */
-import { lstatSync, mkdirSync, unlinkSync } from 'node:fs'
+import { lstatSync, mkdirSync, type Stats, unlinkSync } from 'node:fs'
 import { join } from 'node:path'
 import { type DigestName, MoraineError, type OvfPackage, throwIfCancelled } from '@moraine/engine'
 import { newFile, nodeSigning } from '@moraine/engine/node'
+import type { WritePlan } from '../dry-run.ts'
 import type { Context } from '../verb.ts'
 
 const pieceBytes = 1024 * 1024
@@ -23,11 +24,7 @@ export async function extractFiles(
   opened: OvfPackage,
   { folder, names, force }: ExtractRequest,
 ): Promise<string[]> {
-  const chosen =
-    names.length === 0
-      ? opened.files.listed.filter(({ kind }) => kind === 'file').map(({ name }) => name)
-      : await Promise.all(names.map((name) => storedName(opened, name)))
-  for (const name of chosen) refuseName(name, opened)
+  const chosen = await chooseFiles(opened, names)
   const manifest = await opened.manifest(context.signal)
   mkdirSync(folder, { recursive: true })
   for (const name of chosen) {
@@ -72,6 +69,34 @@ export async function extractFiles(
   return chosen
 }
 
+/** What `extractFiles` would write.
+ *  @throws MoraineError as it. */
+export async function planExtraction(opened: OvfPackage, { folder, names, force }: ExtractRequest): Promise<WritePlan> {
+  const chosen = await chooseFiles(opened, names)
+  const sizes = new Map(opened.files.listed.map(({ name, size }) => [name, size]))
+  const there = chosen.filter((name) => {
+    const target = join(folder, name)
+    const found = lstatSync(target, { throwIfNoEntry: false })
+    if (found !== undefined) refuseUnlessForced(target, found, force)
+    return found !== undefined
+  })
+  return {
+    operation: 'ova extract',
+    target: folder,
+    writes: chosen.map((name) => `'${name}'${sizes.get(name) === undefined ? '' : `, ${sizes.get(name)} bytes`}`),
+    lost: there.map((name) => `what '${join(folder, name)}' holds now`),
+  }
+}
+
+async function chooseFiles(opened: OvfPackage, names: readonly string[]): Promise<string[]> {
+  const chosen =
+    names.length === 0
+      ? opened.files.listed.filter(({ kind }) => kind === 'file').map(({ name }) => name)
+      : await Promise.all(names.map((name) => storedName(opened, name)))
+  for (const name of chosen) refuseName(name, opened)
+  return chosen
+}
+
 async function storedName(opened: OvfPackage, name: string): Promise<string> {
   const member = await opened.find?.(name)
   if (member !== undefined) return member.name
@@ -96,10 +121,14 @@ function refuseName(name: string, opened: OvfPackage): void {
 function makeRoom(target: string, force: boolean): void {
   const there = lstatSync(target, { throwIfNoEntry: false })
   if (there === undefined) return
-  if (force && (there.isFile() || there.isSymbolicLink())) unlinkSync(target)
-  else
-    throw new MoraineError('invalid', 'it is there already', {
-      path: target,
-      hint: there.isDirectory() ? undefined : 'With --force it is replaced.',
-    })
+  refuseUnlessForced(target, there, force)
+  unlinkSync(target)
+}
+
+function refuseUnlessForced(target: string, there: Stats, force: boolean): void {
+  if (force && (there.isFile() || there.isSymbolicLink())) return
+  throw new MoraineError('invalid', 'it is there already', {
+    path: target,
+    hint: there.isDirectory() ? undefined : 'With --force it is replaced.',
+  })
 }

@@ -42,7 +42,7 @@ export async function writeSeedImage(
   volume: StreamPlan,
   { name, format, options }: { name: string; format: DiskFormat; options: OptionValues },
 ): Promise<void> {
-  const source = await diskOf(volume)
+  const source = await volumeDisk(volume)
   const image = await NewImage.create(context, { name, format, size: BigInt(source.size), options, cache: 'unsafe' })
   try {
     const target = await image.open()
@@ -63,7 +63,8 @@ export async function writeSeedImage(
   }
 }
 
-async function diskOf(volume: StreamPlan): Promise<Disk> {
+/** The volume as a disk, in memory. */
+export async function volumeDisk(volume: StreamPlan): Promise<Disk> {
   const store = new MemoryStore({ name: 'the seed' })
   let at = 0
   for await (const chunk of volume.chunks()) {

@@ -1,11 +1,12 @@
 /** `bench`: a run of equal requests, and how long it took. */
 import { type Disk, isMoraineError, isWritable, throwIfCancelled, type WritableDisk } from '@moraine/engine'
 import { readCacheMode } from '../cache.ts'
+import type { WritePlan } from '../dry-run.ts'
 import { explain, Failure, usageFailure } from '../failure.ts'
 import { readInteger, readSize, type Warn } from '../numbers.ts'
 import { openForWriting, openImage } from '../open.ts'
 import { type Context, defineVerb } from '../verb.ts'
-import { forceShare, format, imageOpts, object, quiet, trust } from './common.ts'
+import { forceShare, format, imageOpts, object, outputFormat, quiet, rehearsal, trust, wantsJson } from './common.ts'
 
 const largest = 0x7fff_ffff
 
@@ -103,6 +104,8 @@ export const verb = defineVerb({
       help: 'Cache mode: none, writeback (the default), writethrough, directsync or unsafe.',
     },
     write: { short: 'w', newer: ['write'], help: 'Write, instead of reading. The content of the image is lost.' },
+    dryRun: { ...rehearsal.dryRun, help: 'With -w: only tell what would be written, and what would be lost.' },
+    output: { ...outputFormat, extension: true },
   },
   async run(values, operands, context) {
     const cache = cacheOf(values.cache)
@@ -117,9 +120,12 @@ export const verb = defineVerb({
       )
     }
     const { format, forceShare, imageOpts: opts } = values
-    const disk = write
-      ? await openForWriting(context, filename, { use: 'write', format, forceShare, imageOpts: opts, cache })
-      : await openImage(context, filename, { use: 'read', format, forceShare, imageOpts: opts, cache })
+    const json = wantsJson(values.output)
+    if (values.dryRun && !write) throw usageFailure('--dry-run goes with -w: what only reads changes nothing')
+    const disk =
+      write && !values.dryRun
+        ? await openForWriting(context, filename, { use: 'write', format, forceShare, imageOpts: opts, cache })
+        : await openImage(context, filename, { use: 'read', format, forceShare, imageOpts: opts, cache })
     try {
       const bytes = values.bufferSize ?? 4096
       const plan: Plan = {
@@ -132,6 +138,18 @@ export const verb = defineVerb({
         drains: !values.noDrain,
         write,
         pattern: values.pattern ?? 0,
+      }
+      if (values.dryRun) {
+        const { printPlan } = await import('../dry-run.ts')
+        printPlan(context, writePlanOf(filename, context.persona.nameOf(disk.format), disk.size, plan), json)
+        return 0
+      }
+      if (json) {
+        const seconds = await runRequests(context, disk, plan)
+        context.out.write(
+          `${JSON.stringify(reportOf(filename, context.persona.nameOf(disk.format), plan, seconds), undefined, 4)}\n`,
+        )
+        return 0
       }
       context.out.write(
         `Sending ${plan.count} ${write ? 'write' : 'read'} requests, ${bytes} bytes each, ${depth} in parallel ` +
@@ -183,6 +201,41 @@ interface Plan {
   drains: boolean
   write: boolean
   pattern: number
+}
+
+function reportOf(filename: string, format: string, plan: Plan, seconds: number) {
+  return {
+    filename,
+    format,
+    operation: plan.write ? 'write' : 'read',
+    requests: plan.count,
+    depth: plan.depth,
+    'buffer-size': plan.bytes,
+    offset: plan.offset,
+    'step-size': plan.step,
+    'flush-interval': plan.flushInterval === 0 ? undefined : plan.flushInterval,
+    seconds: Number(seconds.toFixed(6)),
+    'requests-per-second': seconds > 0 ? Math.round(plan.count / seconds) : undefined,
+    'bytes-per-second': seconds > 0 ? Math.round((plan.count * plan.bytes) / seconds) : undefined,
+  }
+}
+
+function writePlanOf(target: string, format: string, size: number, plan: Plan): WritePlan {
+  const { count, bytes, offset, step, pattern } = plan
+  const end = offset + (count - 1) * step + bytes
+  const range =
+    end <= size ? `from byte ${offset} on, up to ${end}` : `from byte ${offset} on, and around the end of the disk`
+  return {
+    operation: 'bench -w',
+    target,
+    format,
+    'virtual-size': size,
+    writes:
+      count === 0
+        ? []
+        : [`${count} requests of ${bytes} bytes 0x${pattern.toString(16)}, one every ${step} bytes, ${range}`],
+    lost: count === 0 ? [] : [`what lies there: up to ${Math.min(size, count * bytes)} bytes`],
+  }
 }
 
 /** Sends all requests; the seconds it took. */

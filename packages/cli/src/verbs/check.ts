@@ -1,6 +1,7 @@
 /** `check`: is the image's own metadata sound, and repair it. */
 import { allFormats, type CheckResult, checkImage, findFormat, isMoraineError } from '@moraine/engine'
 import { readCacheMode } from '../cache.ts'
+import type { WritePlan } from '../dry-run.ts'
 import { Failure, failureFrom, usageFailure } from '../failure.ts'
 import { openImage } from '../open.ts'
 import { twoDecimals } from '../output/fixed.ts'
@@ -16,6 +17,7 @@ import {
   outputFormat,
   progressMode,
   quiet,
+  rehearsal,
   sourceCache,
   trust,
   wantsJson,
@@ -59,6 +61,7 @@ export const verb = defineVerb({
     },
     cache: sourceCache,
     forceShare,
+    dryRun: { ...rehearsal.dryRun, help: 'With -r: only tell what would be repaired.' },
     progress: progressMode,
   },
   async run(values, operands, context) {
@@ -66,12 +69,15 @@ export const verb = defineVerb({
     const json = wantsJson(values.output)
     const cache = readCacheMode('source cache', values.cache ?? 'writeback')
     const repair = values.repair ?? 'none'
+    const { dryRun } = values
+    if (dryRun && repair === 'none') throw usageFailure('--dry-run goes with -r: a check alone writes nothing')
     const disk = await openImage(context, filename, {
       imageOpts: values.imageOpts,
       use: repair === 'none' ? 'check' : 'repair',
       format: values.format,
       forceShare: values.forceShare,
       cache,
+      rehearse: dryRun,
     })
     const checked = findFormat(allFormats, disk.format)
     if (checked === undefined) {
@@ -92,7 +98,7 @@ export const verb = defineVerb({
         onProgress: display.onProgress,
         report: (line, level) => {
           if (level === 'failure') context.report(line)
-          else if (!context.persona.taciturn.includes(disk.format))
+          else if (!dryRun && !context.persona.taciturn.includes(disk.format))
             (level === 'error' ? context.err : context.out).write(`${line}\n`)
         },
       })
@@ -100,11 +106,14 @@ export const verb = defineVerb({
       const found = await attempt(check, repair, context, display)
       let state = found
       if (found.leaksFixed + found.corruptionsFixed > 0) {
-        if (!json && !values.quiet) context.out.write(repairedText(found))
+        if (!json && !values.quiet && !dryRun) context.out.write(repairedText(found))
         state = await attempt(check, 'none', context, display)
       }
       display.finish()
-      if (json) {
+      if (dryRun) {
+        const { printPlan } = await import('../dry-run.ts')
+        printPlan(context, planOf(filename, context.persona.nameOf(disk.format), found, state), json)
+      } else if (json) {
         if (!values.quiet)
           context.out.write(`${toPrettyJson(jsonOf(filename, context.persona.nameOf(disk.format), state, found))}\n`)
       } else if (!values.quiet) context.out.write(humanText(state))
@@ -131,6 +140,25 @@ async function attempt(
       throw failure instanceof Failure ? failure.withExitCode(exitCodes.unsupported) : failure
     }
     throw failureFrom(error, context.persona, 'Check failed: ')
+  }
+}
+
+function planOf(target: string, format: string, found: CheckResult, left: CheckResult): WritePlan {
+  const { leaksFixed: leaks, corruptionsFixed: corruptions } = found
+  const some = (count: number, what: string, [one, more]: readonly [string, string]): string[] =>
+    count === 0 ? [] : [`${count} ${what}${count === 1 ? ` ${one}` : `s ${more}`}`]
+  return {
+    operation: 'check -r',
+    target,
+    format,
+    writes: [
+      ...(leaks + corruptions === 0 ? ['nothing: nothing is repaired'] : []),
+      ...some(leaks, 'leaked cluster', ['is given back', 'are given back']),
+      ...some(corruptions, 'corruption', ['is repaired', 'are repaired']),
+      ...some(left.leaks, 'leaked cluster', ['stays', 'stay']),
+      ...some(left.corruptions, 'corruption', ['stays', 'stay']),
+    ],
+    lost: corruptions === 0 ? [] : ['what a wrong repair takes for damage: copy the image first if it is the only one'],
   }
 }
 

@@ -80,6 +80,7 @@ export const rehearsal = {
   output: {
     ...outputFormat,
     extension: true,
+    goesWith: ['dryRun'],
     help: 'With --dry-run: tell it for people (human, the default) or for programs (json).',
   },
 } as const satisfies Record<string, OptionSpec>

@@ -10,11 +10,13 @@ import {
   format,
   imageOpts,
   object,
+  outputFormat,
   progressMode,
   showProgress as progressOption,
   quiet,
   sourceCache,
   trust,
+  wantsJson,
 } from './common.ts'
 
 /** Exit codes, as QEMU documents them. */
@@ -42,6 +44,7 @@ export const verb = defineVerb({
     quiet,
     strict: { short: 's', newer: ['strict'], help: 'Strict: sizes and block status must be the same too.' },
     forceShare,
+    output: { ...outputFormat, extension: true },
     progress: progressMode,
   },
   async run(values, operands, context) {
@@ -49,7 +52,13 @@ export const verb = defineVerb({
     if (first === undefined || second === undefined || operands.length > 2) {
       throw usageFailure('Expecting two image file names')
     }
-    const display = await showProgress(context, values, { step: 2, addsUp: true, operation: 'compare' })
+    const json = readOutput(values.output)
+    const display = await showProgress(context, values, {
+      step: 2,
+      addsUp: true,
+      operation: 'compare',
+      outputTaken: json,
+    })
     const disks: Disk[] = []
     try {
       await openBoth(disks, context, values, [first, second])
@@ -60,10 +69,11 @@ export const verb = defineVerb({
         signal: context.signal,
         onProgress: display.onProgress,
         onSizeMismatch: () => {
-          if (!values.quiet) context.out.write('Warning: Image size mismatch!\n')
+          if (!values.quiet && !json) context.out.write('Warning: Image size mismatch!\n')
         },
       })
-      if (!values.quiet) context.out.write(verdictText(verdict))
+      if (!values.quiet)
+        context.out.write(json ? verdictJson(context, [first, second], [a, b], verdict) : verdictText(verdict))
       return verdict.identical ? exitCodes.identical : exitCodes.different
     } finally {
       display.end()
@@ -137,4 +147,35 @@ function verdictText(verdict: Comparison): string {
     case 'content':
       return `Content mismatch at offset ${verdict.offset}!\n`
   }
+}
+
+/** @throws Failure as `wantsJson`, with this verb's exit code. */
+function readOutput(output: string | undefined): boolean {
+  try {
+    return wantsJson(output)
+  } catch (error) {
+    throw error instanceof Failure ? error.withExitCode(exitCodes.failed) : error
+  }
+}
+
+function verdictJson(
+  { persona }: Context,
+  names: readonly string[],
+  disks: readonly Disk[],
+  verdict: Comparison,
+): string {
+  const told = {
+    images: disks.map(({ format, size }, at) => ({
+      filename: names[at],
+      format: persona.nameOf(format),
+      'virtual-size': size,
+    })),
+    identical: verdict.identical,
+    // Of different lengths, and none the less identical where the rest is zeros.
+    'size-mismatch': new Set(disks.map(({ size }) => size)).size > 1,
+    ...(verdict.identical
+      ? {}
+      : { difference: verdict.reason, offset: verdict.reason === 'size' ? undefined : verdict.offset }),
+  }
+  return `${JSON.stringify(told, undefined, 4)}\n`
 }

@@ -6,7 +6,7 @@ import { readSize, type Warn } from '../numbers.ts'
 import { openImage } from '../open.ts'
 import { NewImage } from '../target.ts'
 import { type Context, defineVerb } from '../verb.ts'
-import { forceShare, format, imageOpts, object, trust } from './common.ts'
+import { forceShare, format, imageOpts, object, rehearsal, trust, wantsJson } from './common.ts'
 
 /** What the operands say. */
 interface Request {
@@ -38,6 +38,7 @@ export const verb = defineVerb({
   options: {
     object,
     ...trust,
+    ...rehearsal,
     imageOpts,
     forceShare,
     format,
@@ -57,7 +58,9 @@ export const verb = defineVerb({
       imageOpts: values.imageOpts,
     })
     try {
-      await copy(context, disk, request, values.targetFormat ?? 'raw')
+      const targetFormat = values.targetFormat ?? 'raw'
+      if (values.dryRun) await rehearse(context, disk, request, targetFormat, wantsJson(values.output))
+      else await copy(context, disk, request, targetFormat)
       return 0
     } finally {
       await disk.close()
@@ -92,14 +95,7 @@ function sizeOf(name: string, text: string, least: bigint, most: bigint | undefi
 
 async function copy(context: Context, disk: Disk, request: Request, formatName: string): Promise<void> {
   const target = formatFor(context, formatName)
-  const { blockSize, count, skip } = request
-  const start = skip * BigInt(blockSize)
-  const length = lengthOf(
-    context,
-    BigInt(disk.size),
-    start,
-    count === undefined ? undefined : count * BigInt(blockSize),
-  )
+  const { start, length } = rangeOf(context, disk, request)
   let image: NewImage
   try {
     if (request.target === '') {
@@ -130,6 +126,29 @@ async function copy(context: Context, disk: Disk, request: Request, formatName: 
     await image.abandon()
     throw failureFrom(error, context.persona, 'error while writing to output image: ')
   }
+}
+
+/** Tells what would be copied. */
+async function rehearse(
+  context: Context,
+  disk: Disk,
+  request: Request,
+  formatName: string,
+  json: boolean,
+): Promise<void> {
+  const format = formatFor(context, formatName)
+  const { start, length = 0n } = rangeOf(context, disk, request)
+  const { planNewImage, printPlan } = await import('../dry-run.ts')
+  const size = Number(length)
+  const plan = await planNewImage(context, 'dd', { target: request.target, format, size, options: {}, lost: [] })
+  const writes = [...plan.writes, `${length} bytes of '${request.source}' from byte ${start} on, zeros too`]
+  printPlan(context, { ...plan, writes }, json)
+}
+
+function rangeOf(context: Context, disk: Disk, { blockSize, count, skip }: Request) {
+  const start = skip * BigInt(blockSize)
+  const wanted = count === undefined ? undefined : count * BigInt(blockSize)
+  return { start, length: lengthOf(context, BigInt(disk.size), start, wanted) }
 }
 
 /** Bytes that are copied; undefined where there is nothing at `start`. */

@@ -15,7 +15,7 @@ import { openImage, refuseBacking } from '../open.ts'
 import type { GuestFacts } from '../output/guest.ts'
 import { type JsonValue, toPrettyJson } from '../output/json.ts'
 import { sizeText } from '../output/size.ts'
-import { detailLines, snapshotHead, snapshotLine } from '../output/table.ts'
+import { detailLines, snapshotHead, snapshotJson, snapshotLine } from '../output/table.ts'
 import { type Context, defineVerb } from '../verb.ts'
 import { wrappingText } from '../wrappers.ts'
 import { forceShare, format, imageOpts, object, oneImage, outputFormat, trust, wantsJson } from './common.ts'
@@ -217,19 +217,7 @@ function jsonOf({
     'backing-filename': info.backing?.name,
     'full-backing-filename': fullBackingName,
     'backing-filename-format': info.backing?.format,
-    snapshots:
-      info.snapshots.length === 0
-        ? undefined
-        : info.snapshots.map((snapshot) => ({
-            id: snapshot.id,
-            name: snapshot.name,
-            'vm-state-size': snapshot.vmStateSize,
-            'date-sec': snapshot.dateSeconds,
-            'date-nsec': snapshot.dateNanoseconds,
-            'vm-clock-sec': snapshot.vmClockNanoseconds / 1_000_000_000n,
-            'vm-clock-nsec': snapshot.vmClockNanoseconds % 1_000_000_000n,
-            icount: snapshot.icount,
-          })),
+    snapshots: info.snapshots.length === 0 ? undefined : info.snapshots.map(snapshotJson),
     'format-specific': info.details,
     guest: guest?.data,
   }

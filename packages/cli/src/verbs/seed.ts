@@ -1,11 +1,12 @@
 /** `seed`: a disk that tells cloud-init about a new machine. */
 import { extname } from 'node:path'
-import { allFormats } from '@moraine/engine'
+import { allFormats, type StreamPlan } from '@moraine/engine'
 import { Failure, failureFrom, usageFailure } from '../failure.ts'
 import { newFormatNamed } from '../formats.ts'
 import { readGivenFile } from '../given-file.ts'
 import { sourceDate } from '../iso/collect.ts'
-import { mediumOf, optionPairs, readCreationOptions } from '../options.ts'
+import { filePlacement, mediumOf, optionPairs, readCreationOptions } from '../options.ts'
+import type { SeedFiles } from '../seed/files.ts'
 import {
   type GivenFile,
   type SeedFileSystem,
@@ -15,7 +16,7 @@ import {
   seedKinds,
 } from '../seed/kinds.ts'
 import { type Context, defineVerb, type Values } from '../verb.ts'
-import { quiet } from './common.ts'
+import { quiet, rehearsal, wantsJson } from './common.ts'
 
 const options = {
   userData: {
@@ -88,6 +89,7 @@ const options = {
   },
   imageOptions: { short: 'o', argument: 'OPTIONS', collect: true, help: 'Options of that format, as in convert.' },
   quiet,
+  ...rehearsal,
 } as const
 
 export const verb = defineVerb({
@@ -115,6 +117,7 @@ export const verb = defineVerb({
     try {
       const time = sourceDate() ?? Math.floor(Date.now() / 1000)
       const volume = seedVolume(files, values.fileSystem ?? 'iso', time)
+      if (values.dryRun) return await rehearse(context, name, values, files, volume)
       if (context.persona.readName(name).kind === 'stdio') {
         if (values.outputFormat !== undefined && values.outputFormat !== 'raw')
           throw new Failure('standard output takes raw only')
@@ -133,6 +136,34 @@ export const verb = defineVerb({
     return 0
   },
 })
+
+/** Tells what would be written. */
+async function rehearse(
+  context: Context,
+  name: string,
+  values: Values<typeof options>,
+  files: SeedFiles,
+  volume: StreamPlan,
+): Promise<number> {
+  const { volumeDisk } = await import('../seed/disk.ts')
+  const { planNewImage, printPlan } = await import('../dry-run.ts')
+  const { format, options } = target(values, name, context)
+  const source = await volumeDisk(volume)
+  const plan = await planNewImage(context, 'seed', {
+    target: name,
+    format,
+    size: source.size,
+    options: filePlacement(options).options,
+    source,
+    lost: [],
+  })
+  const writes = [
+    ...plan.writes,
+    `${files.label} for instance ${files.instanceId}: ${[...files.files.keys()].sort().join(', ')}`,
+  ]
+  printPlan(context, { ...plan, writes }, wantsJson(values.output))
+  return 0
+}
 
 function target(values: Values<typeof options>, name: string, context: Context) {
   const extension = extname(name).slice(1).toLowerCase()

@@ -2,7 +2,8 @@
 import { isMoraineError, type SnapshotStore, type WritableDisk } from '@moraine/engine'
 import { Failure, failureFrom, usageFailure } from '../failure.ts'
 import { openForWriting, openImage } from '../open.ts'
-import { snapshotHead, snapshotLine } from '../output/table.ts'
+import { toPrettyJson } from '../output/json.ts'
+import { snapshotHead, snapshotJson, snapshotLine } from '../output/table.ts'
 import { type Context, defineVerb } from '../verb.ts'
 import { forceShare, format, imageOpts, object, oneImage, quiet, rehearsal, trust, wantsJson } from './common.ts'
 
@@ -25,6 +26,11 @@ export const verb = defineVerb({
     object,
     ...trust,
     ...rehearsal,
+    output: {
+      ...rehearsal.output,
+      goesWith: ['list', 'dryRun'],
+      help: 'With -l, and with --dry-run: tell it for people (human, the default) or for programs (json).',
+    },
     imageOpts,
     forceShare,
     quiet,
@@ -45,7 +51,7 @@ export const verb = defineVerb({
   },
   async run(values, operands, context) {
     const filename = oneImage(operands)
-    if (values.list) return list(context, filename, values)
+    if (values.list) return await list(context, filename, values)
     if (values.dryRun) return await rehearse(context, filename, values)
     const disk = await openForWriting(context, filename, {
       use: 'write',
@@ -105,12 +111,19 @@ async function rehearse(context: Context, filename: string, values: Rehearsed): 
 async function list(
   context: Context,
   filename: string,
-  { forceShare, imageOpts, format }: { forceShare: boolean; imageOpts: boolean; format: string | undefined },
+  {
+    forceShare,
+    imageOpts,
+    format,
+    output,
+  }: { forceShare: boolean; imageOpts: boolean; format: string | undefined; output: string | undefined },
 ): Promise<number> {
+  const json = wantsJson(output)
   const disk = await openImage(context, filename, { use: 'read', forceShare, imageOpts, format })
   try {
     const { snapshots } = disk.info()
-    if (snapshots.length > 0) {
+    if (json) context.out.write(`${toPrettyJson(snapshots.map(snapshotJson))}\n`)
+    else if (snapshots.length > 0) {
       context.out.write(`Snapshot list:\n${snapshotHead}\n${snapshots.map((one) => `${snapshotLine(one)}\n`).join('')}`)
     }
     return 0

@@ -1,6 +1,6 @@
 /** The image client against moraine's own service. */
 import { randomBytes } from 'node:crypto'
-import { readFileSync, statSync, writeFileSync } from 'node:fs'
+import { existsSync, readFileSync, statSync, writeFileSync } from 'node:fs'
 import { gzipSync } from 'node:zlib'
 import { beforeAll, describe, expect, it } from 'vitest'
 import { temporaryFolder } from '../../../engine/test/support/folder.ts'
@@ -87,6 +87,17 @@ describeWith(['qemu-img'], 'data', () => {
     await qemuImg('compare', raw, `${target}.vmdk`)
     await command.ok('pull', '--export', 'vhdx', 'guest', `${target}.vhdx`)
     await qemuImg('compare', raw, `${target}.vhdx`)
+  })
+
+  it('is only told of as a dry run', async () => {
+    const pushed = await command.run('push', raw, '--name', 'never', '--dry-run', '--output=json')
+    const size = statSync(raw).size
+    expect(JSON.parse(pushed.stdout)).toMatchObject({ target: 'never', format: 'raw', required: size, lost: [] })
+    expect(await command.json('list', '--name', 'never')).toEqual([])
+    const target = folder.fresh('.raw')
+    const pulled = await command.ok('pull', 'plain', target, '--dry-run', '--output=json')
+    expect(JSON.parse(pulled)).toMatchObject({ target, required: size, writes: ['a new file', expect.any(String)] })
+    expect(existsSync(target)).toBe(false)
   })
 
   it('is told of as it goes, in lines for programs', async () => {

@@ -1,9 +1,10 @@
 /** `ami bundle`: an image becomes a bundle. */
+import { existsSync } from 'node:fs'
 import { basename, join } from 'node:path'
 import { Failure, failureFrom, usageFailure } from '../../failure.ts'
 import { readSize } from '../../numbers.ts'
 import { type Context, defineVerb } from '../../verb.ts'
-import { format, oneImage, progressMode, quiet, showProgress, trust } from '../common.ts'
+import { format, oneImage, progressMode, quiet, rehearsal, showProgress, trust, wantsJson } from '../common.ts'
 
 const types = ['machine', 'kernel', 'ramdisk'] as const
 const architectures: Readonly<Record<string, string>> = { x64: 'x86_64', arm64: 'arm64', ia32: 'i386' }
@@ -28,6 +29,7 @@ export const verb = defineVerb({
   ],
   options: {
     ...trust,
+    ...rehearsal,
     format: { ...format, long: 'format' },
     cert: { short: 'c', long: 'cert', argument: 'FILE', help: "The user's certificate (PEM)." },
     privateKey: {
@@ -121,6 +123,21 @@ export const verb = defineVerb({
       ec2Cert: readPem(context, ec2Cert),
     }
     const disk = await openImage(context, image, { use: 'source', format: values.format })
+    if (values.dryRun) {
+      const { printPlan } = await import('../../dry-run.ts')
+      const name = values.name ?? nameOf(image)
+      const plan = {
+        operation: 'ami bundle',
+        target: join(folder, `${name}.manifest.xml`),
+        'virtual-size': disk.size,
+        writes: ['a manifest, signed', `${name}.part.0 and on, beside it`],
+        lost: [],
+      }
+      await disk.close()
+      if (existsSync(plan.target)) throw new Failure(`'${plan.target}' is there already`)
+      printPlan(context, plan, wantsJson(values.output))
+      return 0
+    }
     const files = new NewFiles()
     const display = await begin(context, values, {
       operation: 'bundle',

@@ -2,7 +2,7 @@
 import { existsSync } from 'node:fs'
 import { Failure, failureFrom, usageFailure } from '../../failure.ts'
 import { defineVerb } from '../../verb.ts'
-import { progressMode, quiet, showProgress } from '../common.ts'
+import { progressMode, quiet, rehearsal, showProgress, wantsJson } from '../common.ts'
 
 export const verb = defineVerb({
   name: 'ami unbundle',
@@ -16,6 +16,7 @@ export const verb = defineVerb({
     ['moraine ami unbundle bundle/root.manifest.xml root.img --private-key pk.pem', 'signed by the owner of that key'],
   ],
   options: {
+    ...rehearsal,
     privateKey: {
       short: 'k',
       long: 'private-key',
@@ -70,7 +71,14 @@ export const verb = defineVerb({
       if (target === undefined && existsSync(plainName(manifest.name))) {
         throw new Failure(`'${manifest.name}' is there already`, { hint: 'Name a target to overwrite it.' })
       }
-      const file = await files.begin(target === undefined ? plainName(manifest.name) : pathOf(target, context.persona))
+      const place = target === undefined ? plainName(manifest.name) : pathOf(target, context.persona)
+      if (values.dryRun) {
+        const { planFile, printPlan } = await import('../../dry-run.ts')
+        const writes = [`the image of ${manifest.parts.length} part(s), raw and with holes`]
+        printPlan(context, planFile('ami unbundle', place, { writes, size: manifest.size }), wantsJson(values.output))
+        return 0
+      }
+      const file = await files.begin(place)
       try {
         await engine.unbundleImage({
           manifest,

@@ -6,7 +6,7 @@ import type { ImageDocument } from '../../image/images.ts'
 import type { Pull } from '../../image/pull.ts'
 import { withProgress } from '../../output/progress.ts'
 import type { Values } from '../../verb.ts'
-import { progressMode, quiet, showProgress } from '../common.ts'
+import { progressMode, quiet, rehearsal, showProgress } from '../common.ts'
 
 const options = {
   targetFormat: {
@@ -30,6 +30,7 @@ const options = {
   percent: showProgress,
   progress: progressMode,
   quiet: { ...quiet, long: 'quiet' },
+  ...rehearsal,
 } as const
 
 export const verb = defineImageVerb({
@@ -55,6 +56,7 @@ export const verb = defineImageVerb({
     const conversion = values.targetFormat === undefined ? undefined : await readConversion(call, values, target)
     const { findImage } = await import('../../image/images.ts')
     const image = await findImage(call.session, name)
+    if (values.dryRun) return await rehearse(call, values, image, path)
     if (values.export !== undefined) return await pullExport(call, values, image, path)
     if (path === undefined) return await pullToPipe(call, values, image)
     await pullToFile(call, values, image, path, conversion)
@@ -88,6 +90,23 @@ function realPath(path: string): string {
   } catch {
     throw new Failure(`'${path}' is a link that leads nowhere`)
   }
+}
+
+/** Tells what would be fetched and written. */
+async function rehearse(
+  { context, json }: ImageCall,
+  { export: exported, targetFormat }: PullValues,
+  image: ImageDocument,
+  path: string | undefined,
+): Promise<void> {
+  const { planFile, printPlan } = await import('../../dry-run.ts')
+  const made = exported ?? targetFormat
+  const writes = [
+    `image ${image.id}: ${image.size ?? 'an unknown number of'} bytes${image.disk_format ? ` of ${image.disk_format}` : ''} are fetched`,
+    ...(made === undefined ? [] : [`converted to ${made} ${exported === undefined ? 'here' : 'by the service'}`]),
+  ]
+  const size = made === undefined ? (image.size ?? undefined) : undefined
+  printPlan(context, planFile('image pull', path ?? '-', { writes, size }), json)
 }
 
 async function readConversion({ context }: ImageCall, values: PullValues, target: string) {

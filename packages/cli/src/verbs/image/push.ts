@@ -46,8 +46,18 @@ export const verb = defineImageVerb({
       else if (values.quiet) context.out.write(`${image.id}\n`)
       else printImage(context.out, image)
     }
+    const several = values.kernel !== undefined || values.ramdisk !== undefined || values.root !== undefined
+    if (values.dryRun) {
+      if (several || values.uri !== undefined || values.resume !== undefined || file === undefined) {
+        throw usageFailure('--dry-run takes one FILE, and neither --uri nor --resume nor --kernel')
+      }
+      const { planPush } = await import('../../image/push.ts')
+      const { printPlan } = await import('../../dry-run.ts')
+      printPlan(context, await planPush(context, { file, name: basename(file) }, values), json)
+      return
+    }
     try {
-      if (values.kernel !== undefined || values.ramdisk !== undefined || values.root !== undefined) {
+      if (several) {
         const { pushTrio } = await import('../../image/push-trio.ts')
         const image = await pushTrio(session, context, file, values, start)
         display?.finish()

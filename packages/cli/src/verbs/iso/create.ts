@@ -9,7 +9,7 @@ import { pathOf } from '../../open.ts'
 import { showProgress } from '../../output/progress.ts'
 import { type Context, defineVerb, type Values } from '../../verb.ts'
 import { packStream, targetWrapping } from '../../wrappers.ts'
-import { progressMode, quiet, showProgress as showProgressOption } from '../common.ts'
+import { progressMode, quiet, rehearsal, showProgress as showProgressOption, wantsJson } from '../common.ts'
 
 const options = {
   volumeId: { short: 'V', long: 'volume-id', argument: 'TEXT', help: 'Name of the volume, up to 32 characters.' },
@@ -66,6 +66,7 @@ const options = {
   percent: showProgressOption,
   progress: progressMode,
   quiet,
+  ...rehearsal,
 } as const
 
 const paddingSectors = 150
@@ -118,6 +119,14 @@ export const verb = defineVerb({
     )
     if (!values.quiet) for (const note of plan.notes) context.err.write(`${context.persona.name}: note: ${note}\n`)
     const toPipe = context.persona.readName(name).kind === 'stdio'
+    if (values.dryRun) {
+      const { planFile, printPlan } = await import('../../dry-run.ts')
+      const packed = targetWrapping(name, undefined, context.persona) !== undefined
+      const writes = [`${entries.length} entries${packed ? `, ${plan.length} bytes before they are packed` : ''}`]
+      const size = packed ? undefined : plan.length
+      printPlan(context, planFile('iso create', toPipe ? '-' : name, { writes, size }), wantsJson(values.output))
+      return 0
+    }
     const display = await showProgress(context, values, {
       operation: 'create',
       outputTaken: toPipe,

@@ -16,7 +16,15 @@ import {
   writeAppliance,
 } from '../../ova/create.ts'
 import { type Context, defineVerb } from '../../verb.ts'
-import { format, showProgress as percent, progressMode as progress, quiet, trust } from '../common.ts'
+import {
+  format,
+  showProgress as percent,
+  progressMode as progress,
+  quiet,
+  rehearsal,
+  trust,
+  wantsJson,
+} from '../common.ts'
 
 const MiB = 1024 * 1024
 
@@ -46,6 +54,7 @@ export const verb = defineVerb({
   ],
   options: {
     ...trust,
+    ...rehearsal,
     disk: {
       long: 'disk',
       argument: 'FILE',
@@ -152,6 +161,16 @@ export const verb = defineVerb({
       for (const name of values.disk)
         opened.push(await openImage(context, name, { use: 'source', format: values.format }))
       const signer = values.sign === undefined ? undefined : readSigner(values.sign, values.passphrase)
+      if (values.dryRun) {
+        const { planFile, printPlan } = await import('../../dry-run.ts')
+        const writes = opened.map(
+          (disk, at) => `disk ${at + 1}: '${values.disk[at]}', ${disk.size} bytes, as a streamOptimized VMDK`,
+        )
+        if (path !== undefined && /\.ovf$/i.test(path))
+          writes.push('the disks and the manifest, each as a file beside it')
+        printPlan(context, planFile('ova create', path ?? '-', { writes }), wantsJson(values.output))
+        return 0
+      }
       const nics = values.nic.filter(({ network }) => network !== 'none')
       const appliance: NewAppliance = {
         machine: {

@@ -4,7 +4,7 @@ import { plainText } from '../../image/error-text.ts'
 import { extractFiles } from '../../ova/extract.ts'
 import { withPackage } from '../../ova/open.ts'
 import { defineVerb } from '../../verb.ts'
-import { quiet, trust } from '../common.ts'
+import { quiet, rehearsal, trust, wantsJson } from '../common.ts'
 
 export const verb = defineVerb({
   name: 'ova extract',
@@ -20,6 +20,7 @@ export const verb = defineVerb({
   ],
   options: {
     ...trust,
+    ...rehearsal,
     to: {
       short: 'C',
       long: 'to',
@@ -33,7 +34,14 @@ export const verb = defineVerb({
     if (name === undefined) throw usageFailure('Expecting the name of an appliance')
     return await withPackage(context, name, async (opened) => {
       try {
-        const done = await extractFiles(context, opened, { folder: values.to ?? '.', names, force: values.force })
+        const request = { folder: values.to ?? '.', names, force: values.force }
+        if (values.dryRun) {
+          const { planExtraction } = await import('../../ova/extract.ts')
+          const { printPlan } = await import('../../dry-run.ts')
+          printPlan(context, await planExtraction(opened, request), wantsJson(values.output))
+          return 0
+        }
+        const done = await extractFiles(context, opened, request)
         if (!values.quiet) context.out.write(`${done.map((each) => `extracted: ${plainText(each)}`).join('\n')}\n`)
         return 0
       } catch (error) {

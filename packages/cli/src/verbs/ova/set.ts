@@ -10,7 +10,7 @@ import { readSigner } from '../../ova/create.ts'
 import { withPackage } from '../../ova/open.ts'
 import { rewriteArchive, rewriteBeside } from '../../ova/rewrite.ts'
 import { type Context, defineVerb } from '../../verb.ts'
-import { showProgress as percent, progressMode as progress, quiet, trust } from '../common.ts'
+import { showProgress as percent, progressMode as progress, quiet, rehearsal, trust, wantsJson } from '../common.ts'
 
 export const verb = defineVerb({
   name: 'ova set',
@@ -30,6 +30,7 @@ export const verb = defineVerb({
   ],
   options: {
     ...trust,
+    ...rehearsal,
     machine: { long: 'machine', argument: 'ID', help: 'The machine, where there are several.' },
     name: { long: 'name', argument: 'NAME', help: 'Another name of the machine.' },
     cpus: { long: 'cpus', argument: 'N', help: 'So many processors.', parse: readCpus },
@@ -109,6 +110,19 @@ export const verb = defineVerb({
           signing: nodeSigning,
           onProgress: display.onProgress,
           signer: values.sign === undefined ? undefined : readSigner(values.sign, values.passphrase),
+        }
+        if (values.dryRun) {
+          const whole = opened.format === 'ova'
+          const path = whole
+            ? pathOf(target ?? plainFile(name), context.persona)
+            : onlyHere(plainFile(name), target, context)
+          const { planFile, printPlan } = await import('../../dry-run.ts')
+          const writes = ['another descriptor, and a manifest that fits', ...(whole ? ['the same disks'] : [])]
+          const isSigned =
+            opened.files.listed.some((file) => /\.cert$/i.test(file.name)) && options.signer === undefined
+          const lost = isSigned ? ['the signature, which is of the old manifest'] : []
+          printPlan(context, planFile('ova set', path, { writes, lost }), wantsJson(values.output))
+          return 0
         }
         const unsigned =
           opened.format === 'ova'
