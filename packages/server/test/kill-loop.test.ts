@@ -19,9 +19,9 @@ const command = join(projectRoot, 'bin', 'moraine')
 const isWhole = budget(1) >= 2
 const milliseconds = isWhole ? 120_000 : 16_000
 /** Deaths that there must be, however long they take: in the soak some hundreds. */
-const leastDeaths = isWhole ? 300 : 1
+const leastDeaths = isWhole ? 200 : 1
 /** What a death takes at most, with all that is looked at after it, on a machine that does other things too. */
-const millisecondsOfDeath = 4000
+const millisecondsOfDeath = 8000
 const launch = launchedProcesses()
 const live = (data: string) =>
   launch(data, {
