@@ -187,6 +187,7 @@ async function openNode(
 ): Promise<Disk> {
   const { openNamedGraph, openGraph } = await import('./blockdev/open-node.ts')
   const files: ByteSource[] = []
+  const backingFiles: ByteSource[] = []
   const sync = request.cache === 'unsafe' ? 'unsafe' : 'always'
   const gateLocking = (lock: 'qemu' | 'none'): Gate => {
     const trusting = imageGate(context, { lock, sync })
@@ -202,6 +203,7 @@ async function openNode(
     gate: gateLocking(request.forceShare === true ? 'none' : 'qemu'),
     unlocked: gateLocking('none'),
     files,
+    backingFiles,
   } as const
   const disk =
     request.imageOpts === true
@@ -212,7 +214,10 @@ async function openNode(
     const guessed = given === undefined && request.imageOpts !== true && !name.startsWith('json:')
     if (writing.has(request.use) && guessed && format?.name === 'raw') warnOfProbedRaw(context, name)
     const use = request.rehearse === true ? 'read' : request.use
-    if (request.forceShare !== true) for (const file of files) takeLock(file, use, format)
+    if (request.forceShare !== true) {
+      for (const file of backingFiles) lockBacking(file)
+      for (const file of files) takeLock(file, use, format)
+    }
   } catch (error) {
     await disk.close()
     throw error
@@ -260,6 +265,7 @@ export function imageGate(context: Context, options: { lock: 'qemu' | 'none'; sy
         gate,
         unlocked: imageGate(context, { lock: 'none', sync }),
         files: [],
+        backingFiles: [],
       })
     },
   }
@@ -313,6 +319,17 @@ async function* allData(offset: number, length: number): AsyncIterable<Extent[]>
 function takeLock(source: ByteSource, use: Use, format: DiskFormat | undefined): void {
   const lock = format === undefined || format.name === 'raw' ? locks[use].raw : locks[use].other
   if (lock !== undefined) lockImage(source, lock)
+}
+
+/** The file of a disk under an image, which is only read. */
+function lockBacking(source: ByteSource): void {
+  try {
+    lockImage(source, imageLocks.read)
+  } catch (error) {
+    if (!isMoraineError(error)) throw error
+    const { kind, reason, path, hint, code } = error
+    throw new MoraineError(kind, `Could not open backing file: ${reason}`, { path, hint, code, cause: error })
+  }
 }
 
 /** Opens a file that an image which is made names: without a lock, as QEMU does then.

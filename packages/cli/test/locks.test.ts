@@ -77,6 +77,8 @@ const heldLines = [
   `map 'json:{"driver":"qcow2","force-share":true,"file":{"driver":"file","filename":"h.qcow2"}}'`,
   `map 'json:{"driver":"qcow2","file":{"driver":"file","filename":"h.qcow2","locking":"off"}}'`,
   'map --image-opts driver=raw,file.filename=h.raw,file.locking=off',
+  'map --image-opts driver=qcow2,file.filename=ov.qcow2,backing.driver=qcow2,backing.file.filename=h.qcow2',
+  'resize --image-opts driver=qcow2,file.filename=ov.qcow2,backing.driver=qcow2,backing.file.filename=base.qcow2 2M',
   // Last, as it changes the image.
   'resize OPTS,file.locking=off +1M',
 ]
@@ -128,6 +130,7 @@ else
       await qemuImg('snapshot -c s h.qcow2')
       await qemuImg('create -q -f raw h.raw 1M')
       await qemuImg('create -q -f qcow2 free.qcow2 1M')
+      await qemuImg('create -q -f qcow2 -F qcow2 -b base.qcow2 ov.qcow2')
       const qemuIo = tool('qemu-io').path ?? ''
       await holding(qemuIo, '-f qcow2 h.qcow2', () => isHeld('h.qcow2'))
       await holding(qemuIo, '-f raw h.raw', async () => isLocked('h.raw'))

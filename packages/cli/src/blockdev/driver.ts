@@ -18,6 +18,8 @@ export interface NodeRequest {
   unlocked: Gate
   /** Each file of the host that was opened and is to be locked. */
   files: ByteSource[]
+  /** Those of a backing file that options describe: it is only read. */
+  backingFiles: ByteSource[]
 }
 
 /** An opened node: bytes, or a disk where a format or a filter over one gave it. */

@@ -16,6 +16,7 @@ export async function openExported(context: Context, name: string, sync: 'always
     gate: imageGate(context, { lock: 'qemu', sync }),
     unlocked: imageGate(context, { lock: 'none', sync }),
     files: [],
+    backingFiles: [],
   })
   if (!isStore(node)) {
     await node.close()

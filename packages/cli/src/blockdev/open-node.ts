@@ -82,7 +82,7 @@ function takeCommon(options: NodeOptions, request: NodeRequest): NodeRequest {
     throw new MoraineError('denied', 'force-share=on can only be used with read-only images', { field: 'force-share' })
   }
   // It holds for all nodes below. A list that nobody looks at: no file in it is locked.
-  return { ...request, gate: request.unlocked, files: [] }
+  return { ...request, gate: request.unlocked, files: [], backingFiles: [] }
 }
 
 async function openProtocol(name: string, options: NodeOptions, request: NodeRequest): Promise<OpenedNode> {
@@ -199,7 +199,8 @@ async function takeBacking(
     return { node: await asDisk(new MemoryStore({ name: 'null' }), 'raw', request), parts: undefined }
   }
   if (!options.has('backing')) return undefined
-  const { node, parts } = await openChild(options, 'backing', { ...request, mode: 'read' }, 'disk')
+  const below = { ...request, mode: 'read', files: request.backingFiles } as const
+  const { node, parts } = await openChild(options, 'backing', below, 'disk')
   return { node: isDisk(node) ? node : await asDisk(node, String(parts.driver), request), parts }
 }
 
