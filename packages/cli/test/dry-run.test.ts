@@ -194,6 +194,9 @@ it('dd and bench -w', async () => {
     writes: [expect.stringContaining('over the file'), "2097152 bytes of 'a.raw' from byte 1048576 on, zeros too"],
     lost: [expect.stringContaining('what the file that is there')],
   })
+  const copied = await planned('dd', '-O qcow2 bs=1M count=2 if=a.raw of=part.qcow2')
+  await call('dd -O qcow2 bs=1M count=2 if=a.raw of=part.qcow2')
+  expect(readFileSync(join(folder, 'part.qcow2')).length).toBe(copied.required)
   expect(await planned('bench', '-w -c 10 -f raw a.raw')).toMatchObject({
     writes: ['10 requests of 4096 bytes 0x0, one every 4096 bytes, from byte 0 on, up to 40960'],
     lost: ['what lies there: up to 40960 bytes'],

@@ -142,7 +142,8 @@ async function rehearse(
   const size = Number(length)
   const plan = await planNewImage(context, 'dd', { target: request.target, format, size, options: {}, lost: [] })
   const writes = [...plan.writes, `${length} bytes of '${request.source}' from byte ${start} on, zeros too`]
-  printPlan(context, { ...plan, writes }, json)
+  // Zeros are written as well, so that the image is allocated as a whole.
+  printPlan(context, { ...plan, required: plan['fully-allocated'], 'fully-allocated': undefined, writes }, json)
 }
 
 function rangeOf(context: Context, disk: Disk, { blockSize, count, skip }: Request) {
