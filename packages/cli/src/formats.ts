@@ -1,4 +1,4 @@
-/** Formats by name, and QEMU's other drivers, which are refused by name. */
+/** Formats by name, and QEMU's other drivers in their place. */
 import {
   allFormats,
   type ByteSource,
@@ -9,21 +9,9 @@ import {
   qcow2,
   readProbeWindow,
 } from '@moraine/engine'
+import { driverFormat, isOtherDriver, isPlain } from './drivers.ts'
+import { Failure } from './failure.ts'
 import type { Persona } from './persona.ts'
-
-/** QEMU's other drivers, as its help lists them. */
-const foreignDrivers = new Set(
-  (
-    'blkdebug blklogwrites blkverify compress copy-before-write copy-on-read file ftp ftps gluster host_cdrom ' +
-    'host_device http https iscsi iser nbd nfs null-aio null-co nvme preallocate quorum rbd replication ' +
-    'snapshot-access ssh throttle vvfat'
-  ).split(' '),
-)
-
-/** Whether QEMU has a driver of this name that is no format here. */
-export function isForeignDriver(name: string): boolean {
-  return foreignDrivers.has(name)
-}
 
 /** What QEMU says of a name that it does not know: of a driver when an image is opened, of a file format when one is made. */
 export type FormatUse = 'driver' | 'file format' | 'backing file format'
@@ -39,12 +27,16 @@ function* formatsInOrder(): Iterable<DiskFormat> {
 }
 
 /** The format of a name given by the user.
- *  @throws MoraineError `invalid` when nobody knows it, `unsupported` when QEMU does. */
-export function formatNamed(name: string, use: FormatUse, persona?: Persona): DiskFormat {
-  if (persona?.unknown.includes(name) !== true) {
+ *  @throws MoraineError `invalid` when nobody knows it; `unsupported`, in words of our own, when QEMU has a driver of that name. */
+export function formatNamed(name: string, use: FormatUse, persona: Persona): DiskFormat {
+  if (!persona.unknown.includes(name)) {
     for (const format of formatsInOrder()) if (findFormat([format], name) !== undefined) return format
   }
-  if (foreignDrivers.has(name)) throw foreign(name)
+  if (isOtherDriver(name)) {
+    const driver = driverFormat(name)
+    if (driver !== undefined && (!persona.details || isPlain(name))) return driver
+    if (persona.details) throw foreign(name)
+  }
   throw new MoraineError('invalid', `Unknown ${use} '${name}'`, {
     field: 'format',
     rule: `one of ${allFormats.map((known) => known.name).join(', ')}`,
@@ -74,10 +66,12 @@ const backingOptions: readonly OptionSpec[] = [
   { name: 'backing_fmt', type: 'string', help: 'Format of the parent' },
 ]
 
-/** The format of a name given for a new image. Where the persona goes further than QEMU, formats of differencing images take a backing file, too.
- *  @throws MoraineError as `formatNamed`. */
-export function newFormatNamed(name: string, { extensions }: Persona): DiskFormat {
-  const format = formatNamed(name, 'file format')
+/** The format of a name given for a new image; others are only read. Where the persona goes further than QEMU, formats of differencing images take a backing file, too.
+ *  @throws MoraineError as `formatNamed`; Failure for those that are not made. */
+export function newFormatNamed(name: string, persona: Persona): DiskFormat {
+  const { extensions } = persona
+  const format = formatNamed(name, 'file format', persona)
+  if (format.create === undefined) throw new Failure(`Format driver '${name}' does not support image creation`)
   const takes = !extensions || !format.can.backing || format.options.some((option) => option.name === 'backing_file')
   return takes ? format : { ...format, options: [...format.options, ...backingOptions] }
 }

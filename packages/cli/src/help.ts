@@ -1,5 +1,6 @@
 /** Help, written from the verbs' tables: to be read by people as moraine, laid out as QEMU's when called so (programs look for options there). */
 import { allFormats } from '@moraine/engine'
+import { ownDrivers } from './drivers.ts'
 import { Failure } from './failure.ts'
 import { optionsFor } from './parse.ts'
 import type { Persona } from './persona.ts'
@@ -166,14 +167,19 @@ function qemuHelp(persona: Persona, verbs: Verb[]): string {
       })
     parts.push(...layOut(rows))
   }
-  parts.push('', `Supported formats: ${formatNames(persona.unknown)}`, '')
+  parts.push('', `Supported formats: ${supportedNames(persona).join(' ')}`, '')
   return parts.join('\n')
 }
 
-function formatNames(unknown: readonly string[] = []): string {
+function formatNames(): string {
   return allFormats
     .map(({ name }) => name)
-    .filter((name) => !unknown.includes(name))
     .sort()
     .join(' ')
+}
+
+/** As QEMU lists them: formats and other drivers together, by their names. */
+function supportedNames({ unknown, nameOf }: Persona): string[] {
+  const formats = allFormats.filter(({ name }) => !unknown.includes(name)).map(({ name }) => nameOf(name))
+  return [...formats, ...ownDrivers].sort()
 }

@@ -6,6 +6,7 @@ import {
   type Disk,
   type DiskFormat,
   type Extent,
+  findFormat,
   type Gate,
   isMoraineError,
   isWritable,
@@ -18,12 +19,14 @@ import {
 import { fileGate, type ImageLock, imageLocks, localPath, lockImage, nodeCodecs, openFile } from '@moraine/engine/node'
 import type { CacheMode } from './cache.ts'
 import { cryptoLibrary } from './crypto-library.ts'
+import { formatsAndDrivers, isPlain } from './drivers.ts'
 import { Failure, failureFrom } from './failure.ts'
 import { formatNamed, probeFormat } from './formats.ts'
 import type { ImagePlace, Persona } from './persona.ts'
 import { reach } from './reach.ts'
 import { distrustfulGate, refuseUnlessAllowed, untrustedLimits } from './untrusted.ts'
 import type { Context } from './verb.ts'
+import { imageWarnings } from './warnings.ts'
 import { memberBehind, splitMember, unwrap } from './wrappers.ts'
 
 /** What an image is opened for; QEMU's locks follow from it. */
@@ -146,7 +149,7 @@ async function open(context: Context, name: string, request: OpenRequest): Promi
     format = given ?? (await probeFormat(source, context.persona))
     if (writes && given === undefined && format.name === 'raw' && request.guessed !== true)
       warnOfProbedRaw(context, name)
-    if (request.forceShare !== true) takeLock(host, request.rehearse === true ? 'read' : request.use, format)
+    if (request.forceShare !== true) takeLock(host, request.rehearse === true ? 'read' : request.use, format.name)
   } catch (error) {
     await source.close()
     throw error
@@ -154,7 +157,7 @@ async function open(context: Context, name: string, request: OpenRequest): Promi
   const disk = await openDisk(source, {
     // For what lies under it, and for what is packed: looked at only then (see `formatsInOrder`).
     get formats() {
-      return allFormats
+      return formatsAndDrivers()
     },
     format,
     mode: writes ? 'write' : 'read',
@@ -171,7 +174,7 @@ async function open(context: Context, name: string, request: OpenRequest): Promi
     },
     secrets: context.objects.secrets,
     limits: context.untrusted === undefined ? undefined : untrustedLimits,
-    warn: (message) => context.warn(message),
+    warn: imageWarnings(context),
   })
   context.trace?.opened(name, context.persona.nameOf(disk.format), writes)
   if (request.use === 'read') forgetPlaces(disk, context.persona)
@@ -200,6 +203,7 @@ async function openNode(
     mode: writing.has(request.use) ? 'write' : 'read',
     purpose: purposes[request.use],
     sync,
+    direct: ['none', 'off', 'directsync'].includes(request.cache ?? ''),
     gate: gateLocking(request.forceShare === true ? 'none' : 'qemu'),
     unlocked: gateLocking('none'),
     files,
@@ -210,13 +214,12 @@ async function openNode(
       ? await openGraph((await import('./blockdev/options.ts')).readImageOptions(name), nodeRequest)
       : await openNamedGraph(name, given && context.persona.nameOf(given.name), nodeRequest)
   try {
-    const format = allFormats.find((known) => known.name === disk.format)
     const guessed = given === undefined && request.imageOpts !== true && !name.startsWith('json:')
-    if (writing.has(request.use) && guessed && format?.name === 'raw') warnOfProbedRaw(context, name)
+    if (writing.has(request.use) && guessed && disk.format === 'raw') warnOfProbedRaw(context, name)
     const use = request.rehearse === true ? 'read' : request.use
     if (request.forceShare !== true) {
       for (const file of backingFiles) lockBacking(file)
-      for (const file of files) takeLock(file, use, format)
+      for (const file of files) takeLock(file, use, disk.format)
     }
   } catch (error) {
     await disk.close()
@@ -316,8 +319,9 @@ async function* allData(offset: number, length: number): AsyncIterable<Extent[]>
   if (length > 0) yield [{ offset, length, allocated: true, data: true, zero: false, depth: 0 }]
 }
 
-function takeLock(source: ByteSource, use: Use, format: DiskFormat | undefined): void {
-  const lock = format === undefined || format.name === 'raw' ? locks[use].raw : locks[use].other
+function takeLock(source: ByteSource, use: Use, format: string): void {
+  // What stands over an image and is none passes the guest's bytes on.
+  const lock = isPlain(format) || findFormat(allFormats, format) === undefined ? locks[use].raw : locks[use].other
   if (lock !== undefined) lockImage(source, lock)
 }
 
@@ -350,12 +354,6 @@ function hasProtocol(name: string): boolean {
 export function isExport(name: string, persona: Persona): boolean {
   const place = persona.readName(name)
   return place.kind === 'node' && place.protocol.startsWith('nbd')
-}
-
-/** Refuses names of what no image can be made in.
- *  @throws MoraineError as `pathOf` */
-export function refuseUncreatable(name: string, persona: Persona): void {
-  if (!isExport(name, persona)) pathOf(name, persona)
 }
 
 /** The path of a name that must be a file.

@@ -11,6 +11,7 @@ import {
   splitOptions,
 } from '@moraine/engine'
 import type { Placement } from '@moraine/engine/node'
+import { deviceOptions, fileOptions, isOtherDriver, isPlain } from './drivers.ts'
 import { Failure } from './failure.ts'
 import { type Warn, warnOfHex } from './numbers.ts'
 import type { Persona } from './persona.ts'
@@ -18,36 +19,13 @@ import type { Persona } from './persona.ts'
 /** What an image is written to; each takes options of its own under every format. */
 export type Medium = 'file' | 'device'
 
-/** Options of a plain file. Wording and order: `qemu-img create -o help` of 7.2. */
-const fileOptions: readonly OptionSpec[] = [
-  { name: 'size', type: 'size', help: 'Virtual disk size' },
-  {
-    name: 'nocow',
-    type: 'boolean',
-    help: 'Turn off copy-on-write (valid only on btrfs)',
-  },
-  {
-    name: 'preallocation',
-    type: 'enum',
-    values: ['off', 'falloc', 'full'],
-    help: 'Preallocation mode (allowed values: off, falloc, full)',
-  },
-  { name: 'extent_size_hint', type: 'size', help: 'Extent size hint for the image file, 0 to disable' },
-]
-
-/** Options of a device: those of QEMU's driver `host_device`. */
-const deviceOptions: readonly OptionSpec[] = [
-  { name: 'size', type: 'size', help: 'Virtual disk size' },
-  { name: 'preallocation', type: 'enum', values: ['off'], help: 'Preallocation mode (allowed values: off)' },
-]
-
 const mediumOptions: Record<Medium, readonly OptionSpec[]> = { file: fileOptions, device: deviceOptions }
 
 /** What the file of this name is, or will be. QEMU takes no name with a protocol for a device. */
 export function mediumOf(name: string, persona: Persona): Medium {
   const place = persona.readName(name)
   // An export has the size that it has, as a device does.
-  if (place.kind === 'node' && place.protocol.startsWith('nbd')) return 'device'
+  if (place.kind === 'node' && /^(nbd|host_)/.test(place.protocol)) return 'device'
   if (place.kind !== 'file' || place.path !== name) return 'file'
   const stats = statSync(name, { throwIfNoEntry: false })
   return stats?.isBlockDevice() === true || stats?.isCharacterDevice() === true ? 'device' : 'file'
@@ -152,7 +130,7 @@ function refusePreallocation(format: DiskFormat, medium: Medium, pairs: readonly
   const allocates = mode === 'falloc' || mode === 'full'
   const spec = format.options.find(({ name, ofFile }) => name === 'preallocation' && ofFile === true)
   if (spec?.values?.includes(mode) === false) throw new Failure(`invalid parameter value: ${mode}`)
-  if (format.name !== 'raw') {
+  if (!isPlain(format.name)) {
     if (medium === 'file' || !allocates) return
     throw new Failure(
       `Could not resize image: Failed to resize underlying file: Preallocation mode '${mode}' unsupported for this non-regular file`,
@@ -210,7 +188,7 @@ function valueText(value: OptionValue): string {
 
 /** What QEMU says of a backing format that is none when it makes an image of the format `name`; undefined where there is nothing to say. */
 export function unknownBackingFormat(name: string, backing: string | undefined): string | undefined {
-  if (backing === undefined || findFormat(allFormats, backing) !== undefined) return undefined
+  if (backing === undefined || isOtherDriver(backing) || findFormat(allFormats, backing) !== undefined) return undefined
   return name === 'qcow2'
     ? `Parameter 'backing-fmt' does not accept value '${backing}'`
     : `unrecognized backing format '${backing}'`

@@ -42,7 +42,9 @@ export interface Persona {
 }
 
 /** What may stand before a colon and is no file: all of them are opened by `blockdev/`. */
-const nodeProtocols = new Set('blkdebug host_device http https json nbd nbd+tcp nbd+unix null-aio null-co'.split(' '))
+const nodeProtocols = new Set(
+  'blkdebug host_cdrom host_device http https json nbd nbd+tcp nbd+unix null-aio null-co'.split(' '),
+)
 
 /** The same with TLS, which QEMU does not say by name. */
 const secureProtocols = new Set('nbds nbds+tcp nbds+unix'.split(' '))

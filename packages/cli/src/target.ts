@@ -2,7 +2,6 @@
 import { statSync } from 'node:fs'
 import { dirname, relative, resolve } from 'node:path'
 import {
-  allFormats,
   type ByteStore,
   type CreateRequest,
   createImage,
@@ -30,9 +29,12 @@ import {
 } from '@moraine/engine/node'
 import type { CacheMode } from './cache.ts'
 import { cryptoLibrary } from './crypto-library.ts'
-import { imageGate, isExport, openNamedFile, pathOf } from './open.ts'
+import { formatsAndDrivers, isPlain } from './drivers.ts'
+import { pathOfNew, refuseGrowth, unopenedTarget } from './new-place.ts'
+import { imageGate, isExport, openNamedFile } from './open.ts'
 import { filePlacement } from './options.ts'
 import type { Context } from './verb.ts'
+import { imageWarnings } from './warnings.ts'
 
 /** What a new image shall be. */
 export interface NewImageRequest {
@@ -91,8 +93,8 @@ export class NewImage {
   async open(): Promise<WritableDisk> {
     const { name, format } = this.request
     const disk = await openDisk(await this.openWritten(), {
-      formats: allFormats,
-      format: format.name,
+      formats: formatsAndDrivers(),
+      format,
       mode: 'write',
       gate: this.gate(),
       codecs: nodeCodecs,
@@ -101,7 +103,7 @@ export class NewImage {
       },
       secrets: this.context.objects.secrets,
       encryption: encryptionOf(this.request.options),
-      warn: (message) => this.context.warn(message),
+      warn: imageWarnings(this.context),
     })
     this.context.trace?.opened(name, this.context.persona.nameOf(format.name), true)
     if (isWritable(disk)) return disk
@@ -119,14 +121,14 @@ export class NewImage {
       sync: this.sync,
       writes: 'here',
       name,
-      lock: first.inPlace ? (format.name === 'raw' ? imageLocks.rawWrite : imageLocks.write) : 'none',
+      lock: first.inPlace ? (isPlain(format.name) ? imageLocks.rawWrite : imageLocks.write) : 'none',
     })
     return this.context.trace?.watch(store, true) ?? store
   }
 
-  private async openExported(): Promise<ByteStore> {
+  private async openExported(name: string = this.request.name): Promise<ByteStore> {
     const { openExported } = await import('./blockdev/exported-target.ts')
-    return await openExported(this.context, this.request.name, this.sync)
+    return await openExported(this.context, name, this.sync)
   }
 
   /** Gives every file its name.
@@ -156,10 +158,7 @@ export class NewImage {
     const stores: ByteStore[] = []
     const asked = this.asked()
     try {
-      // What cannot be made does not empty what is there.
-      if (!this.exported && statSync(pathOf(name, this.context.persona), { throwIfNoEntry: false })?.isFile() === true)
-        resolveCreation(format, asked)
-      const store = this.exported ? await this.openExported() : await this.add(pathOf(name, this.context.persona), name)
+      const store = this.exported ? await this.openForCreation() : await this.addImage(asked)
       stores.push(store)
       // As QEMU does where a target cannot be made anew: what was there before must not be taken for what comes.
       if (this.exported) await store.zero(0, Math.min(512, store.size), 'unmap')
@@ -168,6 +167,11 @@ export class NewImage {
           store,
           sibling: async (sibling, role) => {
             const full = fileGate().resolve({ from: name, name: sibling, role })
+            if (isExport(full, this.context.persona)) {
+              const exported = await this.openForCreation(full)
+              stores.push(exported)
+              return exported
+            }
             const further = await this.add(localPath(full), full)
             stores.push(further)
             return further
@@ -186,6 +190,23 @@ export class NewImage {
     }
   }
 
+  private async addImage(asked: CreateRequest): Promise<ByteStore> {
+    const { name, format } = this.request
+    const path = pathOfNew(name, format, this.context.persona)
+    refuseGrowth(path, format, Number(asked.size))
+    // What cannot be made does not empty what is there.
+    if (statSync(path, { throwIfNoEntry: false })?.isFile() === true) resolveCreation(format, asked)
+    return await this.add(path, name)
+  }
+
+  private async openForCreation(name: string = this.request.name): Promise<ByteStore> {
+    try {
+      return await this.openExported(name)
+    } catch (error) {
+      throw unopenedTarget(error, 'nbd')
+    }
+  }
+
   private asked(): CreateRequest {
     const { name, size, backing } = this.request
     const { options } = filePlacement(this.request.options)
@@ -200,7 +221,7 @@ export class NewImage {
   /** As QEMU does here, without a lock and whatever lies under it. */
   private async openParent(backing: { name: string; format?: string | undefined }): Promise<Disk> {
     const source = await openNamedFile(this.context, this.request.name, backing.name)
-    return openDisk(source, { formats: allFormats, format: backing.format, purpose: 'info', gate: fileGate() })
+    return openDisk(source, { formats: formatsAndDrivers(), format: backing.format, purpose: 'info', gate: fileGate() })
   }
 
   private async add(path: string, name: string): Promise<ByteStore> {

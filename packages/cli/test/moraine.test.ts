@@ -109,21 +109,22 @@ describe('help', () => {
         /^ {2}convert \[--object objectdef\].* filename \[filename2 \[\.\.\.\]\] output_filename$/m,
       )
       expect(stdout).toMatch(/^Supported formats: .*\bqcow2\b.*\braw\b/m)
+      expect(stdout).toMatch(/^Supported formats: .*\bfile\b.*\bnbd\b.*\bvpc\b/m)
       expect(stdout).not.toMatch(/^ {2}serve /m)
     }
   })
 })
 
-/** A driver that qemu-img has and the engine has not. */
+/** A driver that qemu-img has and this has not. */
 const unknown = 'vvfat'
 
-describe('what qemu-img has and this has not is refused by name', () => {
+describe('what qemu-img has and this has not is refused in its words', () => {
   for (const [line, message] of [
     ['create --object secret_keyring,id=x x 1M', "objects of type 'secret_keyring' are not supported by moraine"],
     ['info rbd:host/x', "Could not open 'rbd:host/x': Unknown protocol 'rbd'"],
-    [`info -f ${unknown} a.raw`, `Could not open 'a.raw': Format '${unknown}' is not supported by moraine`],
-    [`create -f ${unknown} x 1M`, `x: Format '${unknown}' is not supported by moraine`],
-    [`convert -O ${unknown} a.raw x`, `Format '${unknown}' is not supported by moraine`],
+    [`info -f ${unknown} a.raw`, "Could not open 'a.raw': File name string must start with 'fat:'"],
+    [`create -f ${unknown} x 1M`, `x: Format driver '${unknown}' does not support image creation`],
+    [`convert -O ${unknown} a.raw x`, `Format driver '${unknown}' does not support image creation`],
   ] as const) {
     it(line, async () => {
       expect(await call(line, ourQemuImg)).toMatchObject({ code: 1, stderr: `qemu-img: ${message}\n` })

@@ -12,6 +12,8 @@ export interface NodeRequest {
   rehearse?: boolean
   purpose: 'use' | 'info' | 'check'
   sync: 'always' | 'unsafe'
+  /** `cache.direct=on`, or a cache mode that says it: where it was said at all. What stands below takes it over. */
+  direct?: boolean | undefined
   /** Opens what images name. */
   gate: Gate
   /** The same without locks: what stands below a node with `force-share=on`. */
@@ -50,6 +52,11 @@ export function withMembers<T extends object>(whole: T, members: Readonly<Record
     set: (target, key, value) => Reflect.set(target, key, value, target),
     has: (target, key) => (Object.hasOwn(members, key) ? members[key] !== undefined : key in target),
   })
+}
+
+/** A disk, saying that its format is another. */
+export function calledAs(disk: Disk, format: string): Disk {
+  return withMembers(disk, { format, info: () => ({ ...disk.info(), format }) })
 }
 
 /** The node under another name. */

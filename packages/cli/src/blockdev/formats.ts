@@ -1,5 +1,5 @@
 /** The options that formats take when they are opened, by QEMU's names. Those that tune QEMU's own caches are checked and have no effect. */
-import { MoraineError, type OpenOptions } from '@moraine/engine'
+import type { OpenOptions } from '@moraine/engine'
 import type { NodeOptions } from './options.ts'
 
 type Rule = 'switch' | 'size' | 'text'
@@ -54,7 +54,10 @@ export function strongOptions(format: string): readonly string[] {
 
 /** Takes what the format knows, checks it, and gives what opening needs of it.
  *  @throws MoraineError `invalid` */
-export function takeFormatOptions(format: string, options: NodeOptions): Pick<OpenOptions, 'window' | 'encryption'> {
+export function takeFormatOptions(
+  format: string,
+  options: NodeOptions,
+): Pick<OpenOptions, 'window' | 'encryption' | 'vhdSize'> {
   const size = format === 'raw' ? options.takeSize('size') : undefined
   const offset = format === 'raw' ? options.takeSize('offset') : undefined
   for (const [name, rule] of Object.entries(tables[format]?.rules ?? {})) {
@@ -64,7 +67,7 @@ export function takeFormatOptions(format: string, options: NodeOptions): Pick<Op
   }
   if (format === 'qcow2') takeOverlapCheck(options)
   if (format === 'parallels') options.takeWord('prealloc-mode', ['falloc', 'truncate'])
-  if (format === 'vhd') takeSizeRule(options)
+  if (format === 'vhd') return { vhdSize: takeSizeRule(options) }
   if (format === 'luks' || format === 'luks2') return { encryption: { keySecret: options.takeText('key-secret') } }
   if (format === 'qcow' || format === 'qcow2') {
     const encryption = { format: options.takeText('encrypt.format'), keySecret: options.takeText('encrypt.key-secret') }
@@ -85,12 +88,8 @@ function takeOverlapCheck(options: NodeOptions): void {
   }
 }
 
-function takeSizeRule(options: NodeOptions): void {
-  const rule = options.takeWord('force_size_calc', ['current_size', 'chs'], `Invalid size calculation algorithm`)
-  if (rule !== undefined) {
-    throw new MoraineError(
-      'unsupported',
-      'force_size_calc is not supported: the size is that of the creator named in the footer',
-    )
-  }
+function takeSizeRule(options: NodeOptions): OpenOptions['vhdSize'] {
+  const complaint = `Invalid size calculation mode: '${options.peek('force_size_calc')}'`
+  const rule = options.takeWord('force_size_calc', ['current_size', 'chs'], complaint)
+  return rule === undefined ? undefined : rule === 'chs' ? 'chs' : 'current_size'
 }

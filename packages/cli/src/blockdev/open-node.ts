@@ -5,6 +5,7 @@ import {
   type Disk,
   type DiskFormat,
   type DiskInfo,
+  type Extent,
   findFormat,
   type Gate,
   isDisk,
@@ -16,9 +17,11 @@ import {
 } from '@moraine/engine'
 import { nodeCodecs } from '@moraine/engine/node'
 import { cryptoLibrary } from '../crypto-library.ts'
-import { formatNamed, isForeignDriver, probeFormat } from '../formats.ts'
+import { formatsAndDrivers, isOtherDriver, refusalOf } from '../drivers.ts'
+import { formatNamed, probeFormat } from '../formats.ts'
 import { untrustedLimits } from '../untrusted.ts'
-import { type Node, type NodeRequest, refuseLeftOver, renamed, withMembers } from './driver.ts'
+import { imageWarnings } from '../warnings.ts'
+import { calledAs, type Node, type NodeRequest, refuseLeftOver, renamed, withMembers } from './driver.ts'
 import { findFilter, guessEvents, isFilterName, readFilterName } from './filters.ts'
 import { strongOptions, takeFormatOptions } from './formats.ts'
 import { jsonName, type NameParts, NodeOptions } from './options.ts'
@@ -60,8 +63,11 @@ async function openNode(options: NodeOptions, request: NodeRequest, place: Place
   if ((await findProtocol(name)) !== undefined) return await openProtocol(name, options, whole)
   const filter = findFilter(name)
   if (filter !== undefined) return await filter(options, whole, (child) => openChild(options, child, whole, 'bytes'))
-  if (isForeignDriver(name) || isForeignProtocol(name)) {
-    throw new MoraineError('unsupported', `Unknown driver '${name}'`, { field: 'driver', value: name })
+  if (isOtherDriver(name) || isForeignProtocol(name)) {
+    throw new MoraineError('unsupported', refusalOf(name) ?? `Unknown driver '${name}'`, {
+      field: 'driver',
+      value: name,
+    })
   }
   return await openFormat(formatNamed(name, 'driver', request.context.persona), options, whole)
 }
@@ -69,7 +75,8 @@ async function openNode(options: NodeOptions, request: NodeRequest, place: Place
 /** Takes the options that every node has. */
 function takeCommon(options: NodeOptions, request: NodeRequest): NodeRequest {
   const readOnly = options.takeSwitch('read-only')
-  for (const name of ['auto-read-only', 'cache.direct', 'cache.no-flush', 'cache.writeback']) options.takeSwitch(name)
+  for (const name of ['auto-read-only', 'cache.no-flush', 'cache.writeback']) options.takeSwitch(name)
+  const direct = options.takeSwitch('cache.direct') ?? request.direct
   const shares = options.takeSwitch('force-share') === true
   options.take('node-name')
   options.takeWord('discard', ['ignore', 'off', 'unmap', 'on'], 'Invalid discard option')
@@ -77,12 +84,12 @@ function takeCommon(options: NodeOptions, request: NodeRequest): NodeRequest {
   if (readOnly === true && request.mode === 'write') {
     throw new MoraineError('denied', 'Block node is read-only', { field: 'read-only' })
   }
-  if (!shares) return request
+  if (!shares) return { ...request, direct }
   if (request.mode === 'write') {
     throw new MoraineError('denied', 'force-share=on can only be used with read-only images', { field: 'force-share' })
   }
   // It holds for all nodes below. A list that nobody looks at: no file in it is locked.
-  return { ...request, gate: request.unlocked, files: [], backingFiles: [] }
+  return { ...request, direct, gate: request.unlocked, files: [], backingFiles: [] }
 }
 
 async function openProtocol(name: string, options: NodeOptions, request: NodeRequest): Promise<OpenedNode> {
@@ -131,8 +138,8 @@ async function openFormat(
     const { gate } = request
     const disk = await openDisk(source, {
       ...opening,
-      formats: allFormats,
-      format: format.name,
+      formats: formatsAndDrivers(),
+      format,
       mode: request.mode,
       purpose: request.purpose,
       parents: request.purpose !== 'info',
@@ -141,7 +148,7 @@ async function openFormat(
       crypto: cryptoLibrary(),
       secrets: request.context.objects.secrets,
       limits: request.context.untrusted === undefined ? undefined : untrustedLimits,
-      warn: (message) => request.context.warn(message),
+      warn: imageWarnings(request.context),
     })
     if (!tellsEvents.has(format.name)) guessEvents(source)
     request.context.trace?.opened(disk.name, request.context.persona.nameOf(format.name), request.mode === 'write')
@@ -218,16 +225,27 @@ function gateWith(gate: Gate, from: string, backing: Disk): Gate {
 /** The bytes of a protocol as a disk of that name. */
 async function asDisk(source: ByteSource, name: string, request: Pick<NodeRequest, 'mode'>): Promise<Disk> {
   const disk = await openDisk(source, { formats: [raw], format: 'raw', mode: request.mode })
-  return name === 'raw' ? disk : calledAs(disk, name)
+  if (name === 'raw') return disk
+  return calledAs(name.startsWith('null-') ? withMembers(disk, { extents: unplaced(disk) }) : disk, name)
+}
+
+/** What is neither data nor zeros is nowhere. */
+function unplaced(disk: Disk): Disk['extents'] {
+  return async function* (offset, length, signal) {
+    for await (const batch of disk.extents(offset, length, signal)) {
+      yield batch.map((extent) => placeless(extent))
+    }
+  }
 }
 
 function withInfo(disk: Disk, facts: Partial<DiskInfo>): Disk {
   return withMembers(disk, { info: () => ({ ...disk.info(), ...facts }) })
 }
 
-/** The disk, saying that its format is another. */
-function calledAs(disk: Disk, format: string): Disk {
-  return withMembers(withInfo(disk, { format }), { format })
+function placeless(extent: Extent): Extent {
+  if (extent.data || extent.zero) return extent
+  const { host: _host, ...rest } = extent
+  return { ...rest, allocated: false }
 }
 
 /** Opens the graph whose name this is. A protocol's name has a format over it, `format` or the one that is found; `json:` says all itself, save that `format` wins.
@@ -235,6 +253,8 @@ function calledAs(disk: Disk, format: string): Disk {
 export async function openNamedGraph(name: string, format: string | undefined, request: NodeRequest): Promise<Disk> {
   const named = await readNodeName(name)
   const options = name.startsWith('json:') ? named : new NodeOptions(named.below('file'))
+  // A protocol said twice, in the name and as the format: no format stands over it.
+  if (format !== undefined && format === named.peek('driver')) return await openGraph(named, request)
   if (format !== undefined) options.set('driver', format)
   return await openGraph(options, request)
 }

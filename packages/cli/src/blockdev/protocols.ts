@@ -2,11 +2,13 @@
 import { statSync } from 'node:fs'
 import { type ByteStore, type Extent, MoraineError } from '@moraine/engine'
 import { openFile } from '@moraine/engine/node'
+import { notDevice } from '../drivers.ts'
 import type { NodeRequest, Protocol } from './driver.ts'
 import { NodeOptions } from './options.ts'
 
 const loaders: Record<string, () => Promise<Protocol>> = {
   file: async () => hostFile('file'),
+  host_cdrom: async () => hostFile('host_cdrom'),
   host_device: async () => hostFile('host_device'),
   'null-co': async () => nothing('null-co'),
   'null-aio': async () => nothing('null-aio'),
@@ -18,7 +20,7 @@ const loaders: Record<string, () => Promise<Protocol>> = {
 /** Protocols that QEMU knows and that are out of reach here. */
 const foreign = new Set(
   (
-    'blklogwrites blkverify fat ftp ftps gluster gluster+rdma gluster+tcp gluster+unix host_cdrom ' +
+    'blklogwrites blkverify fat ftp ftps gluster gluster+rdma gluster+tcp gluster+unix ' +
     'iscsi iser nfs nvme rbd ssh vvfat'
   ).split(' '),
 )
@@ -33,7 +35,7 @@ export function isForeignProtocol(name: string): boolean {
   return foreign.has(name)
 }
 
-function hostFile(driver: 'file' | 'host_device'): Protocol {
+function hostFile(driver: 'file' | 'host_cdrom' | 'host_device'): Protocol {
   return {
     strong: ['filename'],
     readName: (name) => new NodeOptions([['filename', name.slice(driver.length + 1)]]),
@@ -44,20 +46,24 @@ function hostFile(driver: 'file' | 'host_device'): Protocol {
 
 async function openHostFile(driver: string, options: NodeOptions, request: NodeRequest): Promise<ByteStore> {
   const path = options.takeText('filename')
-  options.takeWord('aio', ['threads', 'native', 'io_uring'])
+  const aio = options.takeWord('aio', ['threads', 'native', 'io_uring'])
   const locking = options.takeWord('locking', ['on', 'off', 'auto'])
   for (const name of ['drop-cache', 'x-check-cache-dropped']) options.takeSwitch(name)
   options.takeSize('aio-max-batch')
   if (path === undefined || path === '') {
     throw new MoraineError('invalid', `The '${driver}' block driver requires a file name`, { field: 'filename' })
   }
+  if (aio === 'native' && request.direct !== true) {
+    const reason = 'aio=native was specified, but it requires cache.direct=on, which was not specified.'
+    throw new MoraineError('invalid', reason, { field: 'aio' })
+  }
+  const manager = options.takeText('pr-manager')
+  if (manager !== undefined) {
+    throw new MoraineError('missing', `No persistent reservation manager with id '${manager}'`, { field: 'pr-manager' })
+  }
   const stats = statSync(path, { throwIfNoEntry: false })
-  if (stats !== undefined && driver === 'host_device' && !stats.isBlockDevice() && !stats.isCharacterDevice()) {
-    throw new MoraineError(
-      'invalid',
-      `'host_device' driver requires '${path}' to be either a character or block device`,
-      { path },
-    )
+  if (stats !== undefined && driver !== 'file' && !stats.isBlockDevice() && !stats.isCharacterDevice()) {
+    throw new MoraineError('invalid', notDevice(driver, path), { path })
   }
   const store = await openFile(path, { mode: request.mode, sync: request.sync })
   if (locking !== 'off') request.files.push(store)

@@ -1,15 +1,8 @@
 /** `amend`: change options of an image that is there. */
-import {
-  allFormats,
-  amendKeys,
-  type DiskFormat,
-  findFormat,
-  isMoraineError,
-  type OptionSpec,
-  readOptions,
-} from '@moraine/engine'
+import { amendKeys, type DiskFormat, findFormat, isMoraineError, type OptionSpec, readOptions } from '@moraine/engine'
 import { readCacheMode } from '../cache.ts'
 import { cryptoLibrary } from '../crypto-library.ts'
+import { formatsAndDrivers } from '../drivers.ts'
 import { printPlan } from '../dry-run.ts'
 import { explain, Failure, usageFailure } from '../failure.ts'
 import { formatNamed } from '../formats.ts'
@@ -104,7 +97,7 @@ export const verb = defineVerb({
     })
     let closed = false
     try {
-      const found = findFormat(allFormats, disk.format)
+      const found = findFormat(formatsAndDrivers(), disk.format)
       if (asksForHelp(values.options)) return printHelp(context, found)
       const known = tableOf(found, context)
       if (dryRun) {

@@ -2,7 +2,7 @@
 import { type Disk, type DiskFormat, isMoraineError, type OptionValues } from '@moraine/engine'
 import { Failure, failureFrom } from '../failure.ts'
 import { formatNamed, newFormatNamed } from '../formats.ts'
-import { refuseUncreatable } from '../open.ts'
+import { refuseUncreatable } from '../new-place.ts'
 import {
   creationTable,
   mediumOf,
@@ -32,7 +32,7 @@ export function readTarget(
 ): TargetOptions {
   try {
     if (values.noCreate) {
-      const format = formatOfExisting(formatName, name)
+      const format = formatOfExisting(context, formatName, name)
       const { backing, backingFormat } = values
       return {
         format,
@@ -80,12 +80,12 @@ function refuseBackingFormat({ name }: DiskFormat, { backing_file: file, backing
   if (file === undefined) throw new Failure('Backing format cannot be used without backing file')
 }
 
-function formatOfExisting(formatName: string, name: string): DiskFormat {
+function formatOfExisting({ persona }: Context, formatName: string, name: string): DiskFormat {
   try {
-    return formatNamed(formatName, 'driver')
+    return formatNamed(formatName, 'driver', persona)
   } catch (error) {
     if (!isMoraineError(error)) throw error
-    throw new Failure(`Could not open '${name}': ${error.reason}`, { hint: error.hint })
+    throw new Failure(`Could not open '${name}': ${error.reason}`, { hint: persona.details ? error.hint : undefined })
   }
 }
 

@@ -18,7 +18,7 @@ import { type CacheMode, readCacheMode } from '../cache.ts'
 import { ConcatDisk } from '../concat.ts'
 import { conversionFailure } from '../convert-failure.ts'
 import { Failure, failureFrom } from '../failure.ts'
-import { formatNamed } from '../formats.ts'
+import { newFormatNamed } from '../formats.ts'
 import { noteUnseenEnds, openForWriting, openImage, pathOf } from '../open.ts'
 import { asksForHelp, filePlacement, mediumOf, optionHelp } from '../options.ts'
 import { type ProgressDisplay, showProgress } from '../output/progress.ts'
@@ -61,7 +61,7 @@ export const verb = defineVerb({
     const formatName = preset?.format ?? values.targetFormat ?? 'raw'
     if (asksForHelp(values.options)) {
       const filename = operands.length > 1 ? operands.at(-1) : undefined
-      const format = formatNamed(formatName, 'file format')
+      const format = newFormatNamed(formatName, context.persona)
       const { persona } = context
       const medium = filename === undefined ? undefined : mediumOf(filename, persona)
       context.out.write(optionHelp(format, medium, persona.nameOf(format.name)))

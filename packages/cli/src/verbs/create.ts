@@ -1,7 +1,6 @@
 /** `create`: a new, empty image. */
 import {
   type AppliedPreset,
-  allFormats,
   type Disk,
   type DiskFormat,
   isDisk,
@@ -10,10 +9,12 @@ import {
   openDisk,
 } from '@moraine/engine'
 import { fileGate } from '@moraine/engine/node'
+import { formatsAndDrivers, isPlain } from '../drivers.ts'
 import { explain, Failure, failureFrom, usageFailure } from '../failure.ts'
 import { formatNamed, newFormatNamed, probeFormat } from '../formats.ts'
+import { refuseUncreatable } from '../new-place.ts'
 import { beyondLongest, longestImage, readSize } from '../numbers.ts'
-import { openNamedFile, refuseUncreatable } from '../open.ts'
+import { openNamedFile } from '../open.ts'
 import {
   asksForHelp,
   creationTable,
@@ -123,15 +124,8 @@ interface CreateArguments {
   output: string | undefined
 }
 
-/** A format that can be created; others are only read. */
-function creatable(name: string, persona: Persona): DiskFormat {
-  const format = newFormatNamed(name, persona)
-  if (format.create === undefined) throw new Failure(`Format driver '${name}' does not support image creation`)
-  return format
-}
-
 function printOptions(context: Context, formatName: string, filename: string | undefined): number {
-  const format = creatable(formatName, context.persona)
+  const format = newFormatNamed(formatName, context.persona)
   const medium = filename === undefined ? undefined : mediumOf(filename, context.persona)
   context.out.write(optionHelp(format, medium, context.persona.nameOf(format.name)))
   return 0
@@ -139,7 +133,7 @@ function printOptions(context: Context, formatName: string, filename: string | u
 
 async function create(context: Context, args: CreateArguments): Promise<void> {
   const { filename } = args
-  const format = creatable(args.formatName, context.persona)
+  const format = newFormatNamed(args.formatName, context.persona)
   refuseUncreatable(filename, context.persona)
   const medium = mediumOf(filename, context.persona)
   const pairs = gatherPairs(format, medium, args, context)
@@ -208,7 +202,7 @@ function givenSize({ size }: Record<string, unknown>): bigint | undefined {
 
 /** Sizes that are negative for QEMU once they are rounded up to sectors, or longer than it takes any image to be. */
 function refuseBeyondQemu(format: DiskFormat, size: bigint): void {
-  const raw = format.name === 'raw'
+  const raw = isPlain(format.name)
   const rounded = ((size + 511n) / 512n) * 512n
   if (rounded > 0x7fff_ffff_ffff_ffffn) {
     throw new Failure(
@@ -272,7 +266,7 @@ function backingOf(filename: string, values: Record<string, unknown>): Backing |
 /** Opens the backing file without a lock, as QEMU does here. */
 async function openBacking(context: Context, filename: string, backing: Backing): Promise<Disk> {
   try {
-    const given = backing.format === undefined ? undefined : formatNamed(backing.format, 'driver')
+    const given = backing.format === undefined ? undefined : formatNamed(backing.format, 'driver', context.persona)
     const source = await openNamedFile(context, filename, backing.name)
     // A `json:` name may tell the format, too.
     if (isDisk(source) && source.format !== 'raw' && source.format === (given?.name ?? source.format)) return source
@@ -284,8 +278,8 @@ async function openBacking(context: Context, filename: string, backing: Backing)
       throw error
     }
     return await openDisk(source, {
-      formats: allFormats,
-      format: format.name,
+      formats: formatsAndDrivers(),
+      format,
       // Its size is all that is wanted: an encrypted one needs no password for it.
       purpose: 'info',
       parents: true,

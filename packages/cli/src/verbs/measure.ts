@@ -8,6 +8,7 @@ import {
   measureImage,
   type OptionValues,
 } from '@moraine/engine'
+import { isOtherDriver } from '../drivers.ts'
 import { explain, Failure } from '../failure.ts'
 import { formatNamed } from '../formats.ts'
 import { readSize, type Warn } from '../numbers.ts'
@@ -114,9 +115,11 @@ function readOutput(text: string): 'human' | 'json' {
 }
 
 function targetNamed({ persona }: Context, name: string): DiskFormat {
-  // Known, and a protocol: nothing to be measured.
-  if (!persona.details && name === 'nbd') throw new Failure(`Block driver 'nbd' does not support size measurement`)
-  return formatNamed(name, 'file format')
+  const format = formatNamed(name, 'file format', persona)
+  // Of those that are known and no format, most cannot even be made.
+  if (isOtherDriver(name) && format.create === undefined)
+    throw new Failure(`Format driver '${name}' does not support image creation`)
+  return format
 }
 
 async function measure(context: Context, values: MeasureValues, source: Disk | undefined): Promise<string> {

@@ -10,6 +10,7 @@ import {
   scanSize,
   sizeComplaint,
 } from '@moraine/engine'
+import { isPlain } from '../drivers.ts'
 import type { WritePlan } from '../dry-run.ts'
 import { Failure, failureFrom, usageFailure } from '../failure.ts'
 import { beyondLongest, longestImage, type Warn, warnOfHex } from '../numbers.ts'
@@ -84,7 +85,7 @@ export const verb = defineVerb({
       if (size > longestImage) throw new Failure(beyondLongest(size))
       // QEMU's raw leaves the resizing to the file, which says so.
       if (
-        disk.format === 'raw' &&
+        isPlain(disk.format) &&
         mediumOf(filename, context.persona) === 'device' &&
         !isExport(filename, context.persona)
       ) {
@@ -101,9 +102,9 @@ export const verb = defineVerb({
         printPlan(context, planOf(filename, disk, Number(size), preallocation), wantsJson(values.output))
         return 0
       }
-      const prefix = disk.format === 'raw' && preallocation === 'off' ? 'Could not resize file: ' : ''
+      const prefix = isPlain(disk.format) && preallocation === 'off' ? 'Could not resize file: ' : ''
       try {
-        if (disk.format === 'raw' && size > BigInt(Number.MAX_SAFE_INTEGER)) {
+        if (isPlain(disk.format) && size > BigInt(Number.MAX_SAFE_INTEGER)) {
           throw new MoraineError('limit', 'File too large', { path: filename, field: 'size', value: size })
         }
         await disk.resize(Number(size), preallocation, values.shrink)

@@ -45,6 +45,12 @@ export interface ProbeVerdict {
   tail?: true
 }
 
+/** Takes a warning about an image. `advice`: the image is read as any other, and QEMU has nothing to say about it. */
+export type ImageWarning = (message: string, kind?: 'advice') => void
+
+/** Which of its two sizes a VHD has, whoever made it: that of its geometry or the one in its footer. */
+export type VhdSizeRule = 'chs' | 'current_size'
+
 /** How a disk is opened. */
 export interface OpenContext {
   mode: 'read' | 'write'
@@ -63,8 +69,10 @@ export interface OpenContext {
   encryption?: Encryption | undefined
   /** Window of a raw image, in bytes. Only `raw` looks at it. */
   window?: { offset?: number; size?: number } | undefined
+  /** How large a VHD is; by its creator when absent. Only `vhd` looks at it. */
+  vhdSize?: VhdSizeRule | undefined
   /** Warnings for people: something is odd and was dealt with. */
-  warn(message: string): void
+  warn: ImageWarning
   /** Opens the disk under this one (`backing` or `parent`), read-only, by the name recorded in the image. Given by `openDisk`, which keeps
    *  count of the depth and sees loops. `format` undefined means probe. */
   openParent(request: { name: string; format?: string | undefined; role: GateRole }): Promise<Disk>

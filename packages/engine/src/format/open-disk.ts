@@ -15,7 +15,14 @@ import {
   MoraineError,
   type Secrets,
 } from '../core/index.ts'
-import { type DiskFormat, findFormat, type OpenContext, type ProbeVerdict, type ProbeWindow } from './format.ts'
+import {
+  type DiskFormat,
+  findFormat,
+  type ImageWarning,
+  type OpenContext,
+  type ProbeVerdict,
+  type ProbeWindow,
+} from './format.ts'
 
 /** How to open a disk. Only `formats` is needed: what is not in the list is not known. */
 export interface OpenOptions {
@@ -40,7 +47,8 @@ export interface OpenOptions {
   /** Which of them opens this image. */
   encryption?: Encryption | undefined
   window?: OpenContext['window']
-  warn?: ((message: string) => void) | undefined
+  vhdSize?: OpenContext['vhdSize']
+  warn?: ImageWarning | undefined
 }
 
 const headBytes = 128 * 1024
@@ -131,12 +139,13 @@ async function openInChain(source: ByteSource, options: OpenOptions, above: read
       secrets: options.secrets,
       encryption: options.encryption,
       window: options.window,
+      vhdSize: options.vhdSize,
       warn: options.warn ?? (() => {}),
       async openParent({ name, format: parentFormat, role }) {
         try {
           const parent = await gate.open({ from: source.name, name, role, mode: 'read' })
           if (isDisk(parent) && isWhatWasAsked(parent, role, parentFormat)) return parent
-          const { window: _window, encryption: _encryption, ...rest } = options
+          const { window: _window, vhdSize: _vhdSize, encryption: _encryption, ...rest } = options
           return await openInChain(parent, { ...rest, format: parentFormat, mode: 'read' }, chain)
         } catch (error) {
           throw parentError(error, role)

@@ -72,7 +72,10 @@ function checkIdentity(
   context: OpenContext,
 ): void {
   if (identity === undefined) {
-    context.warn(`${path}: the parent ${disk.name} is no VDI image; that it is the right one cannot be checked`)
+    context.warn(
+      `${path}: the parent ${disk.name} is no VDI image; that it is the right one cannot be checked`,
+      'advice',
+    )
     return
   }
   const { uuidLink, uuidParentModification } = header

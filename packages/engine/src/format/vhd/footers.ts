@@ -1,5 +1,6 @@
 /** Finding a footer: the copy at the start, the one at the end, the short one of old tools. */
 import { type ByteSource, readPadded } from '../../core/index.ts'
+import type { ImageWarning } from '../format.ts'
 import { diskType, type Footer, footerBytes, isSoundFooter, looksLikeFooter, parseFooter, vhdFault } from './layout.ts'
 
 /** The places where a footer may be. */
@@ -38,11 +39,7 @@ export async function readFooters(file: ByteSource): Promise<FooterPlaces> {
 /** The footer that counts. Of an image with blocks it is the copy at the start, as in QEMU, or the one at the end where the copy is damaged; of a
  *  fixed image the one at the end.
  *  @throws MoraineError `not-this-format` when there is none, `corrupt` when none is sound. */
-export function chooseFooter(
-  { head, tail, tailOffset }: FooterPlaces,
-  path: string,
-  warn: (message: string) => void,
-): Footer {
+export function chooseFooter({ head, tail, tailOffset }: FooterPlaces, path: string, warn: ImageWarning): Footer {
   if (head === undefined && tail === undefined) {
     const place = { field: 'cookie', rule: "'conectix' in the first or the last 512 bytes" }
     throw vhdFault(path, 'not-this-format', 'invalid VPC image', place)
@@ -60,6 +57,7 @@ export function chooseFooter(
     if (footer.type !== diskType.fixed) {
       warn(
         `${path}: the footer's copy at the start is damaged; the footer at the end is used (check -r all repairs it)`,
+        'advice',
       )
     }
     return footer

@@ -51,7 +51,7 @@ export class VhdImage {
     this.footer = footer
     this.header = header
     this.bitmapBytes = roundUp(Math.ceil(header.blockSize / sectorBytes / 8), sectorBytes)
-    this.size = virtualSizeOf(footer, header.entries * header.blockSize)
+    this.size = virtualSizeOf(footer, header.entries * header.blockSize, context.vhdSize)
     this.table = new BlockTable(file, {
       offset: header.tableOffset,
       entries: header.entries,
@@ -74,7 +74,7 @@ export class VhdImage {
     const bytes = new Uint8Array(headerBytes)
     await readPadded(file, dataOffset, bytes)
     const header = parseDynamicHeader(bytes, path)
-    if (!header.sound) context.warn(`${path}: the checksum of the dynamic header is wrong`)
+    if (!header.sound) context.warn(`${path}: the checksum of the dynamic header is wrong`, 'advice')
     const image = new VhdImage(file, context, footer, header)
     const { tableOffset, entries, blockSize } = header
     if (image.size > context.limits.virtualSize) {

@@ -28,7 +28,10 @@ export async function openVhd(file: ByteSource, context: OpenContext): Promise<D
   const places = await readFooters(file)
   const footer = chooseFooter(places, file.name, context.warn)
   if (write && footer.savedState) {
-    context.warn(`${file.name}: a machine was saved with this disk; it may not resume once the disk is changed`)
+    context.warn(
+      `${file.name}: a machine was saved with this disk; it may not resume once the disk is changed`,
+      'advice',
+    )
   }
   if (footer.type === diskType.fixed) return openFixed(file, footer, places.tailOffset, context)
   const image = await VhdImage.open(file, context, footer)
@@ -45,7 +48,7 @@ async function openFixed(
   footerOffset: number,
   context: OpenContext,
 ): Promise<FixedVhdDisk> {
-  const size = virtualSizeOf(footer, footerOffset)
+  const size = virtualSizeOf(footer, footerOffset, context.vhdSize)
   if (size > context.limits.virtualSize) {
     const place = { field: 'current_size', value: size, rule: `at most ${context.limits.virtualSize} bytes` }
     throw vhdFault(file.name, 'limit', 'Image is too big', place)

@@ -1,4 +1,5 @@
 /** How large a VHD is: its geometry, and which of its two sizes its creator meant. */
+import type { VhdSizeRule } from '../format.ts'
 import { type Footer, type Geometry, mostSectors, saturatedSectors, sectorBytes } from './layout.ts'
 
 /** Creators whose disks are as large as their current size says. */
@@ -13,14 +14,16 @@ export function sectorsOf({ cylinders, heads, sectors }: Geometry): number {
 
 /** Virtual size in bytes, by the footer. Hyper-V, Disk Management, Disk2vhd, XenServer, XenConverter, Azure, VirtualBox and `qem2` are believed on the
  *  current size; Virtual PC, Virtual Server and `qemu` on the geometry, unless it is saturated (65535 × 16 × 255 sectors). Of a creator that is not
- *  known the larger is taken where `held` bytes are there for it, lest the end of the disk is lost; QEMU takes the geometry.
+ *  known the larger is taken where `held` bytes are there for it, lest the end of the disk is lost; QEMU takes the geometry. With a rule that one counts,
+ *  save that a saturated geometry says nothing.
  *  Source: VHD specification 1.0, "Hard Disk Footer Format"; the list of creators as QEMU reads it, and what the vendors' own tools show. */
-export function virtualSizeOf({ creator, geometry, currentSize }: Footer, held: number): number {
+export function virtualSizeOf({ creator, geometry, currentSize }: Footer, held: number, rule?: VhdSizeRule): number {
   const sectors = sectorsOf(geometry)
   // Past 2^53 it is Infinity, and stays so.
   const size = Math.floor(currentSize / sectorBytes) * sectorBytes
-  if (sectors === saturatedSectors || bySize.has(creator)) return size
   const chs = sectors * sectorBytes
+  if (rule !== undefined) return rule === 'chs' && sectors !== saturatedSectors ? chs : size
+  if (sectors === saturatedSectors || bySize.has(creator)) return size
   return !byGeometry.has(creator) && size > chs && size <= held ? size : chs
 }
 

@@ -86,7 +86,7 @@ export async function openHosted(
     })
   }
   if ((header.flags & flags.newlines) !== 0 && !newlinesIntact(bytes)) {
-    context.warn(`${file.name}: the header's newline characters were changed, as by a transfer in text mode`)
+    context.warn(`${file.name}: the header's newline characters were changed, as by a transfer in text mode`, 'advice')
   }
   const [directory, redundant] = directories(file, header, directoryEntries)
   return new SparseExtent(
