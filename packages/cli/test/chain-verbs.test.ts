@@ -43,7 +43,6 @@ describeWith(['qemu-img', 'qemu-io'], 'rebase and commit', () => {
     'rebase -u -b nope top.qcow2',
     'rebase -b base.qcow2 -F qcow2 base.qcow2',
     'rebase -b mid.qcow2 -F qcow2 base.qcow2',
-    'rebase -c -b x top.qcow2',
     'rebase a b',
     'commit',
     'commit nope',
@@ -107,6 +106,33 @@ describeWith(['qemu-img', 'qemu-io'], 'rebase and commit', () => {
       await fixtures.qemuImg('compare top.qcow2 expected.raw')
       await fixtures.qemuImg('check -q top.qcow2')
     }
+  })
+
+  it('packs what it copies, when asked as newer releases are', async () => {
+    const cwd = fixtures.folder
+    for (const options of [
+      'compat=1.1',
+      'extended_l2=on,cluster_size=32k',
+      'compression_type=zstd',
+      'cluster_size=2M',
+    ]) {
+      await fixtures.qemuImg(`create -q -f qcow2 -o ${options} -b a.raw -F raw packs.qcow2 1500k`)
+      await fixtures.qemuIo('packs.qcow2', 'write -q -P 4 70k 3k', 'write -q -z 128k 64k', 'write -q -P 5 1499k 1k')
+      await fixtures.qemuImg('convert -O raw packs.qcow2 expected.raw')
+      for (const base of ['short.qcow2', 'other.qcow2', '']) {
+        const args = ['rebase', '-c', '-b', base, ...(base === '' ? [] : ['-F', 'qcow2']), 'packs.qcow2']
+        expect(await run(ourQemuImg, args, { cwd })).toMatchObject({ code: 0, stderr: '' })
+        await fixtures.qemuImg('compare packs.qcow2 expected.raw')
+        await fixtures.qemuImg('check -q packs.qcow2')
+      }
+      const { stdout } = await run('qemu-img', ['check', '--output=json', 'packs.qcow2'], { cwd })
+      const { 'compressed-clusters': packed } = JSON.parse(stdout) as { 'compressed-clusters'?: number }
+      expect([options, (packed ?? 0) > 0]).toEqual([options, options !== 'cluster_size=2M'])
+    }
+    expect(await run(ourQemuImg, ['rebase', '--compress', '-b', '', 't.qed'], { cwd })).toMatchObject({
+      code: 1,
+      stderr: 'qemu-img: Compression not supported for this file format\n',
+    })
   })
 
   it('says how to go on', async () => {

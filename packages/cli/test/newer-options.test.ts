@@ -64,6 +64,7 @@ const pairs: Record<string, [old: string, newer: string][]> = {
       '--format raw --cache none --backing b --backing-format vdi --backing-cache none --backing-unsafe --force-share --progress --quiet x',
     ],
     ['-F vdi x', '-B vdi x'],
+    ['-c -b b x', '--compress -b b x'],
   ],
   resize: [['-f raw -q x 1M', '--format raw --quiet x 1M']],
   snapshot: [

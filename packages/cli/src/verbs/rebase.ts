@@ -66,6 +66,10 @@ export const verb = defineVerb({
       argument: 'FMT',
       help: 'Format of the new backing file.',
     },
+    compress: {
+      newer: ['compress', 'c'],
+      help: 'Pack what is copied into the image, cluster by cluster; not with -u, which copies nothing.',
+    },
     progress: progressMode,
   },
   async run(values, operands, context) {
@@ -96,7 +100,10 @@ export const verb = defineVerb({
         const target =
           name === undefined || name === '' ? undefined : { name, format: formatOf(context, values.backingFormat) }
         const asked = { name, target }
-        if (!unsafe) await copyContent(context, disk, asked, values.forceShare, display.onProgress)
+        if (values.compress && disk.packedUnit === undefined) {
+          throw new Failure('Compression not supported for this file format')
+        }
+        if (!unsafe) await copyContent(context, disk, asked, { ...values, onProgress: display.onProgress })
         try {
           await change(context, disk, asked)
         } finally {
@@ -167,15 +174,18 @@ async function copyContent(
   context: Context,
   disk: WritableDisk,
   asked: Asked,
-  share: boolean,
-  onProgress: ((progress: { done: number; total: number }) => void) | undefined,
+  how: {
+    forceShare: boolean
+    compress: boolean
+    onProgress: ((progress: { done: number; total: number }) => void) | undefined
+  },
 ): Promise<void> {
   const { target } = asked
-  const base = target === undefined ? undefined : await openBase(context, disk, target, share)
+  const base = target === undefined ? undefined : await openBase(context, disk, target, how.forceShare)
   try {
     // What could not be recorded afterwards is not begun.
     refuse(context, disk, asked)
-    await copyFromBacking(disk, base, { signal: context.signal, onProgress })
+    await copyFromBacking(disk, base, { signal: context.signal, onProgress: how.onProgress, compress: how.compress })
     await disk.flush()
   } finally {
     await base?.close()

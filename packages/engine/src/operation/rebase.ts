@@ -1,4 +1,6 @@
 /** Giving an image another backing file while its guest sees what it saw before. Order of reads and writes: `img_rebase` of QEMU 7.2. */
+import { defaultCodecs } from '#platform'
+import { isZero } from '../bytes/zero.ts'
 import {
   type Disk,
   type Extent,
@@ -15,12 +17,14 @@ const sector = 512
 
 /** Copies into `disk` whatever it shows of its present backing file and would not show of `base`, so that the one can take the place of the other. What lies
  *  in `disk` itself is not touched. `base` undefined: there will be no backing file. Where `base` is one of those under `disk`, what both have from it is not read.
+ *  With `compress` whole units that differ are packed, where the format of the image can; what is less than a unit is written as it is.
  *  @throws MoraineError from reading either and from writing; `cancelled`. */
 export async function copyFromBacking(
   disk: WritableDisk,
   base: Disk | undefined,
-  options: RunOptions = {},
+  options: RunOptions & { compress?: boolean } = {},
 ): Promise<void> {
+  const packer = options.compress === true ? packerOf(disk) : undefined
   const total = disk.size
   const shared = base === undefined ? undefined : depthOf(disk, base)
   const buffers: Buffers = [new Uint8Array(Math.min(pieceBytes, total)), new Uint8Array(Math.min(pieceBytes, total))]
@@ -32,8 +36,10 @@ export async function copyFromBacking(
     for (let at = offset; at < offset + length; ) {
       throwIfCancelled(options.signal, disk.name)
       const ends = [disk.parent?.size ?? 0, base?.size ?? 0].filter((end) => end > at)
-      const size = Math.min(pieceBytes, offset + length - at, ...ends.map((end) => end - at))
-      await copyPiece(disk, base, { offset: at, length: size, zero }, buffers, options)
+      // A unit is to lie in one piece.
+      const most = packer === undefined ? pieceBytes : pieceBytes - (at % packer.unit)
+      const size = Math.min(most, offset + length - at, ...ends.map((end) => end - at))
+      await copyPiece(disk, base, { offset: at, length: size, zero }, buffers, { ...options, packer })
       at += size
       done += pieceBytes
       tell()
@@ -91,7 +97,7 @@ async function copyPiece(
   base: Disk | undefined,
   { offset, length, zero }: Piece,
   [old, fresh]: Buffers,
-  { signal }: RunOptions,
+  { signal, packer }: RunOptions & { packer?: Packer | undefined },
 ): Promise<void> {
   if (zero && (await readsAsZero(base, offset, length, signal))) return
   const before = old.subarray(0, length)
@@ -101,7 +107,9 @@ async function copyPiece(
   await readFrom(base, offset, after, signal)
   // Behind the end of what lay below there are zeros, which need no room of their own.
   const behind = offset >= (disk.parent?.size ?? 0)
-  for (const { from, to } of differences(before, after)) {
+  const changes = [...differences(before, after)]
+  const rest = packer === undefined || behind ? changes : await packer.store({ offset, bytes: before, changes })
+  for (const { from, to } of rest) {
     if (behind) await storeZeros(disk, offset + from, to - from, signal)
     else await disk.write(offset + from, before.subarray(from, to), signal)
   }
@@ -144,7 +152,67 @@ async function readFrom(
   if (there > 0) await base?.read(offset, into.subarray(0, there), signal)
 }
 
-function* differences(a: Uint8Array, b: Uint8Array): Generator<{ from: number; to: number }> {
+/** Bytes of a piece, from one up to another. */
+interface Range {
+  from: number
+  to: number
+}
+
+/** Stores changes of a piece as packed units; gives back those that are none. */
+interface Packer {
+  unit: number
+  store(piece: { offset: number; bytes: Uint8Array; changes: readonly Range[] }): Promise<Range[]>
+}
+
+function packerOf(disk: WritableDisk): Packer | undefined {
+  const { packedUnit: unit, packedCodec: codec = 'deflate' } = disk
+  const pack = defaultCodecs[codec]?.pack
+  if (unit === undefined || pack === undefined) return undefined
+  return {
+    unit,
+    async store({ offset, bytes, changes }) {
+      const rest: Range[] = []
+      let packedTo = 0
+      let refused: number | undefined
+      for (const part of cutAtUnits(changes, offset, unit)) {
+        if (part.to <= packedTo) continue
+        const start = Math.floor((offset + part.from) / unit) * unit
+        const stop = Math.min(start + unit, disk.size)
+        // What lies in part here and in part elsewhere is no whole unit of this piece.
+        const isWhole = start >= offset && stop <= offset + bytes.length && start !== refused
+        if (isWhole && (await storeUnit(start, bytes.subarray(start - offset, stop - offset)))) packedTo = stop - offset
+        else {
+          refused = start
+          rest.push(part)
+        }
+      }
+      return rest
+    },
+  }
+
+  /** False where it does not shrink, or is nothing but zeros: then it is written as anything else is. */
+  async function storeUnit(start: number, content: Uint8Array): Promise<boolean> {
+    if (isZero(content) || unit === undefined) return false
+    const whole = content.length === unit ? content : new Uint8Array(unit)
+    if (whole !== content) whole.set(content)
+    const packed = pack?.(whole, unit)
+    if (packed === undefined) return false
+    await disk.writePacked?.(start, packed)
+    return true
+  }
+}
+
+function* cutAtUnits(ranges: readonly Range[], offset: number, unit: number): Generator<Range> {
+  for (const { from, to } of ranges) {
+    for (let at = from; at < to; ) {
+      const stop = Math.min(to, at + unit - ((offset + at) % unit))
+      yield { from: at, to: stop }
+      at = stop
+    }
+  }
+}
+
+function* differences(a: Uint8Array, b: Uint8Array): Generator<Range> {
   let from: number | undefined
   for (let at = 0; at < a.length; at += sector) {
     const end = Math.min(at + sector, a.length)
