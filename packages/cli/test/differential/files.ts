@@ -95,6 +95,7 @@ function masked(bytes: Buffer, format: string | undefined): Buffer {
       for (const at of [65_536, 131_072]) {
         blank(at + 4, at + 64)
       }
+      maskVhdxRegions(copy)
       maskVhdxIdentity(copy)
       break
   }
@@ -120,6 +121,16 @@ function maskSnapshots(bytes: Buffer): void {
     const length = 40 + bytes.readUInt16BE(at + 12) + bytes.readUInt16BE(at + 14) + bytes.readUInt32BE(at + 36)
     bytes.fill(0, at + 16, at + 24)
     at += Math.ceil(length / 8) * 8
+  }
+}
+
+/** Whether regions are required, which the format asks for and QEMU leaves out, and the sums over the tables that say so. */
+function maskVhdxRegions(bytes: Buffer): void {
+  for (const table of [196_608, 262_144]) {
+    if (bytes.toString('latin1', table, table + 4) !== 'regi') continue
+    bytes.fill(0, table + 4, table + 8)
+    const count = Math.min(bytes.readUInt32LE(table + 8), 2047)
+    for (let at = table + 16; at < table + 16 + 32 * count; at += 32) bytes.fill(0, at + 28, at + 32)
   }
 }
 
