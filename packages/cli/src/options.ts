@@ -131,6 +131,12 @@ function refusePreallocation(format: DiskFormat, medium: Medium, pairs: readonly
   const spec = format.options.find(({ name, ofFile }) => name === 'preallocation' && ofFile === true)
   if (spec?.values?.includes(mode) === false) throw new Failure(`invalid parameter value: ${mode}`)
   if (!isPlain(format.name)) {
+    const own = format.options.some(({ name }) => name === 'preallocation')
+    if (medium === 'file' && !own && !allocates) {
+      throw new Failure(
+        mode === 'metadata' ? `Unsupported preallocation mode: ${mode}` : `invalid parameter value: ${mode}`,
+      )
+    }
     if (medium === 'file' || !allocates) return
     throw new Failure(
       `Could not resize image: Failed to resize underlying file: Preallocation mode '${mode}' unsupported for this non-regular file`,
