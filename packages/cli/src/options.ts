@@ -4,6 +4,7 @@ import {
   allFormats,
   type DiskFormat,
   findFormat,
+  MoraineError,
   type OptionSpec,
   type OptionValue,
   type OptionValues,
@@ -96,11 +97,14 @@ export function readCreationOptions(
 }
 
 /** What of the options is said to the file system, and the others, for the format.
- *  @throws Failure as QEMU says it when it makes the file. */
+ *  @throws MoraineError `invalid`, as QEMU says it when it makes the file. */
 export function filePlacement(all: OptionValues): { placement: Placement; options: OptionValues } {
   const { nocow, extent_size_hint: hint = 0n, ...options } = all
   const extentSize = Number(hint)
-  if (extentSize >= 2 ** 32) throw new Failure('Extent size hint is too large')
+  if (extentSize >= 2 ** 32) {
+    const place = { field: 'extent_size_hint', value: extentSize, rule: 'less than 4 GiB' }
+    throw new MoraineError('invalid', 'Extent size hint is too large', place)
+  }
   return { placement: { noCopyOnWrite: nocow === true, extentSize }, options }
 }
 

@@ -95,6 +95,7 @@ function masked(bytes: Buffer, format: string | undefined): Buffer {
       for (const at of [65_536, 131_072]) {
         blank(at + 4, at + 64)
       }
+      maskVhdxLog(copy)
       maskVhdxRegions(copy)
       maskVhdxIdentity(copy)
       break
@@ -121,6 +122,19 @@ function maskSnapshots(bytes: Buffer): void {
     const length = 40 + bytes.readUInt16BE(at + 12) + bytes.readUInt16BE(at + 14) + bytes.readUInt32BE(at + 36)
     bytes.fill(0, at + 16, at + 24)
     at += Math.ceil(length / 8) * 8
+  }
+}
+
+/** The identity of the log in its entries, which is drawn for each opening, and the sums over them. */
+function maskVhdxLog(bytes: Buffer): void {
+  // Behind the first MiB, as long as the first header says.
+  const start = 1 << 20
+  if (bytes.length < start) return
+  const end = Math.min(start + bytes.readUInt32LE(65_536 + 68), bytes.length - 48)
+  for (let at = start; at < end; at += 4096) {
+    if (bytes.toString('latin1', at, at + 4) !== 'loge') continue
+    bytes.fill(0, at + 4, at + 8)
+    bytes.fill(0, at + 32, at + 48)
   }
 }
 
