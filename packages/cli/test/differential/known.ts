@@ -83,7 +83,9 @@ export const knownDifferences: readonly KnownDifference[] = [
     reason:
       'They are written anew before the old ones are given up, so that a crash loses neither; QEMU writes over them. Content, check and description are the same.',
     aspects: ['layout'],
-    covers: lineIs(/^(bitmap|amend|convert .*--bitmaps) .*\bbits2?\.qcow2|^amend .*refcount_bits=/),
+    covers: lineIs(
+      /^(bitmap|amend|resize|snapshot|rebase|commit|bench|check|convert .*--bitmaps|convert -n) .*\bbits2?\.qcow2|^amend .*refcount_bits=/,
+    ),
   },
   {
     what: 'Images that are damaged in a way that can be lived with open, with a warning',
