@@ -1,20 +1,7 @@
 /** Objects of `--object` that are taken and change nothing here: their properties are checked, in the words of qemu-img 7.2. */
 import { Failure } from './failure.ts'
 import { readInteger } from './numbers.ts'
-
-/** The properties of one object, from which its kind takes what it knows. */
-type Properties = Map<string, string>
-
-function take(properties: Properties, name: string): string | undefined {
-  const value = properties.get(name)
-  properties.delete(name)
-  return value
-}
-
-function refuseLeft(properties: Properties): void {
-  const [left] = properties.keys()
-  if (left !== undefined) throw new Failure(`Parameter '${left}' is unexpected`)
-}
+import { type Properties, refuseLeft, take } from './object-properties.ts'
 
 /** `main-loop`: how many requests QEMU sends at once, and its pool of threads.
  *  @throws Failure */

@@ -1,6 +1,7 @@
 /** `--object`: things that images are opened with. Each kind of object reads its own properties; words are qemu-img 7.2's. */
 import { Failure } from './failure.ts'
 import { isAbsent, readCipherSuites, readMainLoop, refuseAbsent } from './idle-objects.ts'
+import { type Properties, refuseLeft, take } from './object-properties.ts'
 import { readSecret } from './secrets.ts'
 import { ThrottleGroup } from './throttle-group.ts'
 import { readTlsCredentials, type TlsCredentials } from './tls-credentials.ts'
@@ -14,9 +15,6 @@ export interface Objects {
   /** The kinds of those that change nothing here. */
   readonly idle: Map<string, string>
 }
-
-/** The properties of one object, from which its kind takes what it knows. */
-type Properties = Map<string, string>
 
 /** How each kind is made. */
 const kinds: Readonly<Record<string, (id: string, properties: Properties, objects: Objects) => void>> = {
@@ -77,8 +75,7 @@ export function defineObject(definition: string, objects: Objects): void {
   }
   if (make === undefined) refuseAbsent(kind, properties)
   make(id, properties, objects)
-  const [left] = properties.keys()
-  if (left !== undefined) throw new Failure(`Parameter '${left}' is unexpected`)
+  refuseLeft(properties)
 }
 
 function fromText(definition: string): Properties {
@@ -106,10 +103,4 @@ function fromJson(definition: string): Properties {
     throw new Failure('JSON parse error, the object is no JSON')
   }
   return properties
-}
-
-function take(properties: Properties, name: string): string | undefined {
-  const value = properties.get(name)
-  properties.delete(name)
-  return value
 }

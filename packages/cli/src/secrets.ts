@@ -2,25 +2,20 @@
 import { readFileSync } from 'node:fs'
 import { codeOf, strerror } from '@moraine/engine/node'
 import { Failure } from './failure.ts'
+import { type Properties, refuseLeft, take } from './object-properties.ts'
 
 /** What a secret holds, by its properties, which are taken out: `data` or `file`, `format`, and `keyid` and `iv` where another secret of `known` encrypts it.
  *  @throws Failure */
-export function readSecret(properties: Map<string, string>, known: ReadonlyMap<string, Uint8Array>): Uint8Array {
-  const take = (name: string): string | undefined => {
-    const value = properties.get(name)
-    properties.delete(name)
-    return value
-  }
-  const format = take('format') ?? 'raw'
+export function readSecret(properties: Properties, known: ReadonlyMap<string, Uint8Array>): Uint8Array {
+  const format = take(properties, 'format') ?? 'raw'
   if (format !== 'raw' && format !== 'base64') {
     throw new Failure(`Parameter 'format' does not accept value '${format}'`)
   }
-  const file = take('file')
-  const data = take('data')
-  const keyId = take('keyid')
-  const iv = take('iv')
-  const [left] = properties.keys()
-  if (left !== undefined) throw new Failure(`Parameter '${left}' is unexpected`)
+  const file = take(properties, 'file')
+  const data = take(properties, 'data')
+  const keyId = take(properties, 'keyid')
+  const iv = take(properties, 'iv')
+  refuseLeft(properties)
   if (file !== undefined && data !== undefined) throw new Failure("'file' and 'data' are mutually exclusive")
   if (file === undefined && data === undefined) throw new Failure("Either 'file' or 'data' must be provided")
   const given = file === undefined ? Buffer.from(data ?? '') : readFile(file)

@@ -1,6 +1,7 @@
 /** `--object throttle-group`: bytes and requests a second, for all nodes of the group together. Leaky buckets as QEMU's `util/throttle.c` has them; the words are qemu-img 7.2's. */
 import { Failure } from './failure.ts'
 import { readInteger } from './numbers.ts'
+import { type Properties, refuseLeft } from './object-properties.ts'
 
 /** What a bucket counts. */
 const units = ['bps', 'iops'] as const
@@ -33,7 +34,7 @@ export class ThrottleGroup {
 
   /** Takes the properties that it knows.
    *  @throws Failure */
-  constructor(properties: Map<string, string>) {
+  constructor(properties: Properties) {
     const limits = takeLimits(properties)
     const value = (name: string): number => limits.get(name) ?? 0
     this.#requestBytes = value('iops-size')
@@ -104,7 +105,7 @@ async function pause(milliseconds: number, signal: AbortSignal): Promise<void> {
 }
 
 /** The limits by their names in `limits.`; each has an older name with `x-`, which counts more. */
-function takeLimits(properties: Map<string, string>): Map<string, number> {
+function takeLimits(properties: Properties): Map<string, number> {
   const given: { prefix: string; name: string; value: number }[] = []
   for (const prefix of ['limits.', 'x-']) {
     for (const [key, text] of [...properties]) {
@@ -117,8 +118,7 @@ function takeLimits(properties: Map<string, string>): Map<string, number> {
       given.push({ prefix, name, value })
     }
   }
-  const [left] = properties.keys()
-  if (left !== undefined) throw new Failure(`Parameter '${left}' is unexpected`)
+  refuseLeft(properties)
   const limits = new Map<string, number>()
   for (const { prefix, name, value } of given) {
     if (prefix === 'x-' && value < 0) throw new Failure('Property values cannot be negative')

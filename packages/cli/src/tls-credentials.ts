@@ -4,6 +4,7 @@ import { join } from 'node:path'
 import { codeOf, strerror } from '@moraine/engine/node'
 import type { NbdTls } from '@moraine/nbd'
 import { Failure } from './failure.ts'
+import { type Properties, refuseLeft, take, takeSwitch } from './object-properties.ts'
 
 /** What an object of this kind stands for. */
 export interface TlsCredentials {
@@ -20,27 +21,21 @@ type Kind = 'tls-creds-x509' | 'tls-creds-psk' | 'tls-creds-anon'
  *  @throws Failure */
 export function readTlsCredentials(
   kind: Kind,
-  properties: Map<string, string>,
+  properties: Properties,
   secrets: ReadonlyMap<string, Uint8Array>,
 ): TlsCredentials {
-  const take = (name: string): string | undefined => {
-    const value = properties.get(name)
-    properties.delete(name)
-    return value
-  }
-  const verify = takeSwitch('verify-peer', take('verify-peer')) ?? true
-  const endpoint = take('endpoint') ?? 'client'
+  const verify = takeSwitch(properties, 'verify-peer') ?? true
+  const endpoint = take(properties, 'endpoint') ?? 'client'
   if (endpoint !== 'client' && endpoint !== 'server') {
     throw new Failure(`Parameter 'endpoint' does not accept value '${endpoint}'`)
   }
-  const folder = take('dir')
+  const folder = take(properties, 'dir')
   // Which ciphers GnuTLS likes best means nothing to OpenSSL.
-  take('priority')
-  const username = kind === 'tls-creds-psk' ? (take('username') ?? 'qemu') : 'qemu'
-  const passwordId = kind === 'tls-creds-x509' ? take('passwordid') : undefined
-  if (kind === 'tls-creds-x509') takeSwitch('sanity-check', take('sanity-check'))
-  const [left] = properties.keys()
-  if (left !== undefined) throw new Failure(`Parameter '${left}' is unexpected`)
+  take(properties, 'priority')
+  const username = kind === 'tls-creds-psk' ? (take(properties, 'username') ?? 'qemu') : 'qemu'
+  const passwordId = kind === 'tls-creds-x509' ? take(properties, 'passwordid') : undefined
+  if (kind === 'tls-creds-x509') takeSwitch(properties, 'sanity-check')
+  refuseLeft(properties)
   if (kind === 'tls-creds-anon') return { endpoint, tls: { anonymous: true }, named: false }
   if (folder === undefined) throw new Failure("Missing 'dir' property value")
   if (kind === 'tls-creds-psk') {
@@ -48,13 +43,6 @@ export function readTlsCredentials(
   }
   const tls = readCertificates(folder, endpoint, passwordId, secrets)
   return { endpoint, tls: { ...tls, ...(!verify && { verifyPeer: false }) }, named: verify }
-}
-
-function takeSwitch(name: string, value: string | undefined): boolean | undefined {
-  if (value === undefined) return undefined
-  if (/^(on|yes|true|y)$/.test(value)) return true
-  if (/^(off|no|false|n)$/.test(value)) return false
-  throw new Failure(`Parameter '${name}' expects 'on' or 'off'`)
 }
 
 function readKey(folder: string, username: string): NbdTls {

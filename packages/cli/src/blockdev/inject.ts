@@ -2,6 +2,7 @@
 import { constants } from 'node:os'
 import { MoraineError } from '@moraine/engine'
 import { strerror } from '@moraine/engine/node'
+import { readSwitch } from '../switch.ts'
 import { sectionsOf } from './blkdebug-config.ts'
 import type { Passing } from './filters.ts'
 import type { NodeOptions } from './options.ts'
@@ -191,8 +192,9 @@ function numberOf(values: Values, name: string): number | undefined {
 
 function switchOf(values: Values, name: string): boolean | undefined {
   const text = values[name]
-  if (text === undefined) return undefined
-  if (/^(on|yes|true|y)$/.test(text)) return true
-  if (/^(off|no|false|n)$/.test(text)) return false
-  throw invalid(name, `Parameter '${name}' expects 'on' or 'off'`, text)
+  const switched = text === undefined ? undefined : readSwitch(text)
+  if (text !== undefined && switched === undefined) {
+    throw invalid(name, `Parameter '${name}' expects 'on' or 'off'`, text)
+  }
+  return switched
 }
