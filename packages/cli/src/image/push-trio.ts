@@ -3,7 +3,7 @@ import { bootKindOf } from '@moraine/engine'
 import { openFile } from '@moraine/engine/node'
 import { Failure, failureFrom, usageFailure } from '../failure.ts'
 import { pathOf } from '../open.ts'
-import type { ProgressDisplay } from '../output/progress.ts'
+import { type ProgressDisplay, withProgress } from '../output/progress.ts'
 import type { Context } from '../verb.ts'
 import { newImageDocument } from './attribute-options.ts'
 import { createImage, type ImageDocument, patchImage } from './images.ts'
@@ -31,7 +31,6 @@ export async function pushTrio(
   context: Context,
   name: string | undefined,
   values: PushValues,
-  start: () => Promise<ProgressDisplay>,
 ): Promise<ImageDocument> {
   const { kernel, ramdisk, root } = checkedValues(values, name)
   const parts: Part[] = []
@@ -50,7 +49,7 @@ export async function pushTrio(
       })
     }
     parts.push({ format: 'ami', name: title, source: await rootSource(context, root, values.unsafe) })
-    return await pushParts(session, context, parts, values, await start())
+    return await withProgress(context, values, 'push', (display) => pushParts(session, context, parts, values, display))
   } finally {
     for (const { source } of parts) await source.close()
   }

@@ -3,7 +3,7 @@ import type { Inspection } from '@moraine/engine'
 import type { WritePlan } from '../dry-run.ts'
 import { Failure, usageFailure } from '../failure.ts'
 import { pathOf } from '../open.ts'
-import type { ProgressDisplay } from '../output/progress.ts'
+import { withProgress } from '../output/progress.ts'
 import { sizeText } from '../output/size.ts'
 import type { Context, Values } from '../verb.ts'
 import { newImageDocument } from './attribute-options.ts'
@@ -22,31 +22,28 @@ import { imageTasks, waitForImport } from './wait.ts'
 /** The options of a push, read. */
 export type PushValues = Values<typeof pushOptions>
 
-type Start = () => Promise<ProgressDisplay>
-
 /** Milliseconds for clearing away, after which it is left. */
 const clearingMilliseconds = 15_000
 
 /** Pushes a file.
  *  @param file `name` is what the image is called when nothing else is said
- *  @param start begins to show progress
  *  @throws Failure, MoraineError */
 export async function push(
   session: Session,
   context: Context,
   file: { file: string; name: string },
   values: PushValues,
-  start: Start,
 ): Promise<ImageDocument> {
   const { inspection, source } = await openPushed(context, file.file, values)
   try {
-    if (values.resume !== undefined) return await resume(session, context, file.file, source, values.resume, start)
+    if (values.resume !== undefined) return await resume(session, context, file.file, source, values.resume, values)
     const image = await createImage(session, newDocument(values, file.name, source, inspection))
     try {
-      const display = await start()
-      const upload = { image, source, onProgress: display.onProgress }
-      const digests = await send(session, context, file.file, upload, values)
-      return await compare(session, context, digests, upload)
+      return await withProgress(context, values, 'push', async ({ onProgress }) => {
+        const upload = { image, source, onProgress }
+        const digests = await send(session, context, file.file, upload, values)
+        return await compare(session, context, digests, upload)
+      })
     } catch (error) {
       await clearAway(session, context, image.id, values, file.file)
       throw error
@@ -239,7 +236,7 @@ async function resume(
   file: string,
   source: PushSource,
   name: string,
-  start: Start,
+  values: PushValues,
 ): Promise<ImageDocument> {
   const sized = withLength(source)
   const image = await findImage(session, name)
@@ -251,11 +248,12 @@ async function resume(
   const places = note === undefined ? [await session.addressOf(tusPath(image.id))] : [note.address]
   for (const address of places) {
     if ((await tusOffset(session, address)) === undefined) continue
-    const display = await start()
-    const upload = { image, source: sized, onProgress: display.onProgress }
-    const digests = await sendTus(session, address, upload)
-    await finishTus(session, image.id)
-    return await compare(session, context, digests, upload)
+    return await withProgress(context, values, 'push', async ({ onProgress }) => {
+      const upload = { image, source: sized, onProgress }
+      const digests = await sendTus(session, address, upload)
+      await finishTus(session, image.id)
+      return await compare(session, context, digests, upload)
+    })
   }
   throw new Failure(`the service has no upload of '${name}' to go on with`)
 }

@@ -4,7 +4,6 @@ import { usageFailure } from '../../failure.ts'
 import { defineImageVerb } from '../../image/image-verb.ts'
 import type { ImageDocument } from '../../image/images.ts'
 import { pushOptions } from '../../image/push-options.ts'
-import type { ProgressDisplay } from '../../output/progress.ts'
 
 export const verb = defineImageVerb({
   name: 'push',
@@ -33,13 +32,6 @@ export const verb = defineImageVerb({
   count: [0, 1],
   async run({ session, context, json }, values, [file]) {
     const { push, pushFromWeb } = await import('../../image/push.ts')
-    let display: ProgressDisplay | undefined
-    const start = async (): Promise<ProgressDisplay> => {
-      const { showProgress: begin } = await import('../../output/progress.ts')
-      const percent = values.percent || process.stderr.isTTY === true
-      display = await begin(context, { ...values, percent }, { operation: 'push', outputTaken: true })
-      return display
-    }
     const show = async (image: ImageDocument): Promise<void> => {
       const { printImage, printJson } = await import('../../image/print.ts')
       if (json) printJson(context.out, image)
@@ -56,30 +48,19 @@ export const verb = defineImageVerb({
       printPlan(context, await planPush(context, { file, name: basename(file) }, values), json)
       return
     }
-    try {
-      if (several) {
-        const { pushTrio } = await import('../../image/push-trio.ts')
-        const image = await pushTrio(session, context, file, values, start)
-        display?.finish()
-        display?.end()
-        display = undefined
-        await show(image)
-        return
-      }
-      const web = values.method === 'web-download' || (values.method === undefined && values.uri !== undefined)
-      if (web !== (values.uri !== undefined))
-        throw usageFailure(web ? 'web-download needs --uri' : '--uri belongs to web-download')
-      if (web && file !== undefined) throw usageFailure('web-download takes no file')
-      if (!web && file === undefined) throw usageFailure('Expecting FILE')
-      const image = web
-        ? await pushFromWeb(session, values)
-        : await push(session, context, { file: file ?? '', name: basename(file ?? '') }, values, start)
-      display?.finish()
-      display?.end()
-      display = undefined
-      await show(image)
-    } finally {
-      display?.end()
+    if (several) {
+      const { pushTrio } = await import('../../image/push-trio.ts')
+      await show(await pushTrio(session, context, file, values))
+      return
     }
+    const web = values.method === 'web-download' || (values.method === undefined && values.uri !== undefined)
+    if (web !== (values.uri !== undefined))
+      throw usageFailure(web ? 'web-download needs --uri' : '--uri belongs to web-download')
+    if (web && file !== undefined) throw usageFailure('web-download takes no file')
+    if (!web && file === undefined) throw usageFailure('Expecting FILE')
+    const image = web
+      ? await pushFromWeb(session, values)
+      : await push(session, context, { file: file ?? '', name: basename(file ?? '') }, values)
+    await show(image)
   },
 })
