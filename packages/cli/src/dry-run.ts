@@ -71,7 +71,7 @@ export async function planNewImage(
   } catch (error) {
     if (!isMoraineError(error, 'unsupported')) throw error
   }
-  const there = overwritten(target)
+  const place = placeOf(target)
   return {
     operation,
     target,
@@ -81,8 +81,8 @@ export async function planNewImage(
     backing,
     required: found?.required,
     'fully-allocated': found?.fullyAllocated,
-    writes: [target === '-' ? 'to standard output' : there === undefined ? 'a new file' : `over ${there}`],
-    lost: [...(there === undefined ? [] : [`what ${there} holds now`]), ...lost],
+    writes: [place.writes],
+    lost: [...place.lost, ...lost],
   }
 }
 
@@ -92,24 +92,25 @@ export function planFile(
   target: string,
   { writes, lost = [], size }: { writes: readonly string[]; lost?: readonly string[]; size?: number | undefined },
 ): WritePlan {
-  const there = overwritten(target)
-  const place = target === '-' ? 'to standard output' : there === undefined ? 'a new file' : `over ${there}`
-  return {
-    operation,
-    target,
-    required: size,
-    writes: [place, ...writes],
-    lost: [...(there === undefined ? [] : [`what ${there} holds now`]), ...lost],
-  }
+  const place = placeOf(target)
+  return { operation, target, required: size, writes: [place.writes, ...writes], lost: [...place.lost, ...lost] }
 }
 
 function shown(value: unknown): string {
   return typeof value === 'boolean' ? (value ? 'on' : 'off') : String(value)
 }
 
+/** Where a target is written, and what is lost there. */
+function placeOf(target: string): { writes: string; lost: string[] } {
+  if (target === '-') return { writes: 'to standard output', lost: [] }
+  const there = overwritten(target)
+  return there === undefined
+    ? { writes: 'a new file', lost: [] }
+    : { writes: `over ${there}`, lost: [`what ${there} holds now`] }
+}
+
 /** What is there under a name, in words; undefined where nothing is. */
 function overwritten(name: string): string | undefined {
-  if (name === '-') return undefined
   const found = statSync(name.replace(/^file:/, ''), { throwIfNoEntry: false })
   if (found === undefined) return /^nbds?[:+]/.test(name) ? 'the export' : undefined
   return found.isFile() ? `the file that is there (${sizeText(found.size)})` : 'the device'
