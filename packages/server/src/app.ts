@@ -7,6 +7,7 @@ import { addInfo } from './api/admin/info.ts'
 import { addStores } from './api/admin/stores.ts'
 import { addTasks } from './api/admin/tasks.ts'
 import { authenticate } from './api/authenticate.ts'
+import { answerOfCatalog } from './api/catalog-errors.ts'
 import { addExport } from './api/data/export.ts'
 import { addImageData } from './api/data/image-data.ts'
 import { addImport } from './api/data/import.ts'
@@ -131,20 +132,11 @@ export function createApp(service: Service, logger: FastifyBaseLogger, parts: Ap
   return app
 }
 
-const catalogStatuses = {
-  taken: 409,
-  'too-many': 413,
-  'unknown-marker': 400,
-  missing: 404,
-  lost: 503,
-  full: 503,
-} as const
-
 function toHttpError(error: unknown): HttpError {
   if (error instanceof HttpError) return error
   if (error instanceof IdentityUnavailable) return new HttpError(503)
   if (error instanceof StoreError && error.kind === 'stalled') return notAnswering(error)
-  if (error instanceof CatalogError) return new HttpError(catalogStatuses[error.kind], error.message)
+  if (error instanceof CatalogError) return answerOfCatalog(error)
   const { statusCode, message } = error as Partial<FastifyError>
   return statusCode !== undefined && statusCode < 500 ? new HttpError(statusCode, message) : new HttpError(500)
 }

@@ -6,6 +6,7 @@ import { CatalogError } from '../../catalog/catalog.ts'
 import { IdentityUnavailable } from '../../identity/identity.ts'
 import { callerOf, type LocalIdentity } from '../../identity/local.ts'
 import type { Service } from '../../service.ts'
+import { answerOfCatalog } from '../catalog-errors.ts'
 import { HttpError } from '../http-error.ts'
 import { baseUrl, type Routes, sendJson } from '../routes.ts'
 import { addAuth, addLogin } from './auth.ts'
@@ -96,15 +97,9 @@ function parseBody(body: Buffer): unknown {
   }
 }
 
-const catalogStatuses: Readonly<Partial<Record<CatalogError['kind'], number>>> = {
-  taken: 409,
-  missing: 404,
-  full: 503,
-}
-
 function toHttpError(error: unknown): HttpError {
   if (error instanceof HttpError) return error
-  if (error instanceof CatalogError) return new HttpError(catalogStatuses[error.kind] ?? 400, error.message)
+  if (error instanceof CatalogError) return answerOfCatalog(error)
   if (error instanceof IdentityUnavailable) return new HttpError(503, error.message)
   const { statusCode, message } = error as Partial<FastifyError>
   return statusCode !== undefined && statusCode < 500
