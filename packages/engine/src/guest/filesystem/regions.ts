@@ -27,6 +27,13 @@ const bytes32 = 4 * 2048
 const offset64 = 64 * 1024 - 512
 const bytes64 = 512 + 4096
 
+/** The beginning of an optical volume, as far as its descriptors go; nothing of what stands before them. */
+export function opticalHead({ at32 }: Regions): Uint8Array {
+  const head = new Uint8Array(at32.offset + at32.bytes.length)
+  head.set(at32.bytes, at32.offset)
+  return head
+}
+
 /** Reads them. */
 export function* readRegions(): Reading<Regions> {
   return {

@@ -3,7 +3,7 @@ import { cut, fields, name, stands } from '../../bytes/header.ts'
 import { readIsoVolume } from '../../format/iso/volume.ts'
 import { factsOf, type GuestContent } from '../content.ts'
 import { type Reading, readingHead, regionAt } from '../reading.ts'
-import type { Regions } from './regions.ts'
+import { opticalHead, type Regions } from './regions.ts'
 
 const anchorSector = 256
 const sectorSizes = [512, 1024, 2048, 4096] as const
@@ -12,10 +12,9 @@ const tags = { primary: 1, anchor: 2, logical: 6, end: 8 } as const
 const mostDescriptors = 16
 
 /** UDF alone. A volume that has ISO 9660 too is told as one of that. */
-export function* readUdf({ at32 }: Regions): Reading<GuestContent | undefined> {
-  const head = new Uint8Array(at32.offset + at32.bytes.length)
-  head.set(at32.bytes, at32.offset)
-  const volume = readIsoVolume(head)
+export function* readUdf(regions: Regions): Reading<GuestContent | undefined> {
+  const { at32 } = regions
+  const volume = readIsoVolume(opticalHead(regions))
   const kind = volume?.udf ?? kindInLargeSectors(at32.bytes)
   if (kind === undefined || volume?.primary !== undefined) return undefined
   const facts = yield* readSequence()

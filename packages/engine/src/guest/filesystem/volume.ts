@@ -6,7 +6,7 @@ import { isoKind, isoSector, readIsoVolume } from '../../format/iso/volume.ts'
 import { factsOf, type GuestContent } from '../content.ts'
 import { uuidAt } from './identity.ts'
 import { finite } from './linux.ts'
-import type { Regions } from './regions.ts'
+import { opticalHead, type Regions } from './regions.ts'
 
 const signatureBytes = 10
 
@@ -83,9 +83,8 @@ export function readLuks({ start }: Regions): GuestContent | undefined {
 }
 
 /** An optical volume that stands where a file system may stand. */
-export function readOptical({ at32 }: Regions): GuestContent | undefined {
-  const head = new Uint8Array(at32.offset + at32.bytes.length)
-  head.set(at32.bytes, at32.offset)
+export function readOptical(regions: Regions): GuestContent | undefined {
+  const head = opticalHead(regions)
   const volume = readIsoVolume(head)
   const primary = volume?.primary
   // UDF alone has labels of its own.
