@@ -110,9 +110,7 @@ export const verb = defineVerb({
         printPlan(context, plan, json)
         return 0
       }
-      const display = await showProgress(context, values, {
-        operation: 'amend',
-      })
+      const display = await showProgress(context, values, { operation: 'amend' })
       try {
         display.onProgress?.({ done: 0, total: 0 })
         const read = readAmendments(known, values.options)

@@ -84,9 +84,7 @@ export const verb = defineVerb({
       printPlan(context, plan, wantsJson(values.output))
       return 0
     }
-    const display = await showProgress(context, values, {
-      operation: 'rebase',
-    })
+    const display = await showProgress(context, values, { operation: 'rebase' })
     try {
       display.onProgress?.({ done: 0, total: 0 })
       const disk = await openForWriting(context, filename, {

@@ -101,9 +101,7 @@ export const verb = defineVerb({
       annotation: values.annotation,
     }
     return await withPackage(context, name, async (opened) => {
-      const display = await showProgress(context, values, {
-        operation: 'ova set',
-      })
+      const display = await showProgress(context, values, { operation: 'ova set' })
       try {
         const options = {
           descriptor: await changeMachine(opened, changes),

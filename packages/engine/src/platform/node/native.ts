@@ -42,7 +42,7 @@ export interface Native {
   blockSize(descriptor: number): number | string
   /** ioctl(2) FS_IOC_SETFLAGS: turns copy-on-write off for an empty file of Btrfs. */
   stopCopyOnWrite(descriptor: number): string | undefined
-  /** ioctl(2) FS_IOC_FSSETXATTR: the bytes by which an empty file of XFS shall grow on the disk; 0 says nothing of it. */
+  /** ioctl(2) FS_IOC_FSSETXATTR: the bytes by which an empty file of XFS shall grow on the disk, above 0. */
   setExtentSize(descriptor: number, bytes: number): string | undefined
   /** ioctl(2) BLKDISCARD. Offset and length in bytes, multiples of the logical block. */
   discardBlocks(descriptor: number, offset: number, length: number): Promise<string | undefined>
@@ -158,8 +158,7 @@ function bind(libc: LibC): Native {
       // struct fsxattr: u32 xflags, extsize, nextents, projid, cowextsize, 8 bytes of padding.
       const attributes = new Int32Array(7)
       const code = codeOf(libc.ioctl(descriptor, getAttributes, attributes))
-      const others = (attributes[0] as number) & ~hasExtentSize
-      attributes[0] = bytes > 0 ? others | hasExtentSize : others
+      attributes[0] = (attributes[0] as number) | hasExtentSize
       attributes[1] = bytes
       return code ?? codeOf(libc.ioctl(descriptor, setAttributes, attributes))
     },
