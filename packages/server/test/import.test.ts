@@ -242,6 +242,45 @@ describe('a download', () => {
     expect(readdirSync(join(subject.data, 'store', 'uploads'))).toEqual([])
   })
 
+  it('has the image from the moment that it was asked for: no upload comes between', async () => {
+    const still = await start(web)
+    // Nobody takes the task, so that the moment between 202 and `importing` lasts.
+    await still.service.tasks.stop()
+    const id = await createImage(still.url)
+    expect((await importInto(id, fromWeb('/image'), still.url)).status).toBe(202)
+    const before = await showImage(still.url, id)
+    expect(before.status).toBe('queued')
+    const tus = { 'tus-resumable': '1.0.0', 'upload-length': '5' }
+    for (const answer of [
+      await upload(still.url, id, Buffer.from('other')),
+      await stage(id, Buffer.from('other'), still.url),
+      await ask(`${still.url}/v2/images/${id}/tus`, 'POST', undefined, tus),
+    ]) {
+      expect([answer.status, answer.body.toString()]).toEqual([409, expect.stringContaining('active task')])
+    }
+    expect(await showImage(still.url, id)).toEqual(before)
+    await still.close()
+    const next = await start({ ...web, data: still.data })
+    expect((await settled(id, next.url)).status).toBe('active')
+    expect((await dataOf(id, next.url)).equals(data)).toBe(true)
+  })
+
+  it('that is over leaves the image to uploads, also when its lock was left', async () => {
+    const { service, url } = await start(web)
+    const id = await createImage(url)
+    const properties = new Map([['os_glance_import_task', '00000000-0000-4000-8000-000000000000']])
+    await service.catalog.update(id, (image) => ({ ...image, properties }))
+    // As long as its task may still be on its way into the catalog, it counts.
+    expect((await upload(url, id, Buffer.from('data'))).status).toBe(409)
+    const task = { id: '00000000-0000-4000-8000-000000000000', type: 'import' as const }
+    const none = { owner: null, imageId: id, userId: null, requestId: null, input: {} }
+    await service.tasks.stop()
+    await service.catalog.work.tasks.create({ ...task, ...none })
+    await service.catalog.work.tasks.finish(task.id, null, { status: 'failure', message: '' }, 2 ** 40)
+    expect((await upload(url, id, Buffer.from('data'))).status).toBe(204)
+    expect(await showImage(url, id)).not.toHaveProperty('os_glance_import_task')
+  })
+
   it('goes on in the next process when the service stops', async () => {
     const first = await start(web)
     mirror.files.set('/later', { data, milliseconds: 100 })

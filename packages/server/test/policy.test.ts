@@ -10,7 +10,7 @@ import { seed } from '../../engine/test/support/random.ts'
 import { type Caller, effectiveRoles } from '../src/identity/caller.ts'
 import { parseRule, RuleError } from '../src/policy/language.ts'
 import { Policy, readPolicy } from '../src/policy/policy.ts'
-import { defaultRules } from '../src/policy/rules.ts'
+import { type Action, baseRules, defaultRules } from '../src/policy/rules.ts'
 import { believing } from './support/believing.ts'
 import { asCaller } from './support/glance.ts'
 import { ask, services } from './support/service.ts'
@@ -141,12 +141,97 @@ describe('the table of rules', () => {
   })
 })
 
+/** The path of a file of rules. */
+function write(text: string): string {
+  const path = folder.file('policy.yaml')
+  writeFileSync(path, text)
+  return path
+}
+
+/** What a policy decides, for some callers and targets. */
+function decisions(policy: Policy): string[] {
+  const targets = ['p1', 'p2'].flatMap((owner) =>
+    ['public', 'private'].map((visibility) => ({ owner, project_id: owner, visibility, member_id: 'p1' })),
+  )
+  return Object.keys(defaultRules).flatMap((action) =>
+    [['admin'], ['member'], ['reader'], ['service'], ['visitor']].flatMap((given) =>
+      targets.map((facts) => {
+        const caller = { ...member, roles: effectiveRoles(given) }
+        const isAllowed = policy.allows(action as Action, caller, (name) => facts[name as keyof typeof facts])
+        return `${action} ${given} ${facts.owner} ${facts.visibility}: ${isAllowed}`
+      }),
+    ),
+  )
+}
+
+const generator = '/usr/bin/oslopolicy-sample-generator'
+const hasGenerator = existsSync(generator) && existsSync('/usr/lib/python3/dist-packages/glance')
+
+describe.skipIf(!hasGenerator && process.env.CI !== 'true')(
+  `the file that Glance's own generator writes${hasGenerator ? '' : ' [skipped: oslopolicy-sample-generator or python3-glance not installed]'}`,
+  () => {
+    const sample = () => {
+      const { stdout, stderr, status } = spawnSync(generator, ['--namespace', 'glance'])
+      expect(status, stderr.toString()).toBe(0)
+      return stdout.toString()
+    }
+    const enabled = (text: string) => text.replace(/^#"/gm, '"')
+
+    it('changes nothing, as it comes and with every rule in it enabled', () => {
+      const text = sample()
+      const byDefault = decisions(new Policy())
+      expect(byDefault.filter((line) => line.endsWith('true')).length).toBeGreaterThan(200)
+      expect(decisions(readPolicy(write(text)))).toEqual(byDefault)
+      const policy = readPolicy(write(enabled(text)))
+      const asked = (lines: string[]) => lines.filter((line) => !newer.some((name) => line.startsWith(`${name} `)))
+      expect(asked(decisions(policy))).toEqual(asked(byDefault))
+    })
+
+    it('names no rule that is unknown here', () => {
+      const named = [...enabled(sample()).matchAll(/^"(\w+)": /gm)].map(([, name = '']) => name)
+      expect(named.length).toBeGreaterThan(50)
+      expect(named.filter((name) => !new Policy().hasRule(name))).toEqual([])
+    })
+  },
+)
+/** What the rule of Glance 25.1 says otherwise than that of newer releases, which is ours. */
+const newer = ['stores_info_detail']
+
 describe("the operator's file", () => {
-  const write = (text: string): string => {
-    const path = folder.file('policy.yaml')
-    writeFileSync(path, text)
-    return path
-  }
+  it.each(Object.keys(baseRules))('may name rule:%s, which it does not define', (name) => {
+    const allowed = (rule: string, given: string) =>
+      readPolicy(write(`get_image: "${rule}"`)).allows('get_image', { ...member, roles: effectiveRoles([given]) })
+    const isForAdmins = name === 'context_is_admin' || name === 'manage_image_cache'
+    expect([allowed(`rule:${name}`, 'visitor'), allowed(`rule:${name}`, 'admin')]).toEqual([!isForAdmins, true])
+  })
+
+  it('is refused by name where it names a rule that neither it nor Glance has', () => {
+    expect(() => readPolicy(write('get_image: "rule:admin_required"'))).toThrow(
+      'policy rule get_image asks rule admin_required, which there is not',
+    )
+  })
+
+  it('says by the old name of a rule who may, unless it has the new one, too', () => {
+    const cacher = { ...member, roles: effectiveRoles(['cacher']) }
+    const old = new Policy({ manage_image_cache: 'role:cacher' })
+    expect(['cache_image', 'cache_list', 'cache_delete'].map((name) => old.allows(name as Action, cacher))).toEqual([
+      ...[true, true, true],
+    ])
+    const both = new Policy({ manage_image_cache: 'role:cacher', cache_list: 'role:admin' })
+    expect([both.allows('cache_list', cacher), both.allows('cache_image', cacher)]).toEqual([false, true])
+  })
+
+  it('says who is an administrator', async () => {
+    const policyFile = write('context_is_admin: "role:chief"\nget_image: "is_admin:True or role:reader"\n')
+    const { url } = await start({ policyFile }, (service) => ({ ...service, identity: believing }))
+    const hidden = await createImageOf(url, 'p9')
+    const show = async (roles: string[]) =>
+      (await ask(`${url}/v2/images/${hidden}`, 'GET', undefined, asCaller('p1', roles))).status
+    expect([await show(['chief']), await show(['admin']), await show(['reader'])]).toEqual([200, 404, 404])
+    const list = await ask(`${url}/v2/images`, 'GET', undefined, asCaller('p1', ['chief', 'reader']))
+    expect(list.json<{ images: { id: string }[] }>().images.map(({ id }) => id)).toEqual([hidden])
+    expect(() => new Policy({ context_is_admin: 'is_admin:True' })).toThrow('context_is_admin → context_is_admin')
+  })
 
   it.each([
     ['get_image: [1]', 'rule get_image is no text'],

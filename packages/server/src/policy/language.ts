@@ -76,6 +76,12 @@ function single(token: string, text: string, named: Named): Check {
     return (...asked) => named(value)?.(...asked) ?? false
   }
   const expected = template(value)
+  if (kind === 'is_admin') {
+    return (caller, target) => {
+      const isAdmin = named('context_is_admin')?.(caller, target) ?? caller.roles.has('admin')
+      return (isAdmin ? 'True' : 'False') === expected(target)
+    }
+  }
   if (kind === 'role') {
     return (caller, target) => {
       const role = expected(target)
@@ -117,8 +123,6 @@ function callerValue(kind: string): string | ((caller: Caller) => string | null)
     case 'user_id':
     case 'user':
       return ({ userId }) => userId
-    case 'is_admin':
-      return ({ roles }) => (roles.has('admin') ? 'True' : 'False')
     default:
       return kind
   }

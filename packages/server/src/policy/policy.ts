@@ -2,9 +2,9 @@
 import { readFileSync } from 'node:fs'
 import { MoraineError } from '@moraine/engine'
 import { parse } from 'yaml'
-import type { Caller } from '../identity/caller.ts'
+import { anybody, type Caller } from '../identity/caller.ts'
 import { type Check, parseRule, RuleError, type Target } from './language.ts'
-import { type Action, defaultRules } from './rules.ts'
+import { type Action, baseRules, defaultRules, replacedRules } from './rules.ts'
 
 /** Asked about nothing in particular: only the caller counts. */
 export function ofCaller(caller: Caller): Target {
@@ -17,7 +17,8 @@ export class Policy {
   /** @param overrides Rules by name; names that nothing asks for may serve others through `rule:NAME`.
    *  @throws MoraineError `invalid` for a rule that cannot be read. */
   constructor(overrides: Readonly<Record<string, string>> = {}) {
-    for (const [name, rule] of Object.entries({ ...defaultRules, ...overrides })) {
+    const rules = withDefaults(overrides)
+    for (const [name, rule] of Object.entries(rules)) {
       try {
         this.#checks.set(
           name,
@@ -28,11 +29,16 @@ export class Policy {
         throw new MoraineError('invalid', `policy rule ${name}: ${error.message}`, { field: name, cause: error })
       }
     }
-    this.#refuseLoops({ ...defaultRules, ...overrides })
+    this.#refuseLoops(rules)
   }
 
   allows(action: Action, caller: Caller, target: Target = ofCaller(caller)): boolean {
     return this.#checks.get(action)?.(caller, target) ?? false
+  }
+
+  /** Whether the caller is an administrator, where no other rule decides. */
+  isAdmin(caller: Caller): boolean {
+    return caller === anybody || this.allowsRule('context_is_admin', caller, ofCaller(caller))
   }
 
   /** @param rule The name of any rule, of the operator's own too. */
@@ -54,7 +60,8 @@ export class Policy {
         })
       }
       if (settled.has(name)) return
-      for (const [, other = ''] of (rules[name] ?? '').matchAll(/(?:^|[\s(])rule:([^\s()]+)/g)) {
+      const asked = (rules[name] ?? '').matchAll(/(?:^|[\s(])(?:rule:([^\s()]+)|is_admin:)/g)
+      for (const [, other = 'context_is_admin'] of asked) {
         if (!this.#checks.has(other)) {
           throw new MoraineError('invalid', `policy rule ${name} asks rule ${other}, which there is not`, {
             field: name,
@@ -66,6 +73,14 @@ export class Policy {
     }
     for (const name of Object.keys(rules)) visit(name, [])
   }
+}
+
+/** All rules: those built in, with the operator's in their place. */
+function withDefaults(overrides: Readonly<Record<string, string>>): Record<string, string> {
+  const replaced = Object.entries(replacedRules).flatMap(([old, names]) =>
+    Object.hasOwn(overrides, old) ? names.map((name) => [name, `rule:${old}`]) : [],
+  )
+  return { ...baseRules, ...defaultRules, ...Object.fromEntries(replaced), ...overrides }
 }
 
 /** Reads the operator's rules: YAML or JSON, one rule for each name, as oslo.policy has it.

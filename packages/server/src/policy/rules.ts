@@ -1,6 +1,6 @@
 /** Who may do what, when the operator says nothing else: the rules that Glance has had since its secure defaults (2023.1), by Glance's names.
- *  A reader looks, a member of the owning project also changes, an admin may do everything. Every one of them is asked: Glance's table still names `get_task`, `get_tasks`,
- *  `add_task` and `modify_task`, which it does not ask any more. */
+ *  A reader looks, a member of the owning project also changes, an admin may do everything. Every one of them is asked; what Glance's table names
+ *  and no request asks (any more) stands among the base rules. */
 
 const own = 'project_id:%(project_id)s'
 const invited = 'project_id:%(member_id)s'
@@ -85,6 +85,24 @@ export const defaultRules = {
   add_metadef_resource_type_association: 'rule:metadef_admin',
   remove_metadef_resource_type_association: 'rule:metadef_admin',
 } as const
+
+/** Rules of Glance that are there for others to name, in a file that an operator brings or its sample generator wrote. `context_is_admin` says who is an administrator, for `is_admin:True` and
+ *  wherever no rule decides, as in lists. No request asks the others by themselves. Source: glance/policies of 25.1 (base, metadef, cache, tasks). */
+export const baseRules = {
+  default: '',
+  context_is_admin: admin,
+  metadef_default: '',
+  manage_image_cache: admin,
+  get_task: 'rule:default',
+  get_tasks: 'rule:default',
+  add_task: 'rule:default',
+  modify_task: 'rule:default',
+} as const
+
+/** Rules that have taken the place of one: a file that only knows the old name still says who may. Source: glance/policies/cache.py, `deprecated_rule`. */
+export const replacedRules = {
+  manage_image_cache: ['cache_image', 'cache_list', 'cache_delete'],
+} as const satisfies Partial<Record<keyof typeof baseRules, readonly Action[]>>
 
 /** What may be allowed or not. */
 export type Action = keyof typeof defaultRules

@@ -141,6 +141,6 @@ export function openData(
 export function checkDownload(service: Service, action: 'download_image' | 'export_image', sight: Sight): void {
   const { image, caller } = sight
   enforceOn(service, action, sight)
-  if (image.status !== 'deactivated' || (caller.roles.has('admin') && caller !== anybody)) return
+  if (image.status !== 'deactivated' || (caller !== anybody && service.policy.isAdmin(caller))) return
   throw new HttpError(403, 'The requested image has been deactivated. Image data download is forbidden.')
 }

@@ -4,14 +4,15 @@ import { type Image, readableLocations } from '../../catalog/image.ts'
 import type { JsonObject } from '../../catalog/json.ts'
 import { checkable } from '../../import/body.ts'
 import { taskInput } from '../../import/job.ts'
-import { locked, lockProperty, unlocked } from '../../import/lock.ts'
+import { locked } from '../../import/lock.ts'
 import { importMethods, type MethodName } from '../../import/methods.ts'
 import { injected } from '../../import/plugins.ts'
 import type { Service } from '../../service.ts'
 import { list, WebRefused } from '../../web/gate.ts'
 import { HttpError } from '../http-error.ts'
-import { enforceOn, findImage, type Sight } from '../images/access.ts'
+import { enforceOn, findImage } from '../images/access.ts'
 import { imageParams, type Routes, readBody, refuseOtherMethods } from '../routes.ts'
+import { staleLock, withoutLock } from './import-lock.ts'
 
 const url = '/v2/images/:image_id/import'
 
@@ -32,7 +33,7 @@ export function addImport(routes: Routes, service: Service): void {
     const sight = await findImage(service, request.caller, id)
     checkImage(sight.image, wanted)
     enforceOn(service, wanted.method === 'copy-image' ? 'copy_image' : 'modify_image', sight)
-    const stale = await staleLock(service, sight)
+    const stale = await staleLock(service, sight.image)
     const stores = chosenStores(service, sight.image, wanted, request.headers['x-image-meta-store'])
     if (stores.length === 0) return reply.code(202).send()
     if (!wanted.allMustSucceed && !service.stores.multiple) {
@@ -56,14 +57,8 @@ export function addImport(routes: Routes, service: Service): void {
       workerId: token === undefined ? undefined : service.worker.id,
     }
     const lock = (now: Image) => {
-      const free = stale !== undefined && now.properties.get(lockProperty) === stale ? unlocked(now) : now
-      checkImage(free, wanted)
-      if (free.properties.has(lockProperty)) {
-        throw new HttpError(
-          409,
-          `New operation on image '${id}' is not permitted as prior operation is still in progress`,
-        )
-      }
+      checkImage(now, wanted)
+      const free = withoutLock(now, stale)
       return locked(free, taskId)
     }
     if (token !== undefined) service.callerTokens.keep(taskId, token)
@@ -145,19 +140,6 @@ function checkImage({ status, containerFormat, diskFormat }: Image, { method, de
   if (!/^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/i.test(id)) {
     throw new HttpError(400, `Remote image id does not look like a UUID: ${id}`)
   }
-}
-
-/** The lock that an import left that is over. @throws HttpError 409 while one runs. */
-async function staleLock({ catalog }: Service, { image }: Sight): Promise<string | undefined> {
-  const lock = image.properties.get(lockProperty)
-  if (lock === undefined) return undefined
-  const task = await catalog.work.tasks.get(lock)
-  // A task that is not there yet is about to be.
-  const isYoung = Date.now() / 1000 - image.updatedAt < 60
-  if (task === undefined ? isYoung : task.status === 'pending' || task.status === 'processing') {
-    throw new HttpError(409, 'Image has active task')
-  }
-  return lock
 }
 
 /** The stores that the data goes to. @throws HttpError 400 or 409. */

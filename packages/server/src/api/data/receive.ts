@@ -13,6 +13,7 @@ import { StoreError, type StoreUpload } from '../../store/store.ts'
 import { stagingStore } from '../../store/stores.ts'
 import { HttpError } from '../http-error.ts'
 import { noImage } from '../images/access.ts'
+import { staleLock, withoutLock } from './import-lock.ts'
 import { answerAndDrain } from './linger.ts'
 import { piecesOf } from './pieces.ts'
 
@@ -135,18 +136,25 @@ function checkSize(message: IncomingMessage, size: number): void {
 }
 
 async function begin(
-  { service: { catalog, quotas }, id }: Receiving,
+  { service, id }: Receiving,
   status: 'saving' | 'uploading',
   opens: Parameters<Service['catalog']['work']['openUpload']>[0],
 ): Promise<Image> {
-  const change = (before: Image): Image => {
-    if (!canBecome(before.status, status)) {
-      throw new HttpError(409, `Image status transition from ${before.status} to ${status} is not allowed`)
-    }
-    if (status === 'saving') checkFormats(before)
-    return { ...before, status }
+  const { catalog, quotas } = service
+  const check = ({ status: before }: Image) => {
+    if (canBecome(before, status)) return
+    throw new HttpError(409, `Image status transition from ${before} to ${status} is not allowed`)
   }
-  const { owner = null } = (await catalog.get(id)) ?? {}
+  const found = await catalog.get(id)
+  if (found !== undefined) check(found)
+  // Asked before anything is taken in: an import that was accepted would have the image before the upload ends.
+  const stale = found && (await staleLock(service, found))
+  const change = (before: Image): Image => {
+    check(before)
+    if (status === 'saving') checkFormats(before)
+    return { ...withoutLock(before, stale), status }
+  }
+  const owner = found?.owner ?? null
   const { image_count_uploading: uploadsAtMost } = await quotas.limitsOf(owner)
   const image = await catalog.update(id, change, { opens, uploadsAtMost }).catch(refuseWithoutRoom)
   if (image === undefined) throw noImage(id)

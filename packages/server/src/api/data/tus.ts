@@ -9,6 +9,7 @@ import type { Service } from '../../service.ts'
 import { HttpError } from '../http-error.ts'
 import { enforceOn, findImage, noImage } from '../images/access.ts'
 import { baseUrl, imageParams, mediaType, type Routes, refuseOtherMethods, unsupportedType } from '../routes.ts'
+import { staleLock, withoutLock } from './import-lock.ts'
 import { letContinue } from './linger.ts'
 import { checkFormats, refuseUpload, refuseWithoutRoom, tooLarge } from './receive.ts'
 import { abandon, abandonExpired, appendPart, busy, expiryOf } from './tus-parts.ts'
@@ -42,7 +43,9 @@ export function addTus(routes: Routes, service: Service): void {
     checkVersion(request)
     describe(reply)
     const id = request.params.image_id
-    enforceOn(service, 'upload_image', await findImage(service, request.caller, id))
+    const sight = await findImage(service, request.caller, id)
+    enforceOn(service, 'upload_image', sight)
+    const stale = await staleLock(service, sight.image)
     const length = readCount(request, 'upload-length')
     if (length > config.imageSizeCap) throw tooLarge()
     const store = stores.default
@@ -55,9 +58,9 @@ export function addTus(routes: Routes, service: Service): void {
         throw new HttpError(409, `Image status transition from ${image.status} to uploading is not allowed`)
       }
       checkFormats(image)
-      return { ...image, status: 'uploading' }
+      return { ...withoutLock(image, stale), status: 'uploading' }
     }
-    const owner = (await catalog.get(id))?.owner ?? null
+    const { owner } = sight.image
     const { image_count_uploading: uploadsAtMost } = await service.quotas.limitsOf(owner)
     const opens = { ...upload, workerId: nobodysWorker, kind: 'upload' as const }
     const image = await catalog.update(id, change, { opens, begins, uploadsAtMost }).catch(refuseWithoutRoom)

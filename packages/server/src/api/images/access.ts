@@ -25,7 +25,7 @@ export async function findImage(
   const image = await service.catalog.get(id)
   if (image === undefined) throw missing(id)
   const sight = await look(service, caller, image)
-  if (!isVisible(sight)) throw missing(id)
+  if (!isVisible(service, sight)) throw missing(id)
   if (!service.policy.allows('get_image', caller, targetOf(sight))) throw new HttpError(404)
   return sight
 }
@@ -54,8 +54,8 @@ export function ofNewImage({ owner, visibility = 'shared' }: { owner: string | n
 }
 
 /** An image without an owner is everybody's to see. */
-function isVisible({ image, caller, isMember }: Sight): boolean {
-  if (caller.roles.has('admin') || image.owner === null || isMember) return true
+function isVisible({ policy }: Service, { image, caller, isMember }: Sight): boolean {
+  if (policy.isAdmin(caller) || image.owner === null || isMember) return true
   return image.visibility === 'public' || image.visibility === 'community' || image.owner === caller.projectId
 }
 

@@ -51,7 +51,7 @@ export function addImages(routes: Routes, service: Service): void {
     const at = request.url.indexOf('?')
     const parameters = new URLSearchParams(at < 0 ? '' : request.url.slice(at + 1))
     enforce(service, 'get_images', request.caller)
-    const { images, more } = await catalog.list(readListQuery(parameters, config, request.caller))
+    const { images, more } = await catalog.list(readListQuery(parameters, service, request.caller))
     const listed = images.filter((image) => isListed(service, request.caller, image))
     parameters.delete('marker')
     const link = () => (parameters.size === 0 ? '/v2/images' : `/v2/images?${parameters}`)
@@ -153,7 +153,7 @@ function checkChanges(service: Service, sight: Sight, changes: readonly Change[]
     if (operation === 'remove') continue
     const action = name === 'visibility' ? visibilityAction(value) : undefined
     if (action !== undefined) enforceOn(service, action, sight)
-    if (name === 'owner' && !sight.caller.roles.has('admin')) {
+    if (name === 'owner' && !service.policy.isAdmin(sight.caller)) {
       throw new HttpError(403, undefined, { detail: "Owner can't be updated by non admin." })
     }
   }

@@ -11,6 +11,7 @@ import {
 import { type MemberStatus, memberStatuses } from '../../catalog/members.ts'
 import type { Config } from '../../config.ts'
 import type { Caller } from '../../identity/caller.ts'
+import type { Service } from '../../service.ts'
 import { HttpError } from '../http-error.ts'
 
 const visibilities = ['community', 'public', 'private', 'shared', 'all']
@@ -21,12 +22,16 @@ const plainColumns: readonly string[] = ['owner', 'checksum', 'os_hash_algo', 'o
 const numberColumns: readonly string[] = ['size', 'virtual_size', 'min_ram', 'min_disk']
 
 /** @throws HttpError 400. */
-export function readListQuery(parameters: URLSearchParams, config: Config, caller: Caller): ListQuery {
+export function readListQuery(
+  parameters: URLSearchParams,
+  { config, policy }: Pick<Service, 'config' | 'policy'>,
+  caller: Caller,
+): ListQuery {
   const last = (name: string) => parameters.getAll(name).at(-1)
   const memberStatus = readMemberStatus(last('member_status') ?? 'accepted')
   const { projectId } = caller
   return {
-    viewer: caller.roles.has('admin') ? undefined : { projectId, memberStatus },
+    viewer: policy.isAdmin(caller) ? undefined : { projectId, memberStatus },
     filters: readFilters(parameters, projectId),
     sort: readSort(parameters),
     limit: readLimit(last('limit'), config),

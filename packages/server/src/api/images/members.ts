@@ -76,7 +76,7 @@ async function findShared(service: Service, caller: Caller, id: string, verb: Ve
 /** A member that the caller may know of: any for the owner, itself for a member. @throws HttpError 404. */
 async function findMember(service: Service, sight: Sight, memberId: string): Promise<Member> {
   const { image, caller, isMember } = sight
-  const isOther = isMember && memberId !== caller.projectId && !caller.roles.has('admin')
+  const isOther = isMember && memberId !== caller.projectId && !service.policy.isAdmin(caller)
   const member = isOther ? undefined : await service.catalog.members.get(image.id, memberId)
   if (member === undefined) throw noMember(image.id, memberId)
   try {

@@ -60,7 +60,7 @@ export function guardMetadefs(service: Service): (request: FastifyRequest) => Pr
     if (action === undefined) return
     const { namespace: name } = request.params as { namespace?: string }
     const namespace = name === undefined ? undefined : await service.catalog.metadefs.get(name)
-    if (namespace !== undefined && !isVisible(namespace, request)) {
+    if (namespace !== undefined && !isVisible(service, namespace, request)) {
       throw new HttpError(404, url === oneNamespace ? undefined : `Namespace ${name} not found`)
     }
     // One that there is not is as good as one's own: its handler says that it is not there.
@@ -72,8 +72,8 @@ export function guardMetadefs(service: Service): (request: FastifyRequest) => Pr
   }
 }
 
-function isVisible({ visibility, owner }: Namespace, { caller }: FastifyRequest): boolean {
-  return visibility === 'public' || owner === null || caller.roles.has('admin') || owner === caller.projectId
+function isVisible({ policy }: Service, { visibility, owner }: Namespace, { caller }: FastifyRequest): boolean {
+  return visibility === 'public' || owner === null || policy.isAdmin(caller) || owner === caller.projectId
 }
 
 const targetOf = (namespace: Namespace) => (name: string) => {

@@ -34,7 +34,7 @@ export function addNamespaces(routes: Routes, service: Service): void {
     const parameters = readQuery(request)
     const { caller } = request
     const page = await metadefs.list({
-      viewer: caller.roles.has('admin') ? undefined : { projectId: caller.projectId },
+      viewer: service.policy.isAdmin(caller) ? undefined : { projectId: caller.projectId },
       ...readSort(parameters, namespaceSortKeys),
       limit: readLimit(lastOf(parameters, 'limit'), service.config),
       marker: lastOf(parameters, 'marker'),
