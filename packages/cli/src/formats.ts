@@ -1,4 +1,5 @@
 /** Formats by name, and QEMU's other drivers in their place. */
+import { extname } from 'node:path'
 import {
   allFormats,
   type ByteSource,
@@ -41,6 +42,12 @@ export function formatNamed(name: string, use: FormatUse, persona: Persona): Dis
     field: 'format',
     rule: `one of ${allFormats.map((known) => known.name).join(', ')}`,
   })
+}
+
+/** The name of the format that the end of a file's name stands for, among those that can be made. */
+export function formatOfName(name: string): string | undefined {
+  const end = extname(name).slice(1).toLowerCase()
+  return allFormats.find(({ extensions, create }) => create !== undefined && extensions.includes(end))?.name
 }
 
 /** The format that a source has by its content. Only raw fits what nobody recognises.

@@ -1,12 +1,13 @@
 /** From a catalogue to a disk: the publisher's file by way of the cache, then in the format and size that are asked for, with a seed beside it. */
 import { constants, copyFile } from 'node:fs/promises'
-import { basename, extname } from 'node:path'
+import { basename } from 'node:path'
 import { type CloudImage, findImage } from '@moraine/cloud-images'
 import { allFormats, closedGate, type Disk, openDisk, type Progress, padDisk, parseSize } from '@moraine/engine'
 import { newFile, nodeCodecs, openFile } from '@moraine/engine/node'
 import { Failure, failureFrom, usageFailure } from '../failure.ts'
-import { checkPullTarget } from '../image/pull.ts'
+import { formatOfName } from '../formats.ts'
 import { type PullTarget, readPullTarget, writePulled } from '../image/pull-convert.ts'
+import { checkSaveTarget } from '../image/save-target.ts'
 import { withProgress } from '../output/progress.ts'
 import { sizeText } from '../output/size.ts'
 import type { SeedFiles } from '../seed/files.ts'
@@ -44,7 +45,7 @@ export async function pullImage(
       })
     }
     const target = making?.name ?? values.to ?? image.name
-    checkPullTarget(target)
+    checkSaveTarget(target)
     if (values.dryRun) return await rehearse(context, values, image, making)
     const original = await withProgress(context, values, 'pull', ({ onProgress }) =>
       fetchOriginal({ context, reading, image, onProgress }),
@@ -99,16 +100,10 @@ async function readMaking(context: Context, values: PullValues): Promise<Making 
     }
     return undefined
   }
-  checkPullTarget(to)
+  checkSaveTarget(to)
   const target = readPullTarget(context, format, options, compress, to)
   const seed = values.seed === undefined ? undefined : await (await import('./seed.ts')).readSeed(values.seed)
   return { name: to, target, size: size === undefined ? undefined : readSize(size), seed }
-}
-
-/** The format that the end of a name stands for. */
-function formatOfName(name: string): string | undefined {
-  const end = extname(name).slice(1).toLowerCase()
-  return allFormats.find(({ extensions, create }) => create !== undefined && extensions.includes(end))?.name
 }
 
 function readSize(text: string): number {

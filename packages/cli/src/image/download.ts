@@ -79,12 +79,16 @@ async function request(
 
 /** The strong ETag from now on.
  *  @throws ChangedImage when it is another than before */
-function checkEtag({ headers }: HttpAnswer, before: string | undefined): string | undefined {
-  const { etag } = headers
-  // A weak one says nothing about bytes.
-  if (etag?.startsWith('"') !== true) return before
+function checkEtag(answer: HttpAnswer, before: string | undefined): string | undefined {
+  const etag = strongEtag(answer)
+  if (etag === undefined) return before
   if (before !== undefined && etag !== before) throw new ChangedImage('the image was changed while it was read')
   return etag
+}
+
+/** The ETag that stands for bytes: a weak one says nothing about them. */
+export function strongEtag({ headers: { etag } }: HttpAnswer): string | undefined {
+  return etag?.startsWith('"') === true ? etag : undefined
 }
 
 /** How many bytes of the body are not wanted: a service without ranges sends all of it.

@@ -16,6 +16,8 @@ export interface Identity {
   checksum: string | null
   hash: string | null
   etag?: string
+  /** How it was converted while it was sent. */
+  export?: string
 }
 
 const readBytes = 1024 * 1024
@@ -35,9 +37,9 @@ export class PartFile {
     this.identity = identity
   }
 
-  /** Opens the part of a target, emptied when it is of another image.
+  /** Opens the part of a target, emptied when it is of another image. @param needsEtag Whether only an ETag says that what is there can be gone on with.
    *  @throws MoraineError `locked` when somebody else downloads to the same file, `io`, `denied` */
-  static async open(target: string, identity: Identity): Promise<PartFile> {
+  static async open(target: string, identity: Identity, { needsEtag = false } = {}): Promise<PartFile> {
     checkTarget(target)
     const path = `${target}.part`
     // To create is to empty what is there.
@@ -46,7 +48,10 @@ export class PartFile {
     try {
       const before = readIdentity(`${path}.json`)
       const fits =
-        before !== undefined && isSame(before, identity) && store.size <= (identity.size ?? Number.POSITIVE_INFINITY)
+        before !== undefined &&
+        isSame(before, identity) &&
+        !(needsEtag && before.etag === undefined) &&
+        (identity.export !== undefined || store.size <= (identity.size ?? Number.POSITIVE_INFINITY))
       if (!fits && store.size > 0) await store.resize(0)
       const part = new PartFile(store, path, store.size, fits ? before : identity)
       part.note()
@@ -60,6 +65,11 @@ export class PartFile {
   /** The ETag of what is there. */
   get etag(): string | undefined {
     return this.start === 0 ? undefined : this.identity.etag
+  }
+
+  /** The ETag of what has come by now. */
+  get knownEtag(): string | undefined {
+    return this.identity.etag
   }
 
   /** Remembers the ETag of what comes. */
@@ -126,7 +136,8 @@ function readIdentity(path: string): Identity | undefined {
 function isSame(before: Identity, now: Identity): boolean {
   const { image, size, checksum, hash } = now
   const known = checksum !== null || hash !== null
-  return known && before.image === image && before.size === size && before.checksum === checksum && before.hash === hash
+  const isImage = before.image === image && before.export === now.export
+  return known && isImage && before.size === size && before.checksum === checksum && before.hash === hash
 }
 
 /** Systems that cannot sync a folder keep names by themselves. */

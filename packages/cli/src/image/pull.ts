@@ -1,14 +1,12 @@
 /** From an image to a file: resumed where it was cut, compared with the service's digest, converted when asked for. */
-import { statSync } from 'node:fs'
 import type { Progress, StreamPlan } from '@moraine/engine'
 import { Failure, failureFrom } from '../failure.ts'
 import type { Context } from '../verb.ts'
 import { Digests } from './digests.ts'
 import { ChangedImage, imageBytes } from './download.ts'
 import { plainText } from './error-text.ts'
-import { answerFailure, connectionFailure, isOk } from './http.ts'
-import { type ImageDocument, imagePath } from './images.ts'
-import { checkTarget, identityOf, PartFile } from './part-file.ts'
+import type { ImageDocument } from './images.ts'
+import { identityOf, PartFile } from './part-file.ts'
 import type { Session } from './session.ts'
 import { SparseWriter } from './sparse-writer.ts'
 
@@ -101,39 +99,4 @@ export function pullStream({ session, context, image }: Pull): StreamPlan {
     compare(context, digests, image, () => {})
   }
   return { length: image.size ?? undefined, chunks }
-}
-
-/** The image in another format, as moraine's own service converts it while it sends.
- *  @throws Failure where the service has no export */
-export async function exportStream({ session, context, image }: Pull, query: URLSearchParams): Promise<StreamPlan> {
-  const path = imagePath(image.id, `/export?${query}`)
-  const answer = await session.send('GET', path, {
-    headers: { accept: 'application/octet-stream, application/json;q=0.5' },
-  })
-  if (answer.status === 404) {
-    const failure = await answerFailure(answer)
-    throw new Failure('the service does not export', {
-      hint: `It said: ${failure.message}\nWith -O FORMAT the image is converted here.`,
-    })
-  }
-  if (!isOk(answer)) throw await answerFailure(answer)
-  const losses = answer.headers['x-moraine-losses']
-  if (losses !== undefined)
-    context.err.write(`${context.persona.name}: note: the export is without: ${plainText(losses)}\n`)
-  const length = answer.headers['content-length']
-  async function* chunks(): AsyncIterable<Uint8Array> {
-    try {
-      for await (const part of answer.body) yield part as Buffer
-    } catch (error) {
-      throw connectionFailure(error, await session.addressOf(path), session.signal)
-    }
-  }
-  return { length: length === undefined ? undefined : Number(length), chunks }
-}
-
-/** Refuses a target before anything is fetched for it. */
-export function checkPullTarget(target: string): void {
-  checkTarget(target)
-  const folder = statSync(target.replace(/[^/]*$/, '') || '.', { throwIfNoEntry: false })
-  if (folder?.isDirectory() !== true) throw new Failure(`Could not create '${target}': No such file or directory`)
 }

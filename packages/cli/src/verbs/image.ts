@@ -7,6 +7,7 @@ const below = subVerbs({
   show: () => import('./image/show.ts'),
   push: () => import('./image/push.ts'),
   pull: () => import('./image/pull.ts'),
+  export: () => import('./image/export.ts'),
   create: () => import('./image/create.ts'),
   set: () => import('./image/set.ts'),
   unset: () => import('./image/unset.ts'),

@@ -1,9 +1,10 @@
 /** Pulls over connections that break, of images that are not what they were. */
 import { randomBytes } from 'node:crypto'
-import { existsSync, readFileSync } from 'node:fs'
+import { existsSync, readFileSync, statSync } from 'node:fs'
 import { beforeEach, describe, expect, it } from 'vitest'
 import { temporaryFolder } from '../../../engine/test/support/folder.ts'
-import { imageCommand } from './support/command.ts'
+import { run } from '../../../engine/test/support/process.ts'
+import { imageCommand, imageShell } from './support/command.ts'
 import { type Double, doubles } from './support/double.ts'
 
 const folder = temporaryFolder()
@@ -132,5 +133,128 @@ describe('pull', () => {
     }
     await command.ok('pull', 'disk', target)
     expect(gets()).toHaveLength(3)
+  })
+})
+
+describe('export', () => {
+  const made = Buffer.concat([randomBytes(2_000_000), Buffer.alloc(3_000_000), randomBytes(1_000_001)])
+  const exports = () => double.seen.filter(({ path }) => path.includes('/export?'))
+  beforeEach(() => {
+    double.add(id, 'disk', data, { disk_format: 'qcow2', virtual_size: 5_000_000 })
+    double.exported = made
+  })
+  const save = (...more: string[]) => command.run('export', 'disk', target, '-O', 'raw', ...more)
+  const nothingIsLeft = () =>
+    expect([existsSync(target), existsSync(`${target}.part`), existsSync(`${target}.part.json`)]).toEqual([
+      false,
+      false,
+      false,
+    ])
+
+  it('goes on from where it broke when the service keeps it', async () => {
+    double.etag = '"kept"'
+    double.cuts.push(1_000_000, 2_000_000)
+    expect(await save()).toMatchObject({ code: 0 })
+    expect(readFileSync(target).equals(made)).toBe(true)
+    expect(statSync(target).blocks * 512).toBeLessThan(3_300_000)
+    const starts = exports().map(({ headers }) => Number(/\d+/.exec(headers.range ?? '0')?.[0]))
+    expect(starts).toHaveLength(3)
+    expect(starts[2]).toBeGreaterThan(starts[1] ?? made.length)
+    expect(exports().map(({ headers }) => headers['if-range'])).toEqual([undefined, '"kept"', '"kept"'])
+  })
+
+  it('begins anew when the service makes it while it sends', async () => {
+    double.cuts.push(4_000_000, 1_000_000)
+    const { code, stderr } = await save()
+    expect([code, stderr.match(/it is asked for anew/g)]).toEqual([0, ['it is asked for anew', 'it is asked for anew']])
+    expect(readFileSync(target).equals(made)).toBe(true)
+    expect(exports().map(({ headers }) => headers.range)).toEqual([undefined, undefined, undefined])
+  })
+
+  it('gives up at last, and leaves only what can be gone on with', async () => {
+    double.cuts.push(...Array.from({ length: 9 }, () => 1_000_000))
+    expect(await save()).toMatchObject({ code: 1, stderr: expect.stringMatching(/connection to http.* failed/) })
+    expect(exports()).toHaveLength(4)
+    nothingIsLeft()
+    double.etag = '"kept"'
+    double.cuts.splice(0, 9, 1_000_000, 0, 0, 0, 0, 0)
+    expect(await save()).toMatchObject({ code: 1 })
+    double.cuts.splice(0)
+    expect(statSync(`${target}.part`).size).toBeGreaterThan(900_000)
+    const before = exports().length
+    expect(await save()).toMatchObject({ code: 0 })
+    expect(exports()[before]?.headers['if-range']).toBe('"kept"')
+    expect(readFileSync(target).equals(made)).toBe(true)
+  })
+
+  it('does not mix exports of two kinds, or an export and the image', async () => {
+    double.etag = '"kept"'
+    double.cuts.push(1_000_000, 0, 0, 0, 0, 0, 0)
+    expect(await save()).toMatchObject({ code: 1 })
+    double.cuts.splice(0)
+    double.exported = randomBytes(5_000_000)
+    expect(await save('-o', 'preallocation=off')).toMatchObject({ code: 0 })
+    expect(exports().at(-1)?.headers.range).toBeUndefined()
+    expect(readFileSync(target).equals(double.exported)).toBe(true)
+  })
+
+  it('begins anew when what the service keeps is another by now', async () => {
+    double.etag = '"one"'
+    double.cuts.push(1_000_000)
+    const other = randomBytes(5_500_000)
+    double.instead = (_request, _response, path) => {
+      if (path.endsWith('/export') && exports().length === 2) Object.assign(double, { etag: '"two"', exported: other })
+      return false
+    }
+    expect(await save()).toMatchObject({ code: 0 })
+    expect(readFileSync(target).equals(other)).toBe(true)
+  })
+
+  it('is refused when it is smaller than the disk, or no image of the format', async () => {
+    double.exported = made.subarray(0, 4_000_000)
+    expect(await save()).toMatchObject({
+      code: 1,
+      stderr: 'moraine: what the service sent is a disk of 4000256 bytes, and the image is one of 5000000\n',
+    })
+    nothingIsLeft()
+    const { code, stderr } = await command.run('export', 'disk', target, '-O', 'qcow2')
+    expect([code, stderr]).toEqual([1, expect.stringMatching(/^moraine: What the service sent is no good: /)])
+    nothingIsLeft()
+  })
+
+  it('--verify compares what the disk holds with the digest of a raw image', async () => {
+    double.add(id, 'disk', data)
+    double.exported = data
+    expect(await save('--verify')).toMatchObject({ code: 0, stderr: '' })
+    double.exported = Buffer.from(data)
+    double.exported.writeUInt8(data.readUInt8(7) ^ 1, 7)
+    expect(await command.run('export', 'disk', `${target}.second`, '-O', 'raw', '--verify')).toMatchObject({
+      code: 1,
+      stderr: expect.stringContaining('not what the service has: sha512'),
+    })
+    expect(existsSync(`${target}.second`)).toBe(false)
+  })
+
+  it('is converted here where the service has no exports', async () => {
+    double.exported = undefined
+    double.add(id, 'disk', data)
+    const { code, stderr } = await save('--verify')
+    expect([code, stderr]).toEqual([0, expect.stringContaining('the service does not export; it is converted here')])
+    // A disk has whole sectors.
+    expect(readFileSync(target).subarray(0, data.length).equals(data)).toBe(true)
+    const piped = await command.run('export', 'disk', '-', '-O', 'raw')
+    expect([piped.code, piped.stderr]).toEqual([1, expect.stringContaining('the service does not export\nIt said: ')])
+  })
+
+  it.each([
+    ['"kept"', 0],
+    [undefined, 1],
+  ])('to a pipe goes on when its ETag is %s', async (etag, expected) => {
+    double.etag = etag
+    double.cuts.push(2_000_000)
+    const { env, cwd } = command
+    const { code } = await run('bash', ['-c', `${imageShell()} export disk - -O raw > '${target}'`], { env, cwd })
+    expect([code, readFileSync(target).equals(made)]).toEqual([expected, expected === 0])
+    expect(exports()).toHaveLength(expected === 0 ? 2 : 1)
   })
 })

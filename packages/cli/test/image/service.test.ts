@@ -1,13 +1,13 @@
 /** The image client against moraine's own service. */
 import { randomBytes } from 'node:crypto'
-import { existsSync, readFileSync, statSync, writeFileSync } from 'node:fs'
+import { existsSync, readdirSync, readFileSync, statSync, writeFileSync } from 'node:fs'
 import { gzipSync } from 'node:zlib'
 import { beforeAll, describe, expect, it } from 'vitest'
 import { temporaryFolder } from '../../../engine/test/support/folder.ts'
-import { describeWith } from '../../../engine/test/support/process.ts'
+import { describeWith, run } from '../../../engine/test/support/process.ts'
 import { qemuImg } from '../../../engine/test/support/qemu.ts'
 import { type Subject, services } from '../../../server/test/support/service.ts'
-import { type ImageCommand, imageCommand } from './support/command.ts'
+import { type ImageCommand, imageCommand, imageShell } from './support/command.ts'
 
 const folder = temporaryFolder()
 const start = services()
@@ -87,6 +87,58 @@ describeWith(['qemu-img'], 'data', () => {
     await qemuImg('compare', raw, `${target}.vmdk`)
     await command.ok('pull', '--export', 'vhdx', 'guest', `${target}.vhdx`)
     await qemuImg('compare', raw, `${target}.vhdx`)
+  })
+
+  it('is exported in any format that can be sent, by the name of the file or -O', async () => {
+    const { url } = await start({ exportCacheSize: 100_000_000 })
+    const kept = imageCommand(folder, { OS_ENDPOINT: url })
+    await kept.ok('push', raw, '--name', 'plain', '--quiet')
+    await kept.ok('push', qcow2, '--name', 'guest', '--quiet')
+    for (const [source, name, ...more] of [
+      ['plain', 'a.qcow2', '-c', '--verify'],
+      ['plain', 'a.vmdk', '-o', 'subformat=streamOptimized', '--verify'],
+      ['guest', 'b.vhdx'],
+      ['guest', 'b.out', '-O', 'raw'],
+      ['plain', 'c.vhd', '-o', 'force_size=on', '--verify'],
+      ['plain', 'c.vdi', '--here', '--verify'],
+    ] as const) {
+      const target = folder.file(name)
+      expect(await kept.run('export', source, target, ...more)).toMatchObject({ code: 0, stdout: '', stderr: '' })
+      expect([existsSync(`${target}.part`), existsSync(`${target}.part.json`)]).toEqual([false, false])
+      const format = name === 'b.out' ? 'raw' : name === 'c.vhd' ? 'vpc' : name.slice(2)
+      await qemuImg('compare', '-f', 'raw', '-F', format, raw, target)
+    }
+    // The second time it comes from what the service kept.
+    await kept.ok('export', 'guest', folder.file('again.vhdx'))
+    expect(readFileSync(folder.file('again.vhdx')).equals(readFileSync(folder.file('b.vhdx')))).toBe(true)
+    const unknown = await kept.run('export', 'guest', folder.file('b.vhdx'), '--verify')
+    expect([unknown.code, unknown.stderr]).toEqual([0, expect.stringContaining('its content was not compared')])
+    const told = await kept.json('export', 'guest', folder.file('never.vdi'), '--dry-run')
+    expect(told).toMatchObject({
+      writes: ['a new file', expect.stringContaining('of qcow2 are read'), 'converted to vdi by the service'],
+    })
+    expect(existsSync(folder.file('never.vdi'))).toBe(false)
+    const whole = await run('bash', ['-c', `${imageShell()} export plain - -O qcow2 > ${folder.file('piped.qcow2')}`], {
+      env: kept.env,
+      cwd: kept.cwd,
+    })
+    expect(whole).toMatchObject({ code: 0, stderr: '' })
+    await qemuImg('compare', '-f', 'raw', '-F', 'qcow2', raw, folder.file('piped.qcow2'))
+  })
+
+  it.each([
+    [['plain', 'x.tape'], "the name 'x.tape' does not tell a format"],
+    [['plain', '-'], 'Standard output has no name that tells a format'],
+    [['plain', '-', '-O', 'raw', '--here'], '--here needs a file'],
+    [['plain', '-', '-O', 'raw', '--verify'], '--verify needs a file'],
+    [['plain', 'x', '-O', 'tape'], "Unknown file format 'tape'"],
+    [['plain', 'x', '-O', 'luks'], 'luks cannot be written front to back'],
+    [['plain', 'x.qcow2', '-o', 'cluster_size=3'], 'HTTP 400'],
+    [['nothing', 'x.qcow2'], "no image has the id or name 'nothing'"],
+  ])('is not exported as %j', async (args, message) => {
+    const { code, stderr } = await command.run('export', ...args)
+    expect([code, stderr]).toEqual([1, expect.stringContaining(message)])
+    expect(readdirSync(command.cwd).filter((name) => name.startsWith('x'))).toEqual([])
   })
 
   it('is only told of as a dry run', async () => {

@@ -1,5 +1,4 @@
 /** `image pull`: an image becomes a file. */
-import { lstatSync, realpathSync } from 'node:fs'
 import { Failure, usageFailure } from '../../failure.ts'
 import { defineImageVerb, type ImageCall } from '../../image/image-verb.ts'
 import type { ImageDocument } from '../../image/images.ts'
@@ -25,7 +24,7 @@ const options = {
   export: {
     long: 'export',
     argument: 'FMT',
-    help: "Let the service convert it while it sends (moraine's own services only). There is no digest to compare, and nothing to resume.",
+    help: "Let the service convert it while it sends (moraine's own services only), as 'moraine image export' does.",
   },
   percent: showProgress,
   progress: progressMode,
@@ -49,10 +48,10 @@ export const verb = defineImageVerb({
   options,
   count: [2, 2],
   async run(call, values, [name = '', target = '']) {
-    checkValues(values, call, target)
-    const { checkPullTarget } = await import('../../image/pull.ts')
-    const path = pathIn(call, target)
-    if (path !== undefined) checkPullTarget(path)
+    const { checkSaveTarget, pathOfTarget } = await import('../../image/save-target.ts')
+    const path = pathOfTarget(call.context, target)
+    checkValues(values, path)
+    if (path !== undefined) checkSaveTarget(path)
     const conversion = values.targetFormat === undefined ? undefined : await readConversion(call, values, target)
     const { findImage } = await import('../../image/images.ts')
     const image = await findImage(call.session, name)
@@ -65,30 +64,14 @@ export const verb = defineImageVerb({
 
 type PullValues = Values<typeof options>
 
-function checkValues(values: PullValues, call: ImageCall, target: string): void {
+function checkValues(values: PullValues, path: string | undefined): void {
   if (values.export !== undefined && values.targetFormat !== undefined) throw usageFailure('-O contradicts --export')
   if (values.compress && values.export === undefined && values.targetFormat === undefined)
     throw usageFailure('--compress needs -O or --export')
   if (values.options.length > 0 && values.export === undefined && values.targetFormat === undefined)
     throw usageFailure('-o needs -O or --export')
-  if (values.targetFormat !== undefined && pathIn(call, target) === undefined) {
+  if (values.targetFormat !== undefined && path === undefined) {
     throw new Failure('-O cannot be used with standard output: an image is converted once all of it is here')
-  }
-}
-
-/** Undefined for standard output. */
-function pathIn({ context }: ImageCall, target: string): string | undefined {
-  const place = context.persona.readName(target)
-  if (place.kind !== 'file') return undefined
-  // A link stays a link: what it leads to is replaced.
-  return lstatSync(place.path, { throwIfNoEntry: false })?.isSymbolicLink() ? realPath(place.path) : place.path
-}
-
-function realPath(path: string): string {
-  try {
-    return realpathSync(path)
-  } catch {
-    throw new Failure(`'${path}' is a link that leads nowhere`)
   }
 }
 
@@ -150,16 +133,7 @@ async function pullExport(
   image: ImageDocument,
   path: string | undefined,
 ): Promise<void> {
-  const { exportStream } = await import('../../image/pull.ts')
-  const { optionPairs } = await import('../../options.ts')
-  const query = new URLSearchParams(optionPairs(values.options))
-  query.set('format', values.export ?? '')
-  if (values.compress) query.set('compress', 'true')
-  await withProgress(call.context, values, 'export', async ({ onProgress }) => {
-    const stream = await exportStream({ ...call, image, onProgress }, query)
-    const run = { signal: call.context.signal, onProgress }
-    if (path === undefined) return await (await import('../../output/pipe.ts')).writeStream(stream, run)
-    const { writeStreamToFile } = await import('../../output/stream-file.ts')
-    await writeStreamToFile(call.context, stream, { name: path, cache: 'writeback', sources: [] }, run)
-  })
+  const { exportQuery, saveExport } = await import('../../image/save-export.ts')
+  const query = exportQuery(values.export ?? '', values.options, values.compress)
+  await saveExport({ ...call, image }, values, query, path)
 }

@@ -55,3 +55,8 @@ export function imageCommand(folder: Folder, access: Record<string, string> = {}
   }
   return command
 }
+
+/** The command for a shell. */
+export function imageShell(): string {
+  return [program, ...first].map((word) => `'${word}'`).join(' ')
+}

@@ -31,6 +31,8 @@ export interface Double {
   cuts: number[]
   /** What downloads have as ETag. */
   etag: string | undefined
+  /** What exports are, whatever is asked for; without one there are none. */
+  exported: Buffer | undefined
   /** Whether a Range is looked at. */
   ranges: boolean
   /** Bytes that downloads have sent so far; the promise of `sent(n)` resolves when there are as many. */
@@ -67,6 +69,7 @@ export function doubles(): () => Promise<Double> {
       instead: undefined,
       cuts: [],
       etag: undefined,
+      exported: undefined,
       ranges: true,
       sent: (bytes) => down.reach(bytes),
       tusCuts: uploads.cuts,
@@ -151,6 +154,8 @@ async function answer(
     double.images.delete(id)
     return send(204)
   }
+  if (what === 'export' && double.exported !== undefined)
+    return await download(double, { ...image, data: double.exported }, request, response)
   if (what === 'tasks') return send(200, { tasks: [] })
   if (what === 'file' && method === 'GET') return await download(double, image, request, response)
   if (what === 'file' && method === 'PUT') {
