@@ -106,10 +106,10 @@ export class BlockTable {
     }
   }
 
-  /** All entries in order, in pieces that must not be changed. What is in memory counts, the rest is read without being kept. */
-  async *all(signal?: AbortSignal): AsyncIterable<{ first: number; entries: Uint32Array }> {
+  /** All entries in order, in pieces that must not be changed. What is in memory counts; the rest is read and not kept, unless `keeps` says that it is soon asked for again. */
+  async *all(signal?: AbortSignal, keeps = false): AsyncIterable<{ first: number; entries: Uint32Array }> {
     for (let number = 0; number * pageEntries < this.entries; number++) {
-      const page = this.#pages.get(number) ?? (await this.#read(number, signal))
+      const page = this.#pages.get(number) ?? (await (keeps ? this.#load(number) : this.#read(number, signal)))
       yield { first: number * pageEntries, entries: page.entries }
     }
   }

@@ -83,6 +83,13 @@ testMalformed(subject, [
     corruptions: 1,
     differs: 'QEMU reads zeros',
   },
+  {
+    name: 'a table over the L1 table',
+    make: l1(0, 48n),
+    read: ['corrupt', 'L1 entry'],
+    corruptions: 1,
+    differs: 'QEMU takes what lies there for entries',
+  },
   { name: 'one table twice', make: l1(1, 4096n), corruptions: 1 },
   { name: 'a cluster off the sectors', make: l2(0, 8193n), read: ['corrupt', 'L2 entry'], corruptions: 1 },
   { name: 'a cluster past the file', make: l2(0, 2n ** 40n), corruptions: 1 },

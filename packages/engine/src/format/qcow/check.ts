@@ -172,10 +172,10 @@ class QcowCheck {
     count: number,
     look: (upper: number, lower: number, entry: number, index: number) => void,
   ): Promise<void> {
-    for (let index = 0; index < count; index += 512) {
+    for (let index = 0; index < count; ) {
       const { page, bytes } = placeOf(kind, table, count, index)
       const view = viewOf(await this.#image.tables.read(page, bytes))
-      for (let at = 0; at < bytes; at += 8) look(view.getUint32(at), view.getUint32(at + 4), page + at, index + at / 8)
+      for (let at = 0; at < bytes; at += 8) look(view.getUint32(at), view.getUint32(at + 4), page + at, index++)
     }
   }
 

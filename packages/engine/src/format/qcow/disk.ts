@@ -39,7 +39,7 @@ export function imageOf(
     header,
     geometry,
     backing,
-    tables: new EntryTables(file, cacheBytes, 'big'),
+    tables: new EntryTables(file, cacheBytes, 'qcow'),
     context,
     cipher: undefined,
   }
@@ -92,7 +92,7 @@ export class QcowDisk extends MappedDisk {
     const { tables, geometry } = this.image
     const l1Index = Math.floor(offset / geometry.l2Cover)
     const l1Place = this.l1Place(l1Index)
-    const l1 = tables.peek(l1Place.page)
+    const l1 = tables.peek(l1Place)
     if (l1 === undefined) {
       // Past the end of the file there are only zeros, however much the header claims.
       if (l1Place.page >= this.file.size && !tables.dirty) return { kind: 'unallocated', host: -1, length }
@@ -102,7 +102,7 @@ export class QcowDisk extends MappedDisk {
     const inTable = offset - l1Index * geometry.l2Cover
     if (table === 0) return this.#emptyTables(l1, l1Place.at, inTable, length)
     const place = this.l2Place(table, Math.floor(inTable / geometry.clusterSize))
-    const l2 = tables.peek(place.page)
+    const l2 = tables.peek(place)
     if (l2 === undefined) return this.#resolveLater(place, offset, length)
     return this.#runIn(l2, place.at, offset % geometry.clusterSize, length)
   }

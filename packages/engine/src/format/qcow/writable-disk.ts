@@ -231,11 +231,11 @@ export class WritableQcowDisk extends QcowDisk implements WritableDisk {
       count: number,
       use: (page: DataView, at: number) => Promise<void>,
     ) => {
-      for (let index = 0; index < count; index += 512) {
+      for (let index = 0; index < count; ) {
         const { page, bytes } = placeOf(kind, table, count, index)
         const read = await tables.read(page, bytes)
         const view = new DataView(read.buffer, read.byteOffset, read.byteLength)
-        for (let at = 0; at < bytes; at += 8) await use(view, at)
+        for (let at = 0; at < bytes; at += 8, index++) await use(view, at)
       }
     }
     let end = header.l1Offset + geometry.l1Entries * 8

@@ -39,7 +39,7 @@ export function imageOf(
     geometry: geometryOf(header),
     places: new QedPlaces(header),
     backing,
-    tables: new EntryTables(file, cacheBytes, 'little'),
+    tables: new EntryTables(file, cacheBytes, 'qed'),
     context,
   }
 }
@@ -74,13 +74,13 @@ export class QedDisk extends MappedDisk {
   protected override resolve(offset: number, length: number): MappedRun | Promise<MappedRun> {
     const { tables, geometry, header } = this.image
     const l1Place = this.l1Place(Math.floor(offset / geometry.l2Cover))
-    const l1 = tables.peek(l1Place.page)
+    const l1 = tables.peek(l1Place)
     if (l1 === undefined) return this.#resolveLater(l1Place, offset, length)
     const table = this.tableAt(l1, l1Place.at)
     const inTable = offset % geometry.l2Cover
     if (table === 0) return this.#emptyTables(l1, l1Place.at, inTable, length)
     const place = this.l2Place(table, Math.floor(inTable / header.clusterSize))
-    const l2 = tables.peek(place.page)
+    const l2 = tables.peek(place)
     if (l2 === undefined) return this.#resolveLater(place, offset, length)
     return this.#runIn(l2, place.at, offset % header.clusterSize, length)
   }

@@ -153,7 +153,7 @@ export class VhdImage {
   /** Where the last block ends in the file; 0 without blocks. */
   async lastBlockEnd(): Promise<number> {
     let last = -1
-    for await (const { entries } of this.table.all()) {
+    for await (const { entries } of this.table.all(undefined, true)) {
       for (const sector of entries) if (sector !== noBlock && sector > last) last = sector
     }
     return last < 0 ? 0 : last * sectorBytes + this.stride
