@@ -63,6 +63,7 @@ export async function openService(
       log.error({ err: error }, 'the catalog does not answer'),
     )
     await worker.start()
+    await onUploads(await catalog.work.closeForgotten())
     const isRestored = wasRestored(config)
     if (isRestored)
       log.warn(

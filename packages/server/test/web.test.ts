@@ -6,7 +6,7 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import { beforeAll, describe, expect, it } from 'vitest'
 import { settings } from '../src/config.ts'
 import { WebClient } from '../src/web/client.ts'
-import { download } from '../src/web/download.ts'
+import { CannotResume, canGoOn, download, type FileVersion } from '../src/web/download.ts'
 import { isPublic, type Resolve, WebGate, type WebRules } from '../src/web/gate.ts'
 import { type Mirror, type MirrorFile, startMirror } from './support/mirror.ts'
 
@@ -322,6 +322,72 @@ describe('a client', () => {
       }
       await expect(get(path)).rejects.toThrow(reason)
       expect(mirror.requests).toHaveLength(1)
+    })
+
+    describe('that goes on where an earlier one was', () => {
+      const at = 400_000
+      const tag = '"1"'
+      const old = 'Mon, 05 Jan 2026 10:00:00 GMT'
+      const size = data.length
+      const answering =
+        (status: number, headers: Record<string, string | number>, from = at): NonNullable<MirrorFile['answer']> =>
+        (_request, response) =>
+          void response.writeHead(status, headers).end(data.subarray(from))
+      const part = `bytes ${at}-${size - 1}/${size}`
+
+      it.each<[string, Omit<MirrorFile, 'data'>, object]>([
+        ['by its tag', { etag: tag }, { etag: tag, size }],
+        ['by the time of its change', { modified: old }, { modified: old, size }],
+        ['by both', { etag: tag, modified: old }, { etag: tag, modified: old, size }],
+        [
+          'again from the first byte, where the server knows no ranges',
+          { etag: tag, whole: true },
+          { etag: tag, size },
+        ],
+        ['after cuts', { etag: tag, cutAfter: 250_000 }, { etag: tag, size }],
+      ])('asks for the rest: %s', async (_how, file, version) => {
+        mirror.requests.length = 0
+        mirror.files.set('/rest', { data, ...file })
+        expect((await get('/rest', { from: { at, version } })).equals(data.subarray(at))).toBe(true)
+        expect(mirror.requests[0]).toBe(`GET /rest bytes=${at}-`)
+      })
+
+      it('asks for nothing when nothing is missing', async () => {
+        mirror.requests.length = 0
+        expect(await get('/rest', { from: { at: size, version: { etag: tag, size } } })).toHaveLength(0)
+        expect(mirror.requests).toEqual([])
+      })
+
+      it.each<[string, Omit<MirrorFile, 'data'>]>([
+        ['another file', { etag: '"2"' }],
+        ['a file without a tag', {}],
+        ['a file with a weak tag', { etag: 'W/"1"' }],
+        ['another range', { answer: answering(206, { etag: tag, 'content-range': `bytes 0-${size - 1}/${size}` }, 0) }],
+        ['a part of something longer', { answer: answering(206, { etag: tag, 'content-range': `${part}0` }) }],
+        ['a range of unknown length', { answer: answering(206, { etag: tag, 'content-range': `bytes ${at}-/*` }) }],
+        ['a range that is not named', { answer: answering(206, { etag: tag }) }],
+        ['no such range', { answer: answering(416, {}) }],
+        ['nothing of that name', { answer: answering(404, {}) }],
+        ['a broken connection, each time', { answer: (_request, response) => void response.destroy() }],
+      ])('fails, so that it can begin anew, when the server has %s', async (_what, file) => {
+        mirror.files.set('/other', { data, ...file })
+        await expect(get('/other', { from: { at, version: { etag: tag, size } } })).rejects.toThrow(CannotResume)
+      })
+
+      it.each<[string, Record<string, string>, boolean]>([
+        ['a tag', { etag: tag }, true],
+        ['a weak tag', { etag: 'W/"1"' }, false],
+        ['a time long ago', { 'last-modified': old }, true],
+        ['a time of this second', { 'last-modified': old, date: old }, false],
+        ['no length', { etag: tag, 'transfer-encoding': 'chunked' }, false],
+        ['nothing', {}, false],
+      ])('can be told by %s', async (_what, facts, can) => {
+        const headers = facts['transfer-encoding'] === undefined ? { ...facts, 'content-length': size } : facts
+        mirror.files.set('/told', { data, answer: answering(200, headers, 0) })
+        const seen: FileVersion[] = []
+        await get('/told', { onVersion: (version: FileVersion) => seen.push(version) })
+        expect(seen.map(canGoOn)).toEqual([can])
+      })
     })
 
     it('ends in the middle when it is told to', async () => {

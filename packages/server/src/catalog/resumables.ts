@@ -1,6 +1,6 @@
 /** Uploads that may stop and go on. Such an upload belongs to no process: whoever takes its next part holds it meanwhile. */
 
-/** The worker that uploads stand under which no process runs. */
+/** The worker that uploads stand under which no process runs: those that clients go on with, and those that are kept for tasks. */
 export const nobodysWorker = 'resumable'
 
 /** An upload of an image. Times are seconds since 1970, sizes bytes. */

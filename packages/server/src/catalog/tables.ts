@@ -8,7 +8,13 @@ import { type MemberTable, memberMigration } from './members-sql.ts'
 import { type MetadefTables, metadefMigration } from './metadefs-tables.ts'
 import { resumableMigration } from './resumables-sql.ts'
 import { quotaMigration } from './usage-sql.ts'
-import { taskCancelMigration, taskHoldMigration, type WorkTables, workMigration } from './work-tables.ts'
+import {
+  keptUploadMigration,
+  taskCancelMigration,
+  taskHoldMigration,
+  type WorkTables,
+  workMigration,
+} from './work-tables.ts'
 
 export interface ImageTable {
   id: string
@@ -102,6 +108,7 @@ export const migrations: Readonly<Record<string, Migration>> = {
   '0008_resumables': resumableMigration,
   '0009_task_holds': taskHoldMigration,
   '0010_task_cancel': taskCancelMigration,
+  '0011_kept_uploads': keptUploadMigration,
 }
 
 /** What a newer version has written may not mean what this one takes it for. @param seen The migrations that a catalog has seen.

@@ -2,8 +2,10 @@
 import type { Kysely, Transaction } from 'kysely'
 import { type Catalog, CatalogError } from './catalog.ts'
 import { emptied, type Image, type ImageStatus } from './image.ts'
+import type { JsonObject } from './json.ts'
+import { nobodysWorker } from './resumables.ts'
 import { SqlTasks } from './tasks-sql.ts'
-import type { Upload, Work, WorkerFacts } from './work.ts'
+import type { KeptUpload, Upload, Work, WorkerFacts } from './work.ts'
 import type { UploadTable, WorkTables } from './work-tables.ts'
 
 type Database = Kysely<WorkTables>
@@ -42,6 +44,13 @@ export class SqlWork implements Work {
   }
 
   async bury(workerId: string): Promise<Upload[]> {
+    await this.#db
+      .updateTable('uploads')
+      .set({ worker_id: nobodysWorker })
+      .where('worker_id', '=', workerId)
+      .where('task_id', 'is not', null)
+      .where('version', 'is not', null)
+      .execute()
     const rows = await this.#db.selectFrom('uploads').selectAll().where('worker_id', '=', workerId).execute()
     const taken: Upload[] = []
     for (const upload of rows.map(uploadOf)) if (await this.#take(upload)) taken.push(upload)
@@ -58,6 +67,56 @@ export class SqlWork implements Work {
 
   async closeUpload(key: string): Promise<boolean> {
     return deleteUpload(this.#db, key)
+  }
+
+  async keepUpload(key: string, received: number, version: JsonObject): Promise<void> {
+    const row = { received, version: JSON.stringify(version) }
+    await this.#db.updateTable('uploads').set(row).where('key', '=', key).execute()
+  }
+
+  takeKept(taskId: string, workerId: string, key: string): Promise<KeptUpload | undefined> {
+    return this.#db.transaction().execute(async (db) => {
+      const row = await db
+        .selectFrom('uploads')
+        .selectAll()
+        .where('task_id', '=', taskId)
+        .where('worker_id', '=', nobodysWorker)
+        .executeTakeFirst()
+      if (row === undefined) return undefined
+      await db.updateTable('uploads').set({ key, worker_id: workerId }).where('key', '=', row.key).execute()
+      return { ...uploadOf(row), received: row.received, version: JSON.parse(row.version ?? '{}') as JsonObject }
+    })
+  }
+
+  async keptOf(imageId: string): Promise<Upload[]> {
+    const rows = await this.#db
+      .selectFrom('uploads')
+      .selectAll()
+      .where('image_id', '=', imageId)
+      .where('worker_id', '=', nobodysWorker)
+      .where('task_id', 'is not', null)
+      .execute()
+    return rows.map(uploadOf)
+  }
+
+  async closeForgotten(): Promise<Upload[]> {
+    const rows = await this.#db
+      .deleteFrom('uploads')
+      .where('worker_id', '=', nobodysWorker)
+      .where('task_id', 'is not', null)
+      .where(({ not, exists, selectFrom, ref }) =>
+        not(
+          exists(
+            selectFrom('tasks')
+              .select('tasks.id')
+              .where('tasks.id', '=', ref('uploads.task_id'))
+              .where('tasks.status', 'in', ['pending', 'processing']),
+          ),
+        ),
+      )
+      .returningAll()
+      .execute()
+    return rows.map(uploadOf)
   }
 
   async knownData(store: string, keys: readonly string[]): Promise<Set<string>> {
@@ -91,10 +150,11 @@ export class SqlWork implements Work {
 }
 
 export async function insertUpload(db: Database | Transaction<WorkTables>, upload: Upload): Promise<void> {
-  const { key, store, imageId, workerId, kind } = upload
+  const { key, store, imageId, workerId, kind, taskId = null } = upload
+  const nothing = { promised: 0, received: 0, version: null }
   await db
     .insertInto('uploads')
-    .values({ key, store, image_id: imageId, worker_id: workerId, kind, promised: 0 })
+    .values({ key, store, image_id: imageId, worker_id: workerId, kind, task_id: taskId, ...nothing })
     .execute()
 }
 
@@ -104,6 +164,13 @@ export async function deleteUpload(db: Database | Transaction<WorkTables>, key: 
   return numDeletedRows > 0n
 }
 
-function uploadOf({ key, store, image_id, worker_id, kind }: UploadTable): Upload {
-  return { key, store, imageId: image_id, workerId: worker_id, kind: kind as Upload['kind'] }
+/** In the same moment as its image is deleted: nobody goes on with what is kept of it. */
+export async function removeKept(db: Transaction<WorkTables>, imageId: string): Promise<void> {
+  const kept = db.deleteFrom('uploads').where('image_id', '=', imageId).where('worker_id', '=', nobodysWorker)
+  await kept.where('task_id', 'is not', null).execute()
+}
+
+function uploadOf({ key, store, image_id, worker_id, kind, task_id }: UploadTable): Upload {
+  const facts = { key, store, imageId: image_id, workerId: worker_id, kind: kind as Upload['kind'] }
+  return task_id === null ? facts : { ...facts, taskId: task_id }
 }

@@ -41,6 +41,12 @@ export interface UploadTable {
   kind: string
   /** Bytes that it may bring in. */
   promised: number
+  /** The task that can go on with it; null: none can. */
+  task_id: string | null
+  /** Bytes that are on stable storage. */
+  received: number
+  /** A JSON object that tells of which data they are; null: not known yet. */
+  version: string | null
 }
 
 export interface TaskTable {
@@ -169,5 +175,16 @@ export const taskHoldMigration: Migration = {
 export const taskCancelMigration: Migration = {
   async up(db: Kysely<WorkTables>) {
     await db.schema.alterTable('tasks').addColumn('cancelled', 'text').execute()
+  },
+}
+
+export const keptUploadMigration: Migration = {
+  async up(db: Kysely<WorkTables>) {
+    await db.schema.alterTable('uploads').addColumn('task_id', 'text').execute()
+    await db.schema
+      .alterTable('uploads')
+      .addColumn('received', 'bigint', (column) => column.notNull().defaultTo(0))
+      .execute()
+    await db.schema.alterTable('uploads').addColumn('version', 'text').execute()
   },
 }

@@ -21,6 +21,16 @@ export interface Upload {
   readonly workerId: string
   /** `import`: by a task, which another worker may begin again. */
   readonly kind: 'upload' | 'stage' | 'import'
+  /** The task that brings it in, when that can go on with what is there after its process is gone. */
+  readonly taskId?: string | undefined
+}
+
+/** What is there of an upload that goes on in another process. */
+export interface KeptUpload extends Upload {
+  /** Bytes on stable storage. */
+  readonly received: number
+  /** What tells whether the rest is of the same data. */
+  readonly version: JsonObject
 }
 
 export type TaskStatus = 'pending' | 'processing' | 'success' | 'failure'
@@ -122,13 +132,21 @@ export interface Work {
   /** Makes a worker known, or its lease longer. */
   greet(worker: WorkerFacts): Promise<void>
   workers(): Promise<WorkerFacts[]>
-  /** Takes from a worker all it has: its uploads are over (images that waited for them are `queued` again), its tasks wait for another.
+  /** Takes from a worker all it has: its uploads are over, save for those that are kept for a task (images that waited for them are `queued` again), its tasks wait for another.
    *  Resolves to the uploads, whose data is to be removed. */
   bury(workerId: string): Promise<Upload[]>
   /** Writes an upload down. Before any data of it is in a store. */
   openUpload(upload: Upload): Promise<void>
   /** Resolves to false when there is no such upload (any more). */
   closeUpload(key: string): Promise<boolean>
+  /** Notes how much of a task's upload is on stable storage, and of what it is. From then on it outlives its worker. */
+  keepUpload(key: string, received: number, version: JsonObject): Promise<void>
+  /** Gives a worker what workers that are gone have kept for a task, under a new key, so that none of them can finish it. Resolves to it as it was. */
+  takeKept(taskId: string, workerId: string, key: string): Promise<KeptUpload | undefined>
+  /** What workers that are gone have kept of an image. */
+  keptOf(imageId: string): Promise<Upload[]>
+  /** Closes what is kept for tasks that are over. Resolves to it: its data is to be removed. */
+  closeForgotten(): Promise<Upload[]>
   /** Which of these names of data in a store belong to an image or to an upload. */
   knownData(store: string, keys: readonly string[]): Promise<Set<string>>
 }

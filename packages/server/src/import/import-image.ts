@@ -4,16 +4,19 @@ import { type Image, type Location, readableLocations } from '../catalog/image.t
 import type { JsonObject } from '../catalog/json.ts'
 import type { Service } from '../service.ts'
 import { takeIn } from '../store/intake.ts'
+import type { StoreUpload } from '../store/store.ts'
+import { passingOver, wholeBody } from '../store/stored-part.ts'
 import { stagingStore } from '../store/stores.ts'
 import { type Handler, isStopped, type Run } from '../task/runner.ts'
-import { download } from '../web/download.ts'
+import { CannotResume, download } from '../web/download.ts'
 import { bytesOf, checked, until } from './body.ts'
 import { ImportFailed } from './explain.ts'
 import { fetchFromGlance } from './glance-download.ts'
 import { type Job, readJob, storesBefore } from './job.ts'
+import type { Keeper } from './keeper.ts'
 import { arrived, givenUp, holding, ImportLost, importing, lockProperty, unlocked } from './lock.ts'
 import { needsFile, type Processed, processData } from './plugins.ts'
-import { putData } from './put.ts'
+import { dropKept, putData } from './put.ts'
 import { type Taken, takeData } from './take-data.ts'
 
 const MiB = 1024 * 1024
@@ -90,67 +93,93 @@ class Import {
   }
 
   async #putInto(store: string, image: Image): Promise<void> {
-    const { method, taskId, inject, allMustSucceed, stores } = this.#job
-    const { config, hashes } = this.#service
-    const data = await this.#open(image)
+    const { config } = this.#service
+    if (readableLocations(image).length === 0 && this.#isDownload()) {
+      const current = this.#job.method === 'glance-download' ? await this.#copyFacts() : image
+      if (!needsFile(config)) {
+        await this.#fetching(() => this.#store(store, current, undefined))
+        return
+      }
+      if (stagedOf(current) === undefined) await this.#fetching(() => this.#stage(current))
+    }
+    const data = await this.#open(await this.#image())
     try {
-      this.#expected = data.size
-      this.#copied = 0
-      const isLast = store === stores.at(-1)
-      await putData<Taken>({
-        service: this.#service,
-        imageId: image.id,
-        store,
-        expected: data.size,
-        counts: true,
-        fill: (upload, reserve) =>
-          takeData({
-            ...{ config, hashes, upload, log: this.#log },
-            image: { id: image.id, diskFormat: data.diskFormat, containerFormat: data.containerFormat },
-            body: until(data.body, this.#signal),
-            onBytes: (length) => this.#onBytes(length, reserve),
-          }),
-        apply: (before, location, { size, checksum, hashValue, virtualSize }) => {
-          holding(before, taskId)
-          if (before.hashValue !== null && before.hashValue !== hashValue) {
-            throw new ImportFailed('the data is not the same as that of the image')
-          }
-          const noted = this.#service.stores.multiple ? arrived(before, store, true) : before
-          const isReady = method !== 'copy-image' && (isLast || !allMustSucceed)
-          return {
-            ...noted,
-            ...{ size, virtualSize, checksum, hashAlgorithm: 'sha512', hashValue },
-            diskFormat: data.diskFormat,
-            containerFormat: data.containerFormat,
-            locations: [...noted.locations, location],
-            status: isReady ? 'active' : noted.status,
-            properties:
-              method === 'copy-image' ? noted.properties : new Map([...noted.properties, ...Object.entries(inject)]),
-          }
-        },
-      })
+      await this.#store(store, image, data)
     } finally {
       await data.close()
     }
   }
 
-  /** The data as it is to be stored: a copy of the image that is there already, or what the method brings. */
+  #isDownload(): boolean {
+    return this.#job.method === 'web-download' || this.#job.method === 'glance-download'
+  }
+
+  /** Begins anew where what was fetched before turns out to be of no use. */
+  async #fetching(work: () => Promise<Image>): Promise<void> {
+    try {
+      await work()
+    } catch (error) {
+      if (!(error instanceof CannotResume)) throw error
+      this.#log.warn({ image: this.#job.imageId, reason: error.message }, 'a download begins anew')
+      await work()
+    }
+  }
+
+  /** @param data Undefined: it is downloaded, and goes on where an earlier run was. */
+  #store(store: string, image: Image, data: Processed | undefined): Promise<Image> {
+    const { method, taskId, inject, allMustSucceed, stores } = this.#job
+    const { config, hashes } = this.#service
+    const { diskFormat, containerFormat } = data ?? image
+    const isLast = store === stores.at(-1)
+    return putData<Taken>({
+      service: this.#service,
+      imageId: image.id,
+      store,
+      expected: data?.size,
+      counts: true,
+      keeps: data === undefined ? this.#keeps() : undefined,
+      fill: (upload, reserve, keeper) => {
+        this.#expected = data?.size
+        this.#copied = 0
+        return takeData({
+          ...{ config, hashes, log: this.#log },
+          upload: passingOver(upload, keeper?.from?.at ?? 0),
+          image: { id: image.id, diskFormat, containerFormat },
+          body: until(data?.body ?? this.#download(upload, keeper), this.#signal),
+          onBytes: (length) => this.#onBytes(length, reserve),
+        })
+      },
+      apply: (before, location, { size, checksum, hashValue, virtualSize }) => {
+        holding(before, taskId)
+        if (before.hashValue !== null && before.hashValue !== hashValue) {
+          throw new ImportFailed('the data is not the same as that of the image')
+        }
+        const noted = this.#service.stores.multiple ? arrived(before, store, true) : before
+        const isReady = method !== 'copy-image' && (isLast || !allMustSucceed)
+        return {
+          ...noted,
+          ...{ size, virtualSize, checksum, hashAlgorithm: 'sha512', hashValue, diskFormat, containerFormat },
+          locations: [...noted.locations, location],
+          status: isReady ? 'active' : noted.status,
+          properties:
+            method === 'copy-image' ? noted.properties : new Map([...noted.properties, ...Object.entries(inject)]),
+        }
+      },
+    })
+  }
+
+  #keeps() {
+    return { taskId: this.#job.taskId, isStopped: () => isStopped(this.#run.signal) }
+  }
+
+  /** The data as it is to be stored: a copy of the image that is there already, or what is staged. */
   async #open(image: Image): Promise<Processed> {
     const { config, stores } = this.#service
     if (readableLocations(image).length > 0) return this.#plain(await stores.open(image, this.#onTrouble(image)), image)
-    let current = image
-    if (this.#job.method === 'web-download' || this.#job.method === 'glance-download') {
-      if (this.#job.method === 'glance-download') current = await this.#copyFacts()
-      if (!needsFile(config)) {
-        const { body, size } = this.#download()
-        return { body, size, ...formatsOf(current), close: async () => {} }
-      }
-      if (stagedOf(current) === undefined) current = await this.#stage(current)
-    }
-    const staged = stagedOf(current)
+    const staged = stagedOf(image)
     if (staged === undefined) throw new ImportFailed('there is no staged data')
     const source = await stores.staging.open(staged.key)
-    return needsFile(config) ? processData(source, current, config, this.#signal) : this.#plain(source, current)
+    return needsFile(config) ? processData(source, image, config, this.#signal) : this.#plain(source, image)
   }
 
   #plain(source: ByteSource, image: Image): Processed {
@@ -163,7 +192,7 @@ class Import {
   }
 
   /** Downloads into the staging area, for what needs a file. */
-  async #stage(image: Image): Promise<Image> {
+  #stage(image: Image): Promise<Image> {
     const { hashes } = this.#service
     return putData({
       service: this.#service,
@@ -171,11 +200,15 @@ class Import {
       store: stagingStore,
       expected: undefined,
       counts: false,
-      fill: (upload) =>
-        takeIn(this.#download().body, upload, {
+      keeps: this.#keeps(),
+      fill: (upload, _reserve, keeper) => {
+        this.#expected = undefined
+        this.#copied = 0
+        return takeIn(this.#download(upload, keeper), passingOver(upload, keeper?.from?.at ?? 0), {
           ...{ hashes, algorithms: [], headBytes: 1, onHead: async () => {} },
           onBytes: (length) => this.#onBytes(length, () => undefined),
-        }),
+        })
+      },
       apply: (before, location) => ({
         ...holding(before, this.#job.taskId),
         locations: [...before.locations, { ...location, status: 'staged' as const }],
@@ -183,24 +216,31 @@ class Import {
     })
   }
 
-  #download(): { body: AsyncIterable<Uint8Array>; size: undefined } {
+  /** What was stored before, and the rest from where it comes. */
+  #download(upload: StoreUpload, keeper: Keeper | undefined): AsyncIterable<Uint8Array> {
     const { config, web } = this.#service
     const { details, method } = this.#job
     const { url, headers, client } =
       method === 'glance-download'
         ? fetchFromGlance(this.#service, this.#job).data
         : { url: String(details.uri), headers: {}, client: web }
-    const body = download({
-      ...{ client, url, headers, retries: config.importRetries, signal: this.#signal },
+    const rest = download({
+      ...{ client, url, headers, retries: config.importRetries, signal: this.#signal, from: keeper?.from },
+      onVersion: (version) => keeper?.saw(version),
       onSize: (size) => {
         if (size > config.imageSizeCap) throw tooLarge(config.imageSizeCap)
         this.#expected = size
       },
       onRetry: (reason, at) => this.#log.warn({ image: this.#job.imageId, reason, at }, 'a download is tried again'),
     })
+    const body = wholeBody(
+      upload,
+      keeper?.from?.at ?? 0,
+      noticed(rest, () => keeper?.tick()),
+    )
     const { os_hash_algo: algorithm, os_hash_value: expected } = details
     const isChecked = typeof algorithm === 'string' && typeof expected === 'string'
-    return { body: isChecked ? checked(body, algorithm, expected) : body, size: undefined }
+    return isChecked ? checked(body, algorithm, expected) : body
   }
 
   /** Takes over from the other service what it says about the image. */
@@ -238,7 +278,7 @@ class Import {
 
   /** Leaves the image as it was before, as far as it is still this task's. */
   async #giveUp(): Promise<void> {
-    const { taskId, stores } = this.#job
+    const { taskId, stores, imageId } = this.#job
     let gone: Location[] = []
     try {
       await this.#change((image) => {
@@ -250,6 +290,7 @@ class Import {
       if (!(error instanceof ImportLost)) throw error
     }
     await this.#remove(gone)
+    await dropKept(this.#service, taskId, imageId)
   }
 
   async #image(): Promise<Image> {
@@ -272,6 +313,13 @@ class Import {
   #onTrouble({ id }: Pick<Image, 'id'>) {
     return ({ store, key }: Pick<Location, 'store' | 'key'>, error: unknown) =>
       this.#log.error({ err: error, image: id, store, key }, 'image data is out of reach')
+  }
+}
+
+async function* noticed(body: AsyncIterable<Uint8Array>, onPiece: () => void): AsyncGenerator<Uint8Array> {
+  for await (const piece of body) {
+    yield piece
+    onPiece()
   }
 }
 

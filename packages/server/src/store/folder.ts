@@ -52,13 +52,15 @@ class FolderStore implements ImageStore {
     return new FolderUpload(file, temporary, final, [this.#uploads, this.#images])
   }
 
-  async resume(key: string, offset: number): Promise<StoreUpload> {
-    const final = this.#path(key)
-    const temporary = join(this.#uploads, key)
-    // A process may have ended between `commit` and the last word about the upload: nobody counts on the data yet.
-    await rename(final, temporary).catch((error: NodeJS.ErrnoException) => {
+  async resume(key: string, offset: number, as = key): Promise<StoreUpload> {
+    const final = this.#path(as)
+    const temporary = join(this.#uploads, as)
+    const unlessMissing = (error: NodeJS.ErrnoException) => {
       if (error.code !== 'ENOENT') throw error
-    })
+    }
+    if (as !== key) await rename(join(this.#uploads, key), temporary).catch(unlessMissing)
+    // A process may have ended between `commit` and the last word about the upload: nobody counts on the data yet.
+    await rename(this.#path(key), temporary).catch(unlessMissing)
     // Or between the first word about the upload and its file.
     const flags = constants.O_RDWR | (offset === 0 ? constants.O_CREAT : 0)
     const file = await open(temporary, flags, 0o600).catch(explain)
@@ -127,6 +129,8 @@ class FolderUpload implements StoreUpload {
   readonly #folders: readonly string[]
   #size = 0
   #flushedTo = 0
+  /** Bytes that are on the disk for certain. */
+  #durable = 0
   #flushing: Promise<unknown> | undefined
   #flushFailure: { error: unknown } | undefined
   #done = false
@@ -138,6 +142,7 @@ class FolderUpload implements StoreUpload {
     this.#folders = folders
     this.#size = size
     this.#flushedTo = size
+    this.#durable = size
   }
 
   async write(bytes: Uint8Array): Promise<void> {
@@ -148,18 +153,32 @@ class FolderUpload implements StoreUpload {
       explain(error)
     }
     this.#size += bytes.length
-    if (this.#size - this.#flushedTo >= flushBytes && this.#flushing === undefined) {
-      this.#flushedTo = this.#size
-      // Runs beside the upload. An error is kept: the kernel tells each one once, and would say nothing of it to the flush in `commit`.
-      this.#flushing = this.#file
-        .datasync()
-        .catch((error: unknown) => {
-          this.#flushFailure = { error }
-        })
-        .finally(() => {
-          this.#flushing = undefined
-        })
-    }
+    if (this.#size - this.#flushedTo >= flushBytes) this.#flushBeside()
+  }
+
+  async flush(): Promise<number> {
+    if (!this.#done) this.#flushBeside()
+    await this.#flushing
+    if (this.#flushFailure !== undefined) explain(this.#flushFailure.error)
+    return this.#durable
+  }
+
+  #flushBeside(): void {
+    if (this.#flushing !== undefined) return
+    const size = this.#size
+    this.#flushedTo = size
+    // Runs beside the upload. An error is kept: the kernel tells each one once, and would say nothing of it to the flush in `commit`.
+    this.#flushing = this.#file
+      .datasync()
+      .then(() => {
+        this.#durable = size
+      })
+      .catch((error: unknown) => {
+        this.#flushFailure = { error }
+      })
+      .finally(() => {
+        this.#flushing = undefined
+      })
   }
 
   read(): Promise<ByteSource> {

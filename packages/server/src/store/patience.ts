@@ -15,10 +15,10 @@ export function withPatience(store: ImageStore, seconds: number): ImageStore {
     begin: async (key, expected) =>
       upload(await within(store.begin(key, expected), 'making a file', (late) => late.abort())),
     ...(resume !== undefined && {
-      resume: async (key: string, offset: number) =>
+      resume: async (key: string, offset: number, as?: string) =>
         upload(
           await within(
-            resume.call(store, key, offset),
+            resume.call(store, key, offset, as),
             'opening a file',
             async (late) => void (await late.suspend?.()),
           ),
@@ -39,13 +39,14 @@ export function withPatience(store: ImageStore, seconds: number): ImageStore {
 type Within = <Result>(step: Promise<Result>, what: string, undo?: (late: Result) => Promise<void>) => Promise<Result>
 
 function patientUpload(real: StoreUpload, within: Within): StoreUpload {
-  const { suspend } = real
+  const { suspend, flush } = real
   return {
     write: (bytes) => within(real.write(bytes), 'writing'),
     read: async () => patientSource(await within(real.read(), 'opening data', (late) => late.close()), within),
     commit: () => within(real.commit(), 'bringing data to the disk'),
     abort: () => within(real.abort(), 'taking data back'),
     ...(suspend !== undefined && { suspend: () => within(suspend.call(real), 'bringing data to the disk') }),
+    ...(flush !== undefined && { flush: () => within(flush.call(real), 'bringing data to the disk') }),
   }
 }
 

@@ -14,6 +14,8 @@ export interface StoreUpload {
   abort(): Promise<void>
   /** Stops here, to go on later: what was written is on stable storage, and resolves to its length. Only where the store can `resume`. */
   suspend?(): Promise<number>
+  /** Brings what was written so far to stable storage, beside what is written meanwhile. Resolves to how many bytes are there. Only where the store can `resume`. */
+  flush?(): Promise<number>
 }
 
 export interface ImageStore {
@@ -24,8 +26,9 @@ export interface ImageStore {
   /** @param key A name that was never used before. @param expected Bytes that will come, where that is known; a store without room for them says so at once.
    *  @throws StoreError `full`, `read-only`. */
   begin(key: string, expected?: number): Promise<StoreUpload>
-  /** Goes on with data that was suspended, or cut off, at `offset`: what lies behind it is dropped. Absent: the store cannot. */
-  resume?(key: string, offset: number): Promise<StoreUpload>
+  /** Goes on with data that was suspended, or cut off, at `offset`: what lies behind it is dropped. Absent: the store cannot.
+   *  @param as Another key for it from now on, one that was never used before: whoever still goes on under the old one cannot commit. */
+  resume?(key: string, offset: number, as?: string): Promise<StoreUpload>
   /** Gives a file of this machine a second name as data of the store, where that can be: no byte is copied, and neither name's owner may write to it any more.
    *  Resolves to false where it cannot. */
   link?(key: string, path: string): Promise<boolean>

@@ -6,6 +6,9 @@ import { WebRefused } from './gate.ts'
 /** A download that failed for good; the text says why. */
 export class DownloadError extends Error {}
 
+/** What was fetched before is of no use: the server has another file now, or does not give the rest of it. */
+export class CannotResume extends Error {}
+
 export interface DownloadOptions {
   client: Pick<WebClient, 'get'>
   url: string
@@ -15,6 +18,10 @@ export interface DownloadOptions {
   /** Of the first pause; each next one is twice as long. */
   pauseMilliseconds?: number
   signal: AbortSignal
+  /** Goes on with what an earlier download of the same address has fetched. @throws CannotResume */
+  from?: { at: number; version: FileVersion } | undefined
+  /** Told what the server says about the file, when it begins at the first byte. */
+  onVersion?(version: FileVersion): void
   /** Told the whole size, as soon as the server has said it. May throw to refuse. */
   onSize?(size: number): void
   /** Told of each time that it is tried again. */
@@ -22,10 +29,18 @@ export interface DownloadOptions {
 }
 
 /** What tells that the file is still the same one. */
-interface Version {
-  etag: string | undefined
-  modified: string | undefined
-  size: number | undefined
+export interface FileVersion {
+  /** A strong one. */
+  readonly etag?: string | undefined
+  /** When it was changed last, where that tells two files apart. */
+  readonly modified?: string | undefined
+  /** Bytes. */
+  readonly size?: number | undefined
+}
+
+/** Whether a later download can find out that it goes on with the same file. */
+export function canGoOn({ etag, modified, size }: FileVersion): boolean {
+  return size !== undefined && (etag !== undefined || modified !== undefined)
 }
 
 const passing = new Set([408, 425, 429, 500, 502, 503, 504])
@@ -35,9 +50,13 @@ const longestPause = 30_000
  *  @throws WebRefused, DownloadError; the signal's reason. */
 export async function* download(options: DownloadOptions): AsyncGenerator<Uint8Array> {
   const { signal, retries, pauseMilliseconds = 500 } = options
-  let at = 0
+  let at = options.from?.at ?? 0
   let failures = 0
-  let version: Version | undefined
+  let version = options.from?.version
+  // Until the server has agreed that what was fetched before is of the same file.
+  let isAgreed = at === 0
+  if (version?.size !== undefined) options.onSize?.(version.size)
+  if (at > 0 && at === version?.size) return
   for (;;) {
     let reason: string
     const before = at
@@ -46,8 +65,13 @@ export async function* download(options: DownloadOptions): AsyncGenerator<Uint8A
       const seen = versionOf(answer)
       if (version === undefined) {
         version = seen
+        options.onVersion?.(seen)
         if (seen.size !== undefined) options.onSize?.(seen.size)
-      } else check(version, seen)
+      } else if (!isSame(version, seen)) {
+        discard(answer)
+        throw new DownloadError('the file changed while it was downloaded')
+      }
+      isAgreed = true
       // A server that knows no ranges begins anew.
       let skip = answer.status === 206 ? 0 : at
       for await (const chunk of answer.body as AsyncIterable<Uint8Array>) {
@@ -63,6 +87,7 @@ export async function* download(options: DownloadOptions): AsyncGenerator<Uint8A
       reason = `it ended after ${at} of ${version.size} bytes`
     } catch (error) {
       if (signal.aborted) throw signal.reason
+      if (!isAgreed && error instanceof DownloadError) throw new CannotResume(error.message, { cause: error })
       if (error instanceof WebRefused || error instanceof DownloadError) throw error
       const cause = refusalIn(error)
       if (cause !== undefined) throw cause
@@ -72,7 +97,10 @@ export async function* download(options: DownloadOptions): AsyncGenerator<Uint8A
       }
     }
     failures = at > before ? 1 : failures + 1
-    if (failures > retries) throw new DownloadError(`${reason}; tried ${failures} times`)
+    if (failures > retries) {
+      const tried = `${reason}; tried ${failures} times`
+      throw isAgreed ? new DownloadError(tried) : new CannotResume(tried)
+    }
     options.onRetry?.(reason, at)
     await sleep(Math.min(pauseMilliseconds * 2 ** (failures - 1), longestPause), undefined, { signal }).catch(() => {
       throw signal.reason
@@ -85,7 +113,7 @@ class TryAgain extends Error {}
 async function ask(
   { client, url, headers = {}, signal }: DownloadOptions,
   at: number,
-  version: Version | undefined,
+  version: FileVersion | undefined,
 ): Promise<WebAnswer> {
   const condition = version?.etag ?? version?.modified
   const range: Record<string, string> =
@@ -94,7 +122,7 @@ async function ask(
   const { status } = answer
   const isRange = status === 206 && at > 0 && rangeStart(answer) === at
   if ((status === 200 || isRange) && isPlain(answer)) return answer
-  answer.body.on('error', () => {}).destroy()
+  discard(answer)
   if (passing.has(status)) throw new TryAgain(`the server answered ${status}`)
   if (!isPlain(answer))
     throw new DownloadError(`the server sends it in a coding of its own: ${String(answer.headers['content-encoding'])}`)
@@ -102,15 +130,26 @@ async function ask(
   throw new DownloadError(`the server answered ${status}`)
 }
 
-function check(first: Version, now: Version): void {
-  const isSame =
+function discard({ body }: WebAnswer): void {
+  body.on('error', () => {}).destroy()
+}
+
+function isSame(first: FileVersion, now: FileVersion): boolean {
+  return (
     first.size === now.size &&
     (first.etag === undefined || first.etag === now.etag) &&
     (first.modified === undefined || first.modified === now.modified)
-  if (!isSame) throw new DownloadError('the file changed while it was downloaded')
+  )
 }
 
-function versionOf({ status, headers }: WebAnswer): Version {
+/** A file may change twice in the second that `Last-Modified` names; it tells files apart only when that was over. Source: RFC 9110, 8.8.2.2. */
+function strongDate(headers: WebAnswer['headers']): string | undefined {
+  const modified = text(headers['last-modified'])
+  const [then, now] = [Date.parse(modified ?? ''), Date.parse(text(headers.date) ?? '')]
+  return now - then >= 1000 ? modified : undefined
+}
+
+function versionOf({ status, headers }: WebAnswer): FileVersion {
   const total =
     status === 206 ? /\/(\d+)$/.exec(text(headers['content-range']) ?? '')?.[1] : text(headers['content-length'])
   const size = total === undefined ? undefined : Number(total)
@@ -118,7 +157,7 @@ function versionOf({ status, headers }: WebAnswer): Version {
   return {
     // A weak one does not say that the bytes are the same.
     etag: etag?.startsWith('"') ? etag : undefined,
-    modified: text(headers['last-modified']),
+    modified: strongDate(headers),
     size: size !== undefined && Number.isSafeInteger(size) ? size : undefined,
   }
 }

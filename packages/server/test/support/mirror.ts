@@ -6,6 +6,8 @@ import { afterAll } from 'vitest'
 export interface MirrorFile {
   data: Uint8Array
   etag?: string
+  /** When it was changed last, as HTTP writes it. */
+  modified?: string
   /** Bytes after which the connection is cut, each time. */
   cutAfter?: number
   /** Ranges are not known. */
@@ -48,13 +50,15 @@ async function answer({ files, requests }: Mirror, request: IncomingMessage, res
     response.writeHead(404).end()
     return
   }
-  const { data, etag, cutAfter = Infinity, whole = false, milliseconds = 0 } = file
+  const { data, etag, modified, cutAfter = Infinity, whole = false, milliseconds = 0 } = file
   const [, first = 0, last] = /^bytes=(\d+)-(\d*)$/.exec(range ?? '') ?? []
-  const isSame = request.headers['if-range'] === undefined || request.headers['if-range'] === etag
+  const condition = request.headers['if-range']
+  const isSame = condition === undefined || condition === etag || condition === modified
   const isPart = range !== undefined && !whole && isSame
   const start = isPart ? Number(first) : 0
   const stop = isPart && last ? Math.min(Number(last) + 1, data.length) : data.length
   if (etag !== undefined) response.setHeader('etag', etag)
+  if (modified !== undefined) response.setHeader('last-modified', modified)
   response.setHeader('content-length', stop - start)
   if (isPart) response.setHeader('content-range', `bytes ${start}-${stop - 1}/${data.length}`)
   response.writeHead(isPart ? 206 : 200)

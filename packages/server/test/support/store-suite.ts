@@ -53,6 +53,31 @@ export function storeSuite(
       await upload.abort()
     })
 
+    it('goes on with what was flushed or suspended, if it can, and lets only the new name commit', async () => {
+      const { store, names } = await open()
+      if (store.resume === undefined) return
+      const data = randomBytes(3 * MiB)
+      const [old, key] = [newKey(), newKey()]
+      const first = await store.begin(old)
+      await first.write(data.subarray(0, MiB))
+      expect(await first.flush?.()).toBe(MiB)
+      await first.write(data.subarray(MiB, 2 * MiB))
+      expect(await first.flush?.()).toBe(2 * MiB)
+      // A process that is held for dead has the file open still.
+      const second = await store.resume(old, MiB, key)
+      await first.write(data.subarray(2 * MiB))
+      await expect(first.commit()).rejects.toThrow()
+      await first.abort()
+      await second.write(data.subarray(MiB, 2 * MiB))
+      expect(await second.suspend?.()).toBe(2 * MiB)
+      const third = await store.resume(key, 2 * MiB)
+      await third.write(data.subarray(2 * MiB))
+      await third.commit()
+      expect((await get(store, key)).equals(data)).toBe(true)
+      expect(await names()).toHaveLength(1)
+      await expect(store.resume(newKey(), 5)).rejects.toThrow()
+    })
+
     it('shows nothing before the commit, and keeps nothing of what is aborted', async () => {
       const { store, names } = await open()
       const key = newKey()

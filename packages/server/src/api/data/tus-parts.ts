@@ -9,11 +9,11 @@ import { RefusedContent } from '../../inspect/judge.ts'
 import type { Service } from '../../service.ts'
 import { takeIn } from '../../store/intake.ts'
 import type { StoreUpload } from '../../store/store.ts'
+import { passingOver, wholeBody } from '../../store/stored-part.ts'
 import { HttpError } from '../http-error.ts'
 import { piecesOf } from './pieces.ts'
 import { activated, Disconnected, explain, finish, idleClock } from './receive.ts'
 
-const readBytes = 1024 * 1024
 /** How often the catalog is told how far a part is, in bytes: what was told is not sent again after a crash. */
 const reportBytes = 64 * 1024 * 1024
 
@@ -188,53 +188,17 @@ async function takeWhole(
   body: AsyncIterable<Uint8Array>,
   onBytes: (length: number) => Promise<void> | undefined,
 ): Promise<Taken> {
-  let passed = 0
-  const beyond: StoreUpload = {
-    ...bound(store),
-    // What is stored passes by once more, for the digests only.
-    async write(bytes) {
-      const skip = Math.min(bytes.length, received - passed)
-      passed += skip
-      if (skip < bytes.length) await store.write(bytes.subarray(skip))
-    },
-  }
   let stored = 0
   return takeData({
-    ...{ config: service.config, hashes: service.hashes, image, upload: beyond, log: part.log },
-    body: joined(storedBytes(store, received), body),
+    ...{ config: service.config, hashes: service.hashes, image, log: part.log },
+    upload: passingOver(store, received),
+    body: wholeBody(store, received, body),
     onBytes(length) {
       const old = Math.min(length, received - stored)
       stored += old
       return length > old ? onBytes(length - old) : undefined
     },
   })
-}
-
-function bound(store: StoreUpload): StoreUpload {
-  return {
-    write: (bytes) => store.write(bytes),
-    read: () => store.read(),
-    commit: () => store.commit(),
-    abort: () => store.abort(),
-  }
-}
-
-async function* storedBytes(store: StoreUpload, length: number): AsyncGenerator<Uint8Array> {
-  if (length === 0) return
-  const source = await store.read()
-  try {
-    for (let at = 0; at < length; at += readBytes) {
-      const piece = Buffer.allocUnsafe(Math.min(readBytes, length - at))
-      await source.read(at, piece)
-      yield piece
-    }
-  } finally {
-    await source.close()
-  }
-}
-
-async function* joined(...bodies: AsyncIterable<Uint8Array>[]): AsyncGenerator<Uint8Array> {
-  for (const body of bodies) yield* body
 }
 
 async function* nothing(): AsyncGenerator<Uint8Array> {}

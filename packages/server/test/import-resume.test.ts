@@ -1,0 +1,216 @@
+/** Downloads that go on in the next process, with what the last one has kept; and servers that make that hard. */
+import { createHash, randomBytes } from 'node:crypto'
+import { existsSync, readdirSync, rmSync, statSync } from 'node:fs'
+import { join } from 'node:path'
+import { DatabaseSync } from 'node:sqlite'
+import { setTimeout as sleep } from 'node:timers/promises'
+import { gzipSync } from 'node:zlib'
+import { beforeAll, describe, expect, it, vi } from 'vitest'
+import { temporaryFolder } from '../../engine/test/support/folder.ts'
+import { catalogPath } from '../src/catalog/open.ts'
+import { type Mirror, type MirrorFile, startMirror } from './support/mirror.ts'
+import { launchedProcesses } from './support/served.ts'
+import { ask, createImage, type Subject, services, showImage } from './support/service.ts'
+
+const start = services()
+const launch = launchedProcesses()
+const folder = temporaryFolder()
+const web = { importAllowedHosts: '127.0.0.1', importPorts: '*', importRetries: 2 }
+const MiB = 1024 * 1024
+const data = randomBytes(8 * MiB)
+const waiting = { timeout: 20_000, interval: 20 }
+let mirror: Mirror
+let files = 0
+
+beforeAll(async () => {
+  mirror = await startMirror()
+})
+
+const digest = (bytes: Uint8Array) => createHash('sha512').update(bytes).digest('hex')
+const kept = (folderOfData: string, store = 'store') => readdirSync(join(folderOfData, store, 'uploads'))
+const ranges = (path: string) =>
+  mirror.requests.filter((line) => line.startsWith(`GET ${path} `) || line === `GET ${path}`)
+
+async function importFrom(url: string, path: string, more = {}): Promise<string> {
+  const id = await createImage(url, more)
+  const method = { name: 'web-download', uri: `${mirror.url}${path}` }
+  expect((await ask(`${url}/v2/images/${id}/import`, 'POST', JSON.stringify({ method }))).status).toBe(202)
+  return id
+}
+
+async function settled(url: string, id: string) {
+  await vi.waitUntil(async () => (await showImage(url, id)).os_glance_import_task === undefined, waiting)
+  return showImage(url, id)
+}
+
+/** An import whose service has stopped when about half of the file was there. */
+async function cutOff(
+  file: MirrorFile,
+  config = {},
+  image = {},
+): Promise<{ path: string; id: string; first: Subject }> {
+  const path = `/file${++files}`
+  const first = await start({ ...web, ...config })
+  mirror.files.set(path, { ...file, milliseconds: 5 })
+  const id = await importFrom(first.url, path, image)
+  const stored = () =>
+    ['store', 'staging'].flatMap((store) =>
+      kept(first.data, store).map((name) => statSync(join(first.data, store, 'uploads', name)).size),
+    )
+  await vi.waitUntil(() => stored().some((size) => size >= 2 * MiB), { ...waiting, interval: 5 })
+  await first.close()
+  mirror.requests.length = 0
+  mirror.files.set(path, file)
+  return { path, id, first }
+}
+
+/** The same data in the next process of the service. */
+async function goesOn({ id, first }: Awaited<ReturnType<typeof cutOff>>, expected: Uint8Array, config = {}) {
+  const next = await start({ ...web, ...config, data: first.data })
+  const image = await settled(next.url, id)
+  expect(image).toMatchObject({ status: 'active', size: expected.length, os_hash_value: digest(expected) })
+  expect((await ask(`${next.url}/v2/images/${id}/file`)).body.equals(expected)).toBe(true)
+  expect([kept(first.data), kept(first.data, 'staging')]).toEqual([[], []])
+  return next
+}
+
+describe('a download whose service stops', () => {
+  it.each([
+    ['a strong tag', { etag: '"1"' }],
+    ['the time of its last change', { modified: 'Mon, 05 Jan 2026 10:00:00 GMT' }],
+  ])('goes on where it was, when the server tells the file by %s', async (_what, facts) => {
+    const cut = await cutOff({ data, ...facts })
+    expect(kept(cut.first.data)).toHaveLength(1)
+    await goesOn(cut, data)
+    const [request, ...others] = ranges(cut.path)
+    expect(others).toEqual([])
+    const from = Number(/ bytes=(\d+)-$/.exec(request ?? '')?.[1])
+    expect(from).toBeGreaterThan(100_000)
+    expect(from).toBeLessThan(data.length)
+  })
+
+  it('goes on with what is staged, to be unpacked', async () => {
+    const config = { importDecompress: true }
+    const cut = await cutOff({ data: gzipSync(data), etag: '"1"' }, config, { container_format: 'compressed' })
+    expect(kept(cut.first.data, 'staging')).toHaveLength(1)
+    await goesOn(cut, data, config)
+    expect(ranges(cut.path)).toEqual([expect.stringMatching(/ bytes=\d+-$/)])
+  })
+
+  it('goes on through several stops', async () => {
+    const cut = await cutOff({ data, etag: '"1"' })
+    mirror.files.set(cut.path, { data, etag: '"1"', milliseconds: 30 })
+    for (let times = 0; times < 3; times++) {
+      const next = await start({ ...web, data: cut.first.data })
+      await vi.waitUntil(() => ranges(cut.path).length > times, waiting)
+      await sleep(700)
+      await next.close()
+    }
+    const starts = ranges(cut.path).map((line) => Number(/ bytes=(\d+)-$/.exec(line)?.[1]))
+    expect(starts.toSorted((one, other) => one - other)).toEqual(starts)
+    expect(new Set(starts).size).toBe(3)
+    await goesOn(cut, data)
+  })
+
+  it('asks for nothing more when all of it had come', async () => {
+    const file = { data, etag: '"1"' }
+    const cut = await cutOff(file)
+    const database = new DatabaseSync(catalogPath(cut.first.data))
+    const { received } = database.prepare('select received from uploads').get() as { received: number }
+    const half = data.subarray(0, received)
+    const version = JSON.stringify({ etag: '"1"', size: received })
+    database.prepare('update uploads set version = ?').run(version)
+    database.close()
+    await goesOn(cut, half)
+    expect(ranges(cut.path)).toEqual([])
+  })
+})
+
+describe('begins anew', () => {
+  const other = randomBytes(MiB)
+  it.each<[string, MirrorFile, MirrorFile | undefined, Uint8Array]>([
+    ['when the file was changed meanwhile', { data, etag: '"1"' }, { data: other, etag: '"2"' }, other],
+    ['when the server told nothing to know the file by', { data }, undefined, data],
+  ])('%s', async (_why, before, after, expected) => {
+    const cut = await cutOff(before)
+    if (after !== undefined) mirror.files.set(cut.path, after)
+    await goesOn(cut, expected)
+  })
+
+  it('when the server answers with another range', async () => {
+    const cut = await cutOff({ data, etag: '"1"' })
+    mirror.files.set(cut.path, {
+      data,
+      answer: ({ headers: { range } }, response) => {
+        const facts = { etag: '"1"', 'content-length': data.length }
+        if (range === undefined) response.writeHead(200, facts).end(data)
+        else
+          response.writeHead(206, { ...facts, 'content-range': `bytes 0-${data.length - 1}/${data.length}` }).end(data)
+      },
+    })
+    await goesOn(cut, data)
+    expect(ranges(cut.path)).toHaveLength(2)
+  })
+
+  it('when what was kept is not there any more', async () => {
+    const cut = await cutOff({ data, etag: '"1"' })
+    rmSync(join(cut.first.data, 'store', 'uploads'), { recursive: true })
+    await goesOn(cut, data)
+  })
+})
+
+describe('what was kept goes', () => {
+  it('when its image is deleted', async () => {
+    const cut = await cutOff({ data, etag: '"1"' })
+    // As if another process were at the task: nobody here takes it.
+    const database = new DatabaseSync(catalogPath(cut.first.data))
+    database.exec("update tasks set worker_id = 'another'")
+    database.close()
+    const next = await start({ ...web, data: cut.first.data })
+    expect(kept(cut.first.data)).toHaveLength(1)
+    expect((await ask(`${next.url}/v2/images/${cut.id}`, 'DELETE')).status).toBe(204)
+    expect(kept(cut.first.data)).toEqual([])
+    expect(await next.service.catalog.work.keptOf(cut.id)).toEqual([])
+  })
+
+  it('when its task is over, and when it is ended before it runs again', async () => {
+    for (const change of ["status = 'failure'", "cancelled = 'enough'", 'attempts = 3']) {
+      const cut = await cutOff({ data, etag: '"1"' })
+      const database = new DatabaseSync(catalogPath(cut.first.data))
+      database.exec(`update tasks set ${change}`)
+      database.close()
+      const next = await start({ ...web, data: cut.first.data })
+      await vi.waitUntil(() => kept(cut.first.data).length === 0, waiting)
+      expect(ranges(cut.path)).toEqual([])
+      expect(await next.service.catalog.work.keptOf(cut.id)).toEqual([])
+    }
+  })
+})
+
+it('goes on after the process was killed, with what was on the disk by then', { timeout: 90_000 }, async () => {
+  const path = '/killed'
+  const file = { data: randomBytes(12 * MiB), etag: '"1"' }
+  mirror.files.set(path, { ...file, milliseconds: 25 })
+  const home = folder.fresh()
+  const environment = { MORAINE_IMPORT_ALLOWED_HOSTS: '127.0.0.1', MORAINE_IMPORT_PORTS: '*' }
+  const life = launch(home, environment)
+  const id = await importFrom(await life.url, path)
+  const received = () => {
+    if (!existsSync(catalogPath(home))) return 0
+    const database = new DatabaseSync(catalogPath(home), { readOnly: true })
+    const row = database.prepare('select received from uploads').get() as { received: number } | undefined
+    database.close()
+    return row?.received ?? 0
+  }
+  await vi.waitUntil(() => received() > 0, { timeout: 30_000, interval: 100 })
+  await life.kill()
+  const onDisk = received()
+  mirror.requests.length = 0
+  mirror.files.set(path, file)
+  const next = await launch(home, environment).url
+  const image = await settled(next, id)
+  expect(image).toMatchObject({ status: 'active', size: file.data.length, os_hash_value: digest(file.data) })
+  expect(ranges(path)).toEqual([`GET ${path} bytes=${onDisk}-`])
+  expect((await ask(`${next}/v2/images/${id}/file`)).body.equals(file.data)).toBe(true)
+  expect(kept(home)).toEqual([])
+})
