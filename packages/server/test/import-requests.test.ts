@@ -65,7 +65,7 @@ describe('tasks', () => {
     const made = await post({ type: 'import', input })
     expect(made.status).toBe(201)
     const { id } = made.json<TaskDocument>()
-    expect(made.headers.location).toBe(`/v2/tasks/${id}`)
+    expect(made.headers.location).toBe(`${subject.url}/v2/tasks/${id}`)
     let task = made.json<TaskDocument>()
     for (let at = 0; task.status !== 'success' && at < 500; at++) {
       await sleep(10)

@@ -15,6 +15,7 @@ let subject: Subject
 
 beforeAll(async () => {
   mirror = await startMirror()
+  for (let at = 0; at <= 10; at++) mirror.files.set(`/data?${at}`, { data, etag: `"${at}"` })
   mirror.files.set('/data', { data, etag: '"1"' })
   subject = await start({
     ...{ importAllowedHosts: '127.0.0.1', importPorts: '*', showDirectUrl: true, showLocations: true },
@@ -112,11 +113,26 @@ describe('a location', () => {
     ])
     expect((await patch('remove', '/locations/5')).status).toBe(400)
     expect((await patch('remove', '/locations/0')).json()).toMatchObject({ locations: [{ url: one.url }] })
-    const many = Array.from({ length: 11 }, (_, at) => ({ ...from(`/data?${at}`), metadata: {} }))
-    expect((await patch('replace', '/locations', many)).status).toBe(413)
+    // Its digests are of what is there.
+    expect((await patch('replace', '/locations', [two])).status).toBe(400)
     expect((await patch('replace', '/locations', [])).status).toBe(403)
-    expect((await patch('replace', '/locations', [two])).json()).toMatchObject({ locations: [{ url: two.url }] })
     expect((await ask(`${subject.url}/v2/images/${id}/file`)).body.equals(data)).toBe(true)
+  })
+
+  it('is one of several that an image without data gets at once', async () => {
+    const id = await createImage(subject.url)
+    const type = { 'content-type': 'application/openstack-images-v2.1-json-patch' }
+    const replace = (value: unknown) =>
+      ask(
+        `${subject.url}/v2/images/${id}`,
+        'PATCH',
+        JSON.stringify([{ op: 'replace', path: '/locations', value }]),
+        type,
+      )
+    const many = Array.from({ length: 11 }, (_, at) => ({ ...from(`/data?${at}`), metadata: {} }))
+    expect((await replace(many)).status).toBe(413)
+    const two = [from('/data?1'), from('/data?2')].map((one) => ({ ...one, metadata: {} }))
+    expect((await replace(two)).json()).toMatchObject({ status: 'active', locations: two.map(({ url }) => ({ url })) })
   })
 
   it('is not shown where the settings do not say so', async () => {

@@ -6,6 +6,8 @@ export interface Step {
   line: string
   headers?: Record<string, string>
   body?: string | Uint8Array
+  /** The name under which later lines have the id of what is answered: `{name}`. */
+  keeps?: string
   /** Why ours answers otherwise. */
   differs?: string
 }

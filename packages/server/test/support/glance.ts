@@ -8,6 +8,7 @@ import { runOk } from '../../../engine/test/support/process.ts'
 import { answers, freePort } from './daemon.ts'
 import type { Login } from './identity-admin.ts'
 import type { Keystone } from './keystone.ts'
+import { limitsEndpoint } from './limits-double.ts'
 
 /** Debian's Python, whatever else is on the path. */
 const python = '/usr/bin/python3'
@@ -106,8 +107,7 @@ filesystem_store_datadir = ${folder}/images`
     return [`enabled_import_methods = []\nnode_staging_uri = file://${folder}/staging`, store]
   }
   const general = `enabled_import_methods = [glance-direct,web-download,copy-image]
-enabled_backends = one:file, two:file, web:http
-show_multiple_locations = false`
+enabled_backends = one:file, two:file, web:http`
   const stores = `[glance_store]
 default_backend = one
 [one]
@@ -126,7 +126,36 @@ allowed_ports = []`
   return [general, stores]
 }
 
-function settings(folder: string, port: number, callers: boolean, several: boolean, database?: string): string {
+/** What operators have besides: a cache, locations that are shown and changed, protected properties, and limits. */
+export interface Operated {
+  /** What the file of property protections says. */
+  protections: string
+  /** Where a Keystone with unified limits is. */
+  limits: string
+}
+
+function operatorSettings(folder: string, { protections, limits }: Operated): [general: string, sections: string] {
+  writeFileSync(join(folder, 'protections.ini'), protections)
+  const general = `image_cache_dir = ${folder}/cache
+property_protection_file = ${folder}/protections.ini
+use_keystone_limits = true
+show_multiple_locations = true`
+  const sections = `[oslo_limit]
+auth_type = none
+endpoint = ${limits}/v3
+endpoint_id = ${limitsEndpoint}`
+  return [general, sections]
+}
+
+function settings(
+  folder: string,
+  port: number,
+  callers: boolean,
+  several: boolean,
+  database?: string,
+  operated?: Operated,
+): string {
+  const [more, sections] = operated === undefined ? ['', ''] : operatorSettings(folder, operated)
   const [general, stores] = storeSettings(folder, several)
   return `[DEFAULT]
 bind_host = 127.0.0.1
@@ -135,7 +164,9 @@ workers = 0
 log_file = ${folder}/api.log
 use_stderr = false
 ${general}
+${more}
 enforce_secure_rbac = ${callers}
+${sections}
 [database]
 connection = ${database ?? `sqlite:///${folder}/glance.sqlite`}
 ${stores}
@@ -160,12 +191,14 @@ export async function startGlance(
   callers = false,
   several = false,
   database?: string,
+  operated?: Operated,
 ): Promise<Glance> {
-  for (const name of ['images', 'staging', 'tasks', 'one', 'two']) mkdirSync(join(folder, name), { recursive: true })
+  for (const name of ['images', 'staging', 'tasks', 'one', 'two', 'cache'])
+    mkdirSync(join(folder, name), { recursive: true })
   const port = await freePort()
   writeFileSync(join(folder, 'paste.ini'), pipeline(callers ? 'context' : 'unauthenticated-context'))
   writeFileSync(join(folder, 'policy.yaml'), callers ? '{}\n' : policy)
-  writeFileSync(join(folder, 'api.conf'), settings(folder, port, callers, several, database))
+  writeFileSync(join(folder, 'api.conf'), settings(folder, port, callers, several, database, operated))
   return await runGlance(folder, port)
 }
 

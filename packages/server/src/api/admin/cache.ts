@@ -80,5 +80,5 @@ export function addCache(routes: Routes, service: Service): void {
     if (!wasThere) await findImage(service, request.caller, id, notFound)
     return reply.code(204).send()
   })
-  refuseOtherMethods(routes, one, 'PUT, DELETE')
+  refuseOtherMethods(routes, one, 'DELETE, PUT')
 }

@@ -9,7 +9,7 @@ import { WebRefused } from '../../web/gate.ts'
 import { HttpError } from '../http-error.ts'
 import { enforce, findImage } from '../images/access.ts'
 import { isoTime } from '../images/image-document.ts'
-import { imageParams, type Routes, readBody, refuseBody, refuseOtherMethods, sendJson } from '../routes.ts'
+import { baseUrl, imageParams, type Routes, readBody, refuseBody, refuseOtherMethods, sendJson } from '../routes.ts'
 
 const idPattern = /^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/i
 const statuses = ['pending', 'processing', 'success', 'failure']
@@ -37,7 +37,11 @@ export function addTasks(routes: Routes, service: Service): void {
       ...{ requestId: request.id, input },
     })
     service.tasks.kick()
-    return sendJson(reply.header('location', `/v2/tasks/${task.id}`), taskDocument(task), 201)
+    return sendJson(
+      reply.header('location', `${baseUrl(service, request)}/v2/tasks/${task.id}`),
+      taskDocument(task),
+      201,
+    )
   })
 
   routes.get('/v2/tasks', { onRequest: refuseBody }, async (request, reply) => {

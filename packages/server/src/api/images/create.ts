@@ -10,7 +10,7 @@ import { attributeChange, checkPropertyName, checkQuotas, isAttribute, refuseRes
 const shownOnly = ['direct_url', 'self', 'file', 'schema', 'stores']
 
 /** @throws HttpError 400, 403 or 413. */
-export function readNewImage(body: unknown, { config, schemas, protections }: Service, caller: Caller): NewImage {
+export function readNewImage(body: unknown, { config, schemas }: Service): NewImage {
   if (typeof body !== 'object' || body === null || Array.isArray(body)) {
     throw new HttpError(400, 'The request body must be a JSON object.')
   }
@@ -25,11 +25,17 @@ export function readNewImage(body: unknown, { config, schemas, protections }: Se
       refuseReserved(name, 'detail')
       if (name === 'locations') throw new HttpError(403, "Attribute 'locations' is reserved.")
       checkPropertyName(name)
-      if (!protections.allows('create', name, caller)) throw new HttpError(403, `Attribute '${name}' is reserved.`)
       properties.set(name, value as string)
     }
   }
   checkQuotas({ tags: image.tags ?? [], properties }, config)
   schemas.checkAgreement(image)
   return { ...image, properties }
+}
+
+/** @throws HttpError 403 for a property that is not the caller's to set. */
+export function checkProtections({ protections }: Service, caller: Caller, { properties }: NewImage): void {
+  for (const name of properties?.keys() ?? []) {
+    if (!protections.allows('create', name, caller)) throw new HttpError(403, `Attribute '${name}' is reserved.`)
+  }
 }

@@ -23,7 +23,7 @@ import {
 import { enforce, enforceOn, findImage, forbidden, isListed, noImage, ofNewImage, type Sight } from './access.ts'
 import { checkQuotas } from './attributes.ts'
 import { checkBootImages, touchesBoot } from './boot-images.ts'
-import { readNewImage } from './create.ts'
+import { checkProtections, readNewImage } from './create.ts'
 import { imageDocument } from './image-document.ts'
 import { readListQuery } from './list-query.ts'
 import { applyPatch, type Change, type Permits, patchTypes, readPatch } from './patch.ts'
@@ -34,9 +34,10 @@ export function addImages(routes: Routes, service: Service): void {
 
   routes.post('/v2/images', async (request, reply) => {
     const { caller } = request
-    const given = readNewImage(readBody(request.body), service, caller)
+    const given = readNewImage(readBody(request.body), service)
     const owner = given.owner === undefined ? caller.projectId : given.owner
     checkNew(service, caller, { ...given, owner })
+    checkProtections(service, caller, given)
     await checkBootImages(service, caller, given)
     const { image_count_total: imagesAtMost } = await service.quotas.limitsOf(owner)
     const image = await catalog.create({ ...given, owner }, imagesAtMost)
@@ -158,7 +159,9 @@ function checkChanges(service: Service, sight: Sight, changes: readonly Change[]
       throw new HttpError(403, undefined, { detail: "Owner can't be updated by non admin." })
     }
   }
-  enforceOn(service, 'modify_image', sight)
+  // Locations have rules of their own.
+  if (changes.length === 0 || changes.some(({ name }) => name !== 'locations'))
+    enforceOn(service, 'modify_image', sight)
 }
 
 /** Asks the stores about locations in a patch. @throws HttpError 400 or 403. */

@@ -5,12 +5,13 @@ import { lookAt } from '../../import/location.ts'
 import type { Service } from '../../service.ts'
 import { HttpError } from '../http-error.ts'
 import { findLocation } from './locations.ts'
+import { readValidationData, type ValidationData } from './validation-data.ts'
 
 /** A location as a patch gives it. */
 interface GivenLocation {
   url: string
   metadata: JsonObject
-  validation_data?: { checksum?: string; os_hash_algo: string; os_hash_value: string }
+  validation_data?: ValidationData
 }
 
 /** A change of the locations as it was read. */
@@ -46,26 +47,30 @@ export async function resolveLocationChange(
   { operation, position, given }: LocationChange,
 ): Promise<ApplyLocations> {
   const { locationQuota } = service.config
+  const said = given.flatMap(({ validation_data: one }) => one ?? [])
+  readValidationData(image, said)
   const added: Location[] = []
   for (const { url, metadata } of given) {
     const { store: _store, ...kept } = metadata
     added.push(await findLocation(service, url, kept))
   }
+  if (operation === 'replace' && added.length === 0)
+    throw new HttpError(403, undefined, { detail: 'Cannot set locations to empty list.' })
   const [first] = added
   const facts = image.status === 'queued' && first !== undefined ? await lookAt(service, image, first) : undefined
-  const [said] = given.flatMap(({ validation_data }) => validation_data ?? [])
   return (before) => {
     if (!['active', 'queued'].includes(before.status)) throw notNow(operation, before.status)
     if (operation === 'remove') return without(before, position)
-    const now = operation === 'replace' ? [] : readableLocations(before)
-    if (operation === 'replace' && added.length === 0) throw lastOne()
+    const now = readableLocations(before)
+    // Digests and size are of the data that is there.
+    if (operation === 'replace' && now.length > 0) throw new HttpError(400, 'Original locations is not empty')
     const at = position === '-' || operation === 'replace' ? now.length : Number(position)
     if (!Number.isSafeInteger(at) || at < 0 || at > now.length) {
       throw new HttpError(400, 'Invalid position for adding a location.')
     }
     const known = new Set(now.map(({ key }) => key))
     for (const { key } of added) {
-      if (known.has(key)) throw new HttpError(400, `Duplicate location: ${key}`)
+      if (known.has(key)) throw new HttpError(400, `The location ${key} already exists`)
       known.add(key)
     }
     const locations = now.toSpliced(at, 0, ...added)
@@ -75,15 +80,14 @@ export async function resolveLocationChange(
         `The limit has been exceeded on the number of allowed image locations. Attempted: ${locations.length}, Maximum: ${locationQuota}`,
       )
     }
-    if (before.status === 'active') {
-      if (said !== undefined && said.os_hash_value !== before.hashValue) {
-        throw new HttpError(409, 'os_hash_value is already set with a different value')
-      }
-      return { ...before, locations }
-    }
+    const {
+      checksum = null,
+      os_hash_algo: hashAlgorithm = null,
+      os_hash_value: hashValue = null,
+    } = readValidationData(before, said)
+    if (before.status === 'active') return { ...before, locations }
     if (facts === undefined) throw notNow(operation, before.status)
-    const hash = said === undefined ? {} : { hashAlgorithm: said.os_hash_algo, hashValue: said.os_hash_value }
-    return { ...emptied(before), ...facts, ...hash, checksum: said?.checksum ?? null, locations, status: 'active' }
+    return { ...emptied(before), ...facts, checksum, hashAlgorithm, hashValue, locations, status: 'active' }
   }
 }
 
@@ -101,5 +105,5 @@ function notNow(operation: string, status: string): HttpError {
 }
 
 function lastOne(): HttpError {
-  return new HttpError(403, 'Cannot remove last location in the image.')
+  return new HttpError(403, undefined, { detail: 'Cannot remove last location in the image.' })
 }
