@@ -167,14 +167,17 @@ class ParallelsCheck {
     this.#told++
   }
 
-  /** Copies first, then the table, then the header. */
+  /** Empties entries, then copies, then points the table at the copies, then writes the header. */
   async #repair(store: ByteStore): Promise<void> {
     const { header, table } = this.#image
     if (this.#result.corruptions === 0) return
     let place = this.#copyStart(this.#end)
+    // Entries that lead behind the file would show what is copied there, were the power to fail between.
+    for (const { cluster, from } of this.#wrong) if (from === undefined) await table.set(cluster, 0)
+    await table.writeBack(store)
+    await store.flush()
     for (const { cluster, from } of this.#wrong) {
-      if (from === undefined) await table.set(cluster, 0)
-      else {
+      if (from !== undefined) {
         const bytes = new Uint8Array(header.clusterSize)
         await readPadded(store, from, bytes)
         await store.write(place, bytes)

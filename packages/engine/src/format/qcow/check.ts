@@ -179,14 +179,15 @@ class QcowCheck {
     }
   }
 
-  /** Copies first, then changes the entries. Everything else is in the file already. */
+  /** Empties entries first: those that lead behind the file would show what is copied there, were the power to fail between. Then copies, then points at the copies. */
   async #repair(store: ByteStore): Promise<void> {
     const { geometry, tables } = this.#image
     let end = roundUp(store.size, geometry.clusterSize)
     const entries: { entry: number; value: number }[] = []
+    for (const { entry, from } of this.#wrong.values()) if (from === undefined) await this.#setEntry(store, entry, 0)
+    await store.flush()
     for (const { entry, from } of this.#wrong.values()) {
-      if (from === undefined) entries.push({ entry, value: 0 })
-      else {
+      if (from !== undefined) {
         const bytes = new Uint8Array(geometry.clusterSize)
         await readPadded(store, from, bytes)
         await store.write(end, bytes)
@@ -196,12 +197,14 @@ class QcowCheck {
     }
     await store.flush()
     tables.clear()
-    for (const { entry, value } of entries) {
-      const bytes = new Uint8Array(8)
-      viewOf(bytes).setBigUint64(0, BigInt(value))
-      await store.write(entry, bytes)
-    }
+    for (const { entry, value } of entries) await this.#setEntry(store, entry, value)
     await store.flush()
     this.#fixed = this.#corruptions
+  }
+
+  async #setEntry(store: ByteStore, entry: number, value: number): Promise<void> {
+    const bytes = new Uint8Array(8)
+    viewOf(bytes).setBigUint64(0, BigInt(value))
+    await store.write(entry, bytes)
   }
 }

@@ -49,6 +49,9 @@ class QedCheck {
   #end = 0
   /** Bytes of copies, which lie behind everything else. */
   #copied = 0
+  /** Whether something that is used twice waits for its copy: the first walk of a repair only empties entries. */
+  #awaitsCopies = false
+  #makesCopies = false
 
   /** `cuts`: leaks at the end of the file are cut off, too.
    *  @throws MoraineError `limit` when the file has more clusters than the caller gives memory for. */
@@ -72,6 +75,16 @@ class QedCheck {
     const { header, geometry, file } = this.#image
     const { clusterSize } = header
     await this.#walk()
+    if (this.#awaitsCopies) {
+      // Entries that lead behind the file are empty before it grows: they would show what comes to lie there, were the power to fail between.
+      await this.#store?.flush()
+      this.#used.fill(0)
+      this.#end = 0
+      this.#allocated = 0
+      this.#fragmented = 0
+      this.#makesCopies = true
+      await this.#walk()
+    }
     const found = this.#corruptions
     if (this.#store !== undefined) {
       await this.#store.flush()
@@ -113,6 +126,7 @@ class QedCheck {
         await this.#checkTable(table, index)
         return undefined
       }
+      if (this.#postpones()) return undefined
       this.#wrong(`L2 table ${index} lies over something else`)
       // As in QEMU every cluster of it counts, and nothing that it points at.
       this.#corruptions += conflicts - 1
@@ -133,10 +147,17 @@ class QedCheck {
       before = host
       const cluster = tableIndex * geometry.entries + index
       if (!places.holdsCluster(host, this.#fileEnd)) return this.#wrong(`cluster ${cluster} is outside image`)
-      if (this.#mark(host, clusterSize) === 0) return undefined
+      if (this.#mark(host, clusterSize) === 0 || this.#postpones()) return undefined
       this.#wrong(`cluster ${cluster} lies over something else`)
       return this.#copy(host, clusterSize)
     })
+  }
+
+  /** Whether a copy must wait, as entries are still being emptied. */
+  #postpones(): boolean {
+    if (this.#store === undefined || this.#makesCopies) return false
+    this.#awaitsCopies = true
+    return true
   }
 
   /** Looks at all entries that are not empty. What `look` gives back is written in their place, when what that points at has reached the disk. */

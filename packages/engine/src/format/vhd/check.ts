@@ -142,12 +142,12 @@ class VhdCheck {
         misplaced.set(sector, (misplaced.get(sector) ?? 0) + 1)
       })
     }
-    if (this.#store !== undefined && misplaced.size > 0)
+    if (this.#store !== undefined && misplaced.size > 0) {
+      // An entry that leads behind the file would show what is copied there, were the power to fail between.
+      await this.#writeTable(disk, this.#store)
       last = await this.#moveBlocks(disk, misplaced, last, this.#store)
-    if (this.#store !== undefined && table.dirty) {
-      await table.writeBack(this.#store)
-      await this.#store.flush()
     }
+    if (this.#store !== undefined) await this.#writeTable(disk, this.#store)
     if (last > disk.file.size) {
       await this.#corruption(`the file ends within a block, ${last - disk.file.size} bytes too early`, (store) =>
         store.resize(last),
@@ -156,6 +156,12 @@ class VhdCheck {
     this.#result.totalClusters = Math.ceil(disk.size / image.header.blockSize)
     this.#result.allocatedClusters = allocated
     return last
+  }
+
+  async #writeTable({ image: { table } }: DynamicVhdDisk, store: ByteStore): Promise<void> {
+    if (!table.dirty) return
+    await table.writeBack(store)
+    await store.flush()
   }
 
   /** Copies blocks behind everything else, and points the table at the copies. Returns where the last one ends.

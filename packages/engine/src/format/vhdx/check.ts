@@ -211,7 +211,17 @@ class VhdxCheck {
 
   async #repair(writer: VhdxWriter): Promise<void> {
     await writer.begin()
-    for (const { block, fault } of this.#wrong) {
+    const grows = ({ fault }: { fault: Fault }): boolean => fault === 'cut' || fault === 'shared'
+    await this.#mend(
+      writer,
+      this.#wrong.filter((wrong) => !grows(wrong)),
+    )
+    // Entries that lead behind the file are empty before it grows: they would show what comes to lie there, were the power to fail between.
+    await this.#mend(writer, this.#wrong.filter(grows))
+  }
+
+  async #mend(writer: VhdxWriter, list: readonly { block: number; fault: Fault }[]): Promise<void> {
+    for (const { block, fault } of list) {
       throwIfCancelled(this.#options.signal, this.#image.source.name)
       if (fault === 'cut') await this.#lengthen(writer.store, block)
       else if (fault === 'shared') await this.#copyBlock(writer, block)

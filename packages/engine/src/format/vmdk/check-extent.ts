@@ -27,7 +27,8 @@ export async function checkHostedExtent(
   result: CheckResult,
   { memory, descriptor }: { memory: number; descriptor: Span | undefined },
 ): Promise<void> {
-  const places = new Places(extent.shape, await findPhase(extent.shape, options), memory)
+  const found = await lookThrough(extent.shape, options)
+  const places = new Places(extent.shape, found, memory)
   await new ExtentCheck(extent.shape, store, options, result, places, descriptor).run()
 }
 
@@ -56,26 +57,47 @@ function isInside(fileSize: number, sector: number, bytes: number): boolean {
   return sector > 0 && sector * sectorBytes + bytes <= roundUp(fileSize, sectorBytes)
 }
 
-/** Where grains begin, as a remainder of their size in sectors; undefined where they do not all lie alike. Both copies of each table are asked. */
-async function findPhase(shape: SparseShape, { signal }: CheckOptions): Promise<number | undefined> {
-  const { directory, redundant, tableEntries, grainBytes, file } = shape
+/** What both copies of all tables say together. */
+interface Overview {
+  /** Where grains begin, as a remainder of their size in sectors; undefined where they do not all lie alike. */
+  phase: number | undefined
+  /** Where the last of those things ends that lie behind the file, as far as copies may come. Bytes. */
+  lostEnd: number
+}
+
+async function lookThrough(shape: SparseShape, { signal }: CheckOptions): Promise<Overview> {
+  const { directory, redundant, tableEntries, grainBytes, file, compressed } = shape
   const grainSectors = grainBytes / sectorBytes
+  const reach = file.size + mostCopies(file.size)
   let phase: number | undefined
-  if (shape.compressed) return undefined
+  let alike = !compressed
+  let lostEnd = 0
+  const look = (sector: number, bytes: number): boolean => {
+    const end = sector * sectorBytes + bytes
+    if (end > file.size && end - bytes < reach) lostEnd = Math.max(lostEnd, end)
+    return isInside(file.size, sector, bytes)
+  }
   for (const { offset, count } of redundant === undefined ? [directory] : [directory, redundant]) {
     for (let first = 0; first < count; first += pageEntries) {
       for (const sector of await readWords(shape, offset + first * 4, Math.min(pageEntries, count - first))) {
         throwIfCancelled(signal, file.name)
-        if (!isInside(file.size, sector, tableEntries * 4)) continue
+        if (!look(sector, tableEntries * 4)) continue
         for (const grain of await readWords(shape, sector * sectorBytes, tableEntries)) {
-          if (grain <= zeroedEntry || !isInside(file.size, grain, 1)) continue
+          if (grain <= zeroedEntry) continue
+          look(grain, grainBytes)
+          if (!isInside(file.size, grain, 1)) continue
           phase ??= grain % grainSectors
-          if (grain % grainSectors !== phase) return undefined
+          if (grain % grainSectors !== phase) alike = false
         }
       }
     }
   }
-  return phase ?? 0
+  return { phase: alike ? (phase ?? 0) : undefined, lostEnd }
+}
+
+/** Most bytes of copies. */
+function mostCopies(fileSize: number): number {
+  return Math.max(fileSize, leastCopies)
 }
 
 /** Which places of the file hold grains. */
@@ -88,7 +110,7 @@ class Places {
 
   /** Grains that lie alike take a bit each, others one for each sector; of compressed ones the first sector counts.
    *  @throws MoraineError `limit` when the bits take more than `memory` bytes. */
-  constructor({ file, grainBytes, compressed }: SparseShape, phase: number | undefined, memory: number) {
+  constructor({ file, grainBytes, compressed }: SparseShape, { phase, lostEnd }: Overview, memory: number) {
     const grainSectors = grainBytes / sectorBytes
     this.#unit = phase === undefined ? 1 : grainSectors
     this.#phase = phase ?? 0
@@ -100,10 +122,12 @@ class Places {
     }
     this.#bits = new Uint8Array(bytes)
     const base = this.#phase * sectorBytes
-    this.#end = base + roundUp(Math.max(0, file.size - base + (phase === undefined ? grainBytes : 0)), grainBytes)
+    const fileEnd = Math.max(0, file.size - base + (phase === undefined ? grainBytes : 0))
+    this.#end = base + roundUp(Math.max(fileEnd, lostEnd - base), grainBytes)
   }
 
-  /** Where a new grain may begin, in bytes: no grain reaches that far, also one that the file ends within. */
+  /** Where a new grain may begin, in bytes: no grain reaches that far, also one that the file ends within. Nor does an entry lead there that will be emptied only when
+   *  the file has grown: it would show what is copied there, were the power to fail between. */
   get end(): number {
     return this.#end
   }
@@ -316,7 +340,7 @@ class ExtentCheck {
     const room = roundUp(length, grainBytes)
     this.#end ??= this.#places.end
     const sector = this.#end / sectorBytes
-    const most = Math.max(this.#fileSize, leastCopies)
+    const most = mostCopies(this.#fileSize)
     if (this.#copied + room > most || sector + room / sectorBytes > bounds.fileSectors) {
       const rule = `at most ${most} bytes, below sector ${bounds.fileSectors}`
       throw fault(file, 'limit', 'too much of the image is to be copied', 'copies', {
