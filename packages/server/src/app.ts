@@ -20,6 +20,7 @@ import { addImages } from './api/images/images.ts'
 import { addLocations } from './api/images/locations.ts'
 import { addMembers } from './api/images/members.ts'
 import { addKeystone } from './api/keystone/routes.ts'
+import { limitRequests } from './api/limit-requests.ts'
 import { addMetadefs } from './api/metadefs/routes.ts'
 import { addOpenApi } from './api/openapi.ts'
 import { type Routes, sendJson } from './api/routes.ts'
@@ -83,7 +84,9 @@ export function createApp(service: Service, logger: FastifyBaseLogger, parts: Ap
   })
   app.addHook('onRequest', guardAgainstBrowsers(service.config))
   app.decorateRequest('caller')
-  app.addHook('onRequest', authenticate(service))
+  const identify = authenticate(service)
+  const { requestLimits } = service
+  app.addHook('onRequest', requestLimits === undefined ? identify : limitRequests(requestLimits, metrics, identify))
   app.addHook('onRequest', async (request) => {
     // A part of the path that is empty names nothing.
     if (Object.values(request.params ?? {}).includes('')) throw new HttpError(404)

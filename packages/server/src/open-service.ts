@@ -80,8 +80,13 @@ export async function openService(
       log.error({ err: error, image }, 'no copy of the image could be made'),
     )
     const callerTokens = new CallerTokens()
+    const { requestRate, requestBurst } = config
+    const requestLimits =
+      requestRate === 0
+        ? undefined
+        : new (await import('./operate/request-limits.ts')).RequestLimits(requestRate, requestBurst)
     const audit = (line: object) => (auditLog === undefined ? log.info(line, 'audit') : auditLog.info(line))
-    const data = { stores, hashes, quotas, uploads, web, exports, imageCache, callerTokens, audit }
+    const data = { stores, hashes, quotas, uploads, web, exports, imageCache, callerTokens, requestLimits, audit }
     const parts = { config, identity, policy, protections, schemas, catalog, worker, ...data }
     const tasks = new TaskRunner({
       tasks: catalog.work.tasks,

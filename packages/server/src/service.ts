@@ -6,6 +6,7 @@ import type { Catalog } from './catalog/catalog.ts'
 import type { Config } from './config.ts'
 import type { Identity } from './identity/identity.ts'
 import type { CallerTokens } from './import/caller-tokens.ts'
+import type { RequestLimits } from './operate/request-limits.ts'
 import type { Policy } from './policy/policy.ts'
 import type { Protections } from './policy/protections.ts'
 import type { Quotas } from './quota/quotas.ts'
@@ -38,6 +39,8 @@ export interface Service {
   /** Fetches what is imported. */
   readonly web: WebClient
   readonly callerTokens: CallerTokens
+  /** Undefined: everybody may send as many requests as they like. */
+  readonly requestLimits: RequestLimits | undefined
   /** Exports that were made before. */
   readonly exports: FileCache
   readonly imageCache: ImageCache

@@ -199,6 +199,11 @@ export const settings = {
     1,
   ),
   uploadIdleSeconds: number(600, 'seconds without a byte after which an upload is given up', 1),
+  requestRate: number(
+    0,
+    'requests a second that a project, or an address from which nobody has logged in, may send to one process of the service; 0: no bound',
+  ),
+  requestBurst: number(100, 'requests beyond requestRate that it may send within ten seconds'),
   requestSeconds: number(60, 'seconds that a request may take to arrive, image data aside', 1),
   shutdownSeconds: number(10, 'seconds that running requests get to finish when the service stops'),
 } as const

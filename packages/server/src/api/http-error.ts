@@ -15,6 +15,7 @@ const titles: Readonly<Record<number, string>> = {
   415: 'Unsupported Media Type',
   416: 'Request Range Not Satisfiable',
   423: 'Locked',
+  429: 'Too Many Requests',
   431: 'Request Header Fields Too Large',
   500: 'Internal Server Error',
   503: 'Service Unavailable',

@@ -2,6 +2,7 @@
 import type { FastifyReply, FastifyRequest } from 'fastify'
 import { Counter, collectDefaultMetrics, Gauge, Histogram, Registry } from 'prom-client'
 import type { RunningWork } from '../running-work.ts'
+import type { CountedBy } from './counted-as.ts'
 import type { Ending } from './ending.ts'
 
 /** The measures of one service; two in one process do not meet. */
@@ -10,6 +11,7 @@ export class Metrics {
   readonly #requests: Counter
   readonly #seconds: Histogram
   readonly #bytes: Counter
+  readonly #limited: Counter
 
   /** @param uploads Work whose number is shown. */
   constructor(uploads: RunningWork) {
@@ -34,6 +36,12 @@ export class Metrics {
       labelNames: ['direction', 'route'],
       registers,
     })
+    this.#limited = new Counter({
+      name: 'moraine_requests_limited_total',
+      help: 'Requests that were refused because their caller had made too many, by what callers are told apart by',
+      labelNames: ['by'],
+      registers,
+    })
     new Gauge({
       name: 'moraine_uploads_running',
       help: 'Uploads under way',
@@ -52,6 +60,11 @@ export class Metrics {
     this.#seconds.observe({ method, route }, reply.elapsedTime / 1000)
     this.#bytes.inc({ direction: 'in', route }, received)
     this.#bytes.inc({ direction: 'out', route }, sent)
+  }
+
+  /** Counts a request that was one too many. */
+  countLimited(by: CountedBy): void {
+    this.#limited.inc({ by })
   }
 
   /** The text that Prometheus reads, and its media type. */
