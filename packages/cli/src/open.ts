@@ -1,12 +1,10 @@
 /** Opens images for the verbs: names, locks, cache modes and messages as QEMU has them. */
 import {
-  allFormats,
   type ByteSource,
   type Container,
   type Disk,
   type DiskFormat,
   type Extent,
-  findFormat,
   type Gate,
   isMoraineError,
   isWritable,
@@ -19,7 +17,7 @@ import {
 import { fileGate, type ImageLock, imageLocks, localPath, lockImage, nodeCodecs, openFile } from '@moraine/engine/node'
 import type { CacheMode } from './cache.ts'
 import { cryptoLibrary } from './crypto-library.ts'
-import { formatsAndDrivers, isPlain } from './drivers.ts'
+import { formatsAndDrivers, isOtherDriver, isPlain } from './drivers.ts'
 import { Failure, failureFrom } from './failure.ts'
 import { formatNamed, probeFormat } from './formats.ts'
 import type { ImagePlace, Persona } from './persona.ts'
@@ -321,7 +319,7 @@ async function* allData(offset: number, length: number): AsyncIterable<Extent[]>
 
 function takeLock(source: ByteSource, use: Use, format: string): void {
   // What stands over an image and is none passes the guest's bytes on.
-  const lock = isPlain(format) || findFormat(allFormats, format) === undefined ? locks[use].raw : locks[use].other
+  const lock = isPlain(format) || isOtherDriver(format) ? locks[use].raw : locks[use].other
   if (lock !== undefined) lockImage(source, lock)
 }
 

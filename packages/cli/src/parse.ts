@@ -15,16 +15,21 @@ const helpOption: GetoptOption = { key: 'help', short: 'h', long: 'help', argume
 
 /** The options of a verb that this persona takes. */
 export function optionsFor(verb: Verb, persona: Persona): [key: string, option: OptionSpec][] {
-  const options = Object.entries(verb.options).filter(([, option]) => persona.extensions || option.extension !== true)
+  const options: [key: string, option: OptionSpec][] = []
   // What is moraine's own keeps its name: --progress=MODE.
-  const taken = new Set(
-    options.flatMap(([, { long, newer }]) => (long === undefined || newer !== undefined ? [] : [long])),
-  )
-  return options.map(([key, option]) =>
-    option.newer?.some((name) => taken.has(name)) === true
-      ? [key, { ...option, newer: option.newer.filter((name) => !taken.has(name)) }]
-      : [key, option],
-  )
+  const taken = new Set<string>()
+  for (const [key, option] of Object.entries(verb.options)) {
+    if (!persona.extensions && option.extension === true) continue
+    options.push([key, option])
+    if (option.long !== undefined && option.newer === undefined) taken.add(option.long)
+  }
+  for (const entry of options) {
+    const [, { newer = [] }] = entry
+    for (const name of newer) {
+      if (taken.has(name)) entry[1] = { ...entry[1], newer: newer.filter((other) => !taken.has(other)) }
+    }
+  }
+  return options
 }
 
 /** Parts the arguments of a verb with others below it at the name of that one.
@@ -43,16 +48,17 @@ export function splitAtVerb(
 }
 
 function getoptTable(options: readonly [key: string, option: OptionSpec][]): GetoptOption[] {
-  return [
-    helpOption,
-    ...options.flatMap(([key, { short, long, argument: name, newer = [] }]) => {
-      const argument = name !== undefined
-      const later = newer.map((name) =>
+  const table = [helpOption]
+  for (const [key, { short, long, argument: name, newer = [] }] of options) {
+    const argument = name !== undefined
+    table.push({ key, short, long, argument })
+    for (const name of newer) {
+      table.push(
         name.length === 1 ? { key, short: name, argument, later: true } : { key, long: name, argument, later: true },
       )
-      return [{ key, short, long, argument }, ...later]
-    }),
-  ]
+    }
+  }
+  return table
 }
 
 /** Reads what stands after the verb. Errors come in the order in which the arguments stand, as with getopt.

@@ -163,7 +163,9 @@ async function isEmpty(disk: Disk, signal: AbortSignal): Promise<boolean> {
   for await (const batch of disk.extents(0, disk.size, signal)) {
     const last = batch[batch.length - 1]
     const isWhole = last !== undefined && last.offset + last.length === disk.size
-    return isWhole && batch.every(({ allocated, zero }) => zero || !allocated)
+    if (!isWhole) return false
+    for (const { allocated, zero } of batch) if (allocated && !zero) return false
+    return true
   }
   return true
 }

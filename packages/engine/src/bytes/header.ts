@@ -26,7 +26,8 @@ export function stands(bytes: Uint8Array, text: string, at = 0): boolean {
 export function latin1(bytes: Uint8Array, start = 0, end: number = bytes.length): string {
   let text = ''
   for (let at = start; at < Math.min(end, bytes.length); at += 4096) {
-    text += String.fromCharCode(...bytes.subarray(at, Math.min(at + 4096, end)))
+    // An iteration, as in `...bytes`, costs several times as much.
+    text += Reflect.apply(String.fromCharCode, undefined, bytes.subarray(at, Math.min(at + 4096, end)))
   }
   return text
 }
