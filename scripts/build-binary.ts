@@ -118,7 +118,10 @@ try {
     takenIn: ['@moraine/engine', '@moraine/engine/node'],
     conditions: ['source', 'bun', 'node', 'import'],
     define: { standaloneVersion: JSON.stringify(version) },
-    replaced: { 'node:fs': join(root, 'packages', 'engine', 'src', 'platform', 'bun', 'fs.ts') },
+    replaced: {
+      'node:fs': join(root, 'packages', 'engine', 'src', 'platform', 'bun', 'fs.ts'),
+      'node:path': join(root, 'packages', 'engine', 'src', 'platform', 'bun', 'path.ts'),
+    },
   })
   await writeFile(joined, text)
   const first = join(scratch, 'moraine')

@@ -54,7 +54,9 @@ export function optionPairs(lists: readonly string[]): [name: string, value: str
 export function creationTable(format: DiskFormat, medium: Medium): readonly OptionSpec[] {
   // QEMU's raw has only a size of its own; what the engine's table adds belongs to the file.
   const own = format.name === 'raw' ? [] : format.options
-  return [...own, ...mediumOptions[medium].filter(({ name }) => own.every((option) => option.name !== name))]
+  const names = new Set<string>()
+  for (const { name } of own) names.add(name)
+  return [...own, ...mediumOptions[medium].filter(({ name }) => !names.has(name))]
 }
 
 /** Checks pairs as QEMU does before it creates: names, switches and numbers, but not the values of choices.

@@ -13,6 +13,18 @@ export function isZero(bytes: Uint8Array, start = 0, end: number = bytes.length)
   return bytesAreZero(bytes, start, head) && wordsAreZero(words, 0, count) && bytesAreZero(bytes, head + count * 4, end)
 }
 
+/** Calls `each` with the place of every number that is not zero (minus zero is). Runs of zeros cost little even in a program that has just started, whose loops are slow. */
+export function eachNonZero(numbers: Float64Array, each: (at: number) => void): void {
+  for (let from = 0; from < numbers.length; from += atOnce) {
+    const some = numbers.subarray(from, from + atOnce)
+    if (Reflect.apply(Math.max, undefined, some) === 0 && Reflect.apply(Math.min, undefined, some) === 0) continue
+    for (let at = 0; at < some.length; at++) if (some[at] !== 0) each(from + at)
+  }
+}
+
+/** Numbers that are looked at in one call. */
+const atOnce = 256
+
 /** How many bytes from `start` on are alike, in whole sectors counted from `start`: all zero, or none of them all zero.
  *  `sectorBytes` is 1 or more; the last sector may be cut by `end`. `length` is 0 only when the range is empty. */
 export function allocatedRun(

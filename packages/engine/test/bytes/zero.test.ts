@@ -1,6 +1,6 @@
 import fc from 'fast-check'
 import { expect, test } from 'vitest'
-import { allocatedRun, isZero } from '../../src/bytes/zero.ts'
+import { allocatedRun, eachNonZero, isZero } from '../../src/bytes/zero.ts'
 
 const slowIsZero = (bytes: Uint8Array, start: number, end: number) => bytes.subarray(start, end).every((b) => b === 0)
 
@@ -49,4 +49,25 @@ test('allocatedRun agrees with the plain definition', () => {
       },
     ),
   )
+})
+
+test('eachNonZero names every number but zeros of either sign', () => {
+  const numbers = new Float64Array(1000)
+  const told = (): number[] => {
+    const found: number[] = []
+    eachNonZero(numbers, (at) => found.push(at))
+    return found
+  }
+  numbers[3] = -0
+  expect(told()).toEqual([])
+  for (const [at, value] of [
+    [0, 1],
+    [255, -1],
+    [256, Number.NaN],
+    [700, 5e-324],
+    [999, Number.POSITIVE_INFINITY],
+  ] as const) {
+    numbers[at] = value
+  }
+  expect(told()).toEqual([0, 255, 256, 700, 999])
 })

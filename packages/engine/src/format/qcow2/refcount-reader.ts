@@ -1,6 +1,7 @@
 /** Reading reference counts: the table, and counts of any width within a block. Source: qcow2.txt, "Host cluster management". */
 
 import { u64be, viewOf } from '../../bytes/integers.ts'
+import { eachNonZero } from '../../bytes/zero.ts'
 import { readPadded } from '../../core/index.ts'
 import type { Qcow2Image } from './image.ts'
 import { fault } from './image.ts'
@@ -75,14 +76,11 @@ export class RefcountReader {
     if (there > 0) await readPadded(file, header.refcountTableOffset, bytes)
     const view = viewOf(bytes)
     const table = new Float64Array(bytes.length / 8)
-    // Most entries are zero, and a program that has just started looks at each slowly. (Minus zero has no bit of an offset.)
-    const raw = new Float64Array(bytes.buffer)
-    const { length } = table
-    for (let i = 0; i < length; i++) {
-      if (raw[i] === 0) continue
+    // (Minus zero has no bit of an offset.)
+    eachNonZero(new Float64Array(bytes.buffer), (i) => {
       const offset = u64be(view, i * 8)
       table[i] = offset - (offset % 512)
-    }
+    })
     return table
   }
 

@@ -2,6 +2,7 @@
  *  freed), because where things lie is part of compatibility. Source: behaviour of QEMU 7.2, measured on its files. */
 
 import { divideUp, roundUp, setU64be, viewOf } from '../../bytes/integers.ts'
+import { eachNonZero } from '../../bytes/zero.ts'
 import type { ByteStore } from '../../core/index.ts'
 import { fault, type Qcow2Image } from './image.ts'
 import { bounds, field } from './layout.ts'
@@ -72,11 +73,7 @@ export class Refcounts extends RefcountReader {
   private constructor(image: Qcow2Image, store: ByteStore, guard: MetadataGuard, table: Float64Array) {
     super(image, table)
     this.#guard = guard
-    const { length } = table
-    for (let i = 0; i < length; i++) {
-      const block = table[i] ?? 0
-      if (block > 0) guard.addBlock(block)
-    }
+    eachNonZero(table, (i) => guard.addBlock(table[i] ?? 0))
     this.#store = store
     const { refcountBits } = image.geometry
     this.#max = refcountBits >= 53 ? Number.MAX_SAFE_INTEGER : 2 ** refcountBits - 1
