@@ -99,13 +99,20 @@ export async function openImage(context: Context, name: string, request: OpenReq
  *  @throws Failure `Could not open 'NAME': …` */
 export async function openForWriting(context: Context, name: string, request: OpenRequest): Promise<WritableDisk> {
   const disk = await openImage(context, name, request)
-  if (isWritable(disk)) return disk
+  if (isWritable(disk)) {
+    if (!context.persona.resizes(disk.format)) disk.resize = () => Promise.reject(keepsItsSize(disk))
+    return disk
+  }
   await disk.close()
   throw failureFrom(
     new MoraineError('unsupported', `the format '${disk.format}' cannot be written`, { path: name }),
     context.persona,
     `Could not open '${name}': `,
   )
+}
+
+function keepsItsSize({ name, format }: Disk): MoraineError {
+  return new MoraineError('unsupported', 'Image format driver does not support resize', { path: name, format })
 }
 
 async function open(context: Context, name: string, request: OpenRequest): Promise<Disk> {

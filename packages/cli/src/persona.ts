@@ -29,6 +29,8 @@ export interface Persona {
   readonly unmapped: readonly string[]
   /** Whether `check` looks at images of this format, or repairs them. */
   checks(format: string, repair: boolean): boolean
+  /** Whether the size of an image of this format can be changed. */
+  resizes(format: string): boolean
   /** Formats of whose images `check` tells counts and no single findings, and `info` not that they were left open. */
   readonly taciturn: readonly string[]
   /** `snapshot -d` takes an id too; QEMU looks for names only. */
@@ -77,6 +79,9 @@ const qemuChecks: Readonly<Record<string, boolean>> = {
   vmdk: false,
 }
 
+/** What QEMU 7.2 resizes; what is no format of an image hands it on to what is below. */
+const neverResized = new Set(['qcow', 'vmdk', 'vdi', 'vhdx', 'vhd', 'parallels'])
+
 const qemuImg: Persona = {
   name: 'qemu-img',
   nameOf: (format) => (format === 'vhd' ? 'vpc' : format),
@@ -92,6 +97,7 @@ const qemuImg: Persona = {
   extensions: false,
   unmapped: ['vhdx', 'bochs', 'cloop', 'dmg'],
   checks: (format, repair) => qemuChecks[format] === true || (!repair && format in qemuChecks),
+  resizes: (format) => !neverResized.has(format),
   taciturn: ['qed'],
   usageHint: () => "Try 'qemu-img --help' for more information",
   readName: readQemuName,
@@ -130,6 +136,7 @@ const moraine: Persona = {
   extensions: true,
   unmapped: [],
   checks: () => true,
+  resizes: () => true,
   taciturn: [],
   usageHint: (verb) => `Try 'moraine ${verb === undefined ? '' : `${verb} `}--help' for more information`,
   readName: (name) => (name === '-' ? { kind: 'stdio' } : (readSecureName(name) ?? readQemuName(name))),

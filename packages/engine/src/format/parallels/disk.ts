@@ -10,7 +10,7 @@ import { headerBytes, type ParallelsHeader, parallelsFault } from './layout.ts'
 export interface ParallelsImage {
   readonly file: ByteSource
   readonly header: ParallelsHeader
-  readonly table: BlockTable
+  table: BlockTable
   readonly extension: Extension | undefined
   readonly context: OpenContext
 }
@@ -39,15 +39,14 @@ export class ParallelsDisk extends MappedDisk {
   readonly format = 'parallels'
   readonly image: ParallelsImage
   readonly bitmaps: Bitmaps | undefined
+  /** Virtual size in bytes. */
+  size: number
 
   constructor(image: ParallelsImage) {
     super(image.file, undefined)
     this.image = image
+    this.size = image.header.diskSize
     if (image.extension !== undefined) this.bitmaps = new ParallelsBitmaps(image.file, image.header, image.extension)
-  }
-
-  get size(): number {
-    return this.image.header.diskSize
   }
 
   protected override get decidesUnallocated(): boolean {

@@ -14,7 +14,7 @@ export const parallels: DiskFormat = {
     create: true,
     check: true,
     repair: true,
-    resize: false,
+    resize: true,
     snapshots: false,
     backing: false,
     compress: false,

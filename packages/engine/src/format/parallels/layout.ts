@@ -11,6 +11,9 @@ export const magics = { old: 'WithoutFreeSpace', extended: 'WithouFreSpacExt' } 
 /** Values of `in_use`. */
 export const inUse = { open: 0x746f_6e59, closed: 0x312e_3276 } as const
 
+/** Most entries of the table that QEMU reads. */
+export const mostEntries: number = Math.floor(0x7fff_ffff / 4)
+
 /** Byte offsets in the header. */
 export const field = {
   magic: 0,
@@ -84,7 +87,6 @@ export function parseHeader(bytes: Uint8Array, path: string): ParallelsHeader {
     refuse('invalid', 'tracks', tracks, 'Invalid image: Too big cluster', `at most ${mostTracks}`)
   }
   const entries = view.getUint32(field.entries, true)
-  const mostEntries = Math.floor(0x7fff_ffff / 4)
   if (entries > mostEntries) refuse('invalid', 'bat_entries', entries, 'Catalog too large', `at most ${mostEntries}`)
   const sectors = extended ? u64le(view, field.sectors) : view.getUint32(field.sectors, true)
   if (!Number.isSafeInteger(sectors * 512)) {
@@ -106,10 +108,24 @@ export function parseHeader(bytes: Uint8Array, path: string): ParallelsHeader {
   }
 }
 
-/** Puts the field that changes back into the header's bytes. */
+/** Puts the fields that change back into the header's bytes. */
 export function encodeHeader(header: ParallelsHeader): Uint8Array {
-  viewOf(header.bytes).setUint32(field.inUse, header.inUse, true)
-  return header.bytes
+  const { bytes, extended, diskSize } = header
+  const view = viewOf(bytes)
+  view.setUint32(field.inUse, header.inUse, true)
+  view.setUint32(field.entries, header.entries, true)
+  // Where it says nothing it follows from the table.
+  if (view.getUint32(field.dataOffset, true) > 0) view.setUint32(field.dataOffset, header.dataOffset / 512, true)
+  if (extended) setU64le(view, field.sectors, diskSize / 512)
+  else view.setUint32(field.sectors, diskSize / 512, true)
+  return bytes
+}
+
+/** Puts the geometry of a size into the header's bytes. It is nobody's: QEMU says 16 heads and 32 sectors. */
+export function setGeometry(bytes: Uint8Array, size: number): void {
+  const view = viewOf(bytes)
+  view.setUint32(field.heads, 16, true)
+  view.setUint32(field.cylinders, Math.floor(size / 512 / 16 / 32) % 2 ** 32, true)
 }
 
 /** The header of a new image, as QEMU writes it. Bytes. */
@@ -120,9 +136,7 @@ export function newHeader(size: number, clusterSize: number): ParallelsHeader {
   const dataOffset = roundUp(headerBytes + entries * 4, clusterSize)
   bytes.set(new TextEncoder().encode(magics.extended))
   view.setUint32(field.version, 2, true)
-  // The geometry is nobody's: QEMU says 16 heads and 32 sectors.
-  view.setUint32(field.heads, 16, true)
-  view.setUint32(field.cylinders, Math.floor(size / 512 / 16 / 32) % 2 ** 32, true)
+  setGeometry(bytes, size)
   view.setUint32(field.tracks, clusterSize / 512, true)
   view.setUint32(field.entries, entries, true)
   setU64le(view, field.sectors, size / 512)

@@ -4,16 +4,17 @@ import { roundUp } from '../../bytes/integers.ts'
 import { Mutex } from '../../bytes/mutex.ts'
 import {
   type ByteStore,
-  MoraineError,
   type Preallocation,
   throwIfCancelled,
   type WritableDisk,
   type ZeroMode,
 } from '../../core/index.ts'
+import { checkSizeChange, clearGained } from '../growth.ts'
 import { type MappedRun, settled } from '../mapped-disk.ts'
 import { ParallelsDisk, type ParallelsImage } from './disk.ts'
 import { BitmapKeeper, bitClusters } from './extension.ts'
-import { encodeHeader, headerBytes, inUse } from './layout.ts'
+import { growTable } from './growth.ts'
+import { encodeHeader, headerBytes, inUse, mostEntries, setGeometry } from './layout.ts'
 
 /** Guest bytes that lie side by side in the file: one write. */
 interface Piece {
@@ -119,11 +120,11 @@ export class WritableParallelsDisk extends ParallelsDisk implements WritableDisk
     return host
   }
 
-  /** Takes a cluster of the file, which reads as zeros. Returns its byte offset. */
-  async #take(): Promise<number> {
+  /** Takes a cluster of the file, which reads as zeros, not before `least`. Returns its byte offset. */
+  async #take(least = 0): Promise<number> {
     const { header } = this.image
     this.#dataEnd ??= await this.#findEnd()
-    const host = this.#dataEnd
+    const host = Math.max(this.#dataEnd, least)
     const end = host + header.clusterSize
     if (host / header.entryUnit > 0xffff_ffff) {
       throw this.fault('limit', 'the image has no room for another cluster', {
@@ -203,12 +204,48 @@ export class WritableParallelsDisk extends ParallelsDisk implements WritableDisk
     })
   }
 
-  async resize(_size: number, _preallocation?: Preallocation): Promise<void> {
-    throw new MoraineError('unsupported', 'Image format driver does not support resize', {
-      path: this.name,
-      format: 'parallels',
-      field: 'size',
+  /** Grows the disk; a table that has no room lets the first clusters move to the end of the file.
+   *  @throws MoraineError as `checkSizeChange`; `unsupported` for an image with bitmaps, which say how large the disk is. */
+  async resize(size: number, preallocation: Preallocation = 'off', shrink = false): Promise<void> {
+    const { header, extension, context } = this.image
+    const { clusterSize } = header
+    checkSizeChange(
+      this,
+      { size, preallocation, shrink },
+      {
+        unit: 512,
+        most: Math.min(mostEntries * clusterSize, header.extended ? Number.MAX_SAFE_INTEGER : 0xffff_ffff * 512),
+        limit: context.limits.virtualSize,
+        growsOnly: 'the format has no list of free clusters',
+      },
+    )
+    const before = header.diskSize
+    if (size === before) return
+    if (extension !== undefined) {
+      throw this.fault('unsupported', 'an image with dirty bitmaps cannot be resized', {
+        field: 'format extension',
+        hint: 'convert it, which leaves them behind',
+      })
+    }
+    await this.#order.run(async () => {
+      await this.#modify()
+      const tools = { take: (least: number) => this.#take(least), writeBack: () => this.#writeBack() }
+      await growTable(this, Math.ceil(size / clusterSize), tools)
     })
+    this.size = size
+    try {
+      await clearGained(this, { from: before, unit: clusterSize, shown: 0 })
+      await this.flush()
+      header.diskSize = size
+      setGeometry(header.bytes, size)
+      await this.#order.run(() => this.#sayInUse(inUse.open))
+      await this.flush()
+    } catch (error) {
+      this.size = before
+      header.diskSize = before
+      setGeometry(header.bytes, before)
+      throw error
+    }
   }
 
   /** Says in the file that the image is open, and that its bitmaps cannot know what changes, before anything does. */

@@ -11,7 +11,7 @@ import { geometryOf, packedFlag, packedSpan, type QcowGeometry, type QcowHeader,
 export interface QcowImage {
   readonly file: ByteSource
   readonly header: QcowHeader
-  readonly geometry: QcowGeometry
+  geometry: QcowGeometry
   /** The backing file's name as it stands in the image. */
   readonly backing: string | undefined
   readonly tables: EntryTables

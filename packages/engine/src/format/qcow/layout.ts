@@ -11,6 +11,9 @@ export const magic = 0x5146_49fb
 /** Longest name of a backing file, in bytes. */
 export const mostNameBytes = 1023
 
+/** Most entries of an L1 table that QEMU reads. */
+export const mostL1Entries: number = Math.floor(0x7fff_ffff / 8)
+
 /** Byte offsets in the header. */
 const field = {
   magic: 0,

@@ -3,6 +3,7 @@
 import type { Disk } from '../../core/index.ts'
 import { type ByteStore, MoraineError, throwIfCancelled } from '../../core/index.ts'
 import type { CheckOptions, CheckResult } from '../format.ts'
+import { copyAside } from '../growth.ts'
 import { VdiDisk, type VdiImage } from './disk.ts'
 import { encodeHeader, entry } from './layout.ts'
 import { WritableVdiDisk } from './writable-disk.ts'
@@ -83,7 +84,8 @@ class VdiCheck {
         if (index >= entry.discarded) continue
         if (index >= blocks) {
           this.#tell(`ERROR: block index ${first + i} too large, is ${index}`)
-          this.#note(first + i, true)
+          // One that is there gets a place among the others.
+          this.#note(first + i, !this.#disk.isPlace(index))
           continue
         }
         counted++
@@ -149,10 +151,11 @@ class VdiCheck {
 
   async #copyBlock(store: ByteStore, from: number, to: number): Promise<void> {
     const { blockSize, blockExtra } = this.#image.header
-    const bytes = new Uint8Array(blockExtra + blockSize)
-    const start = this.#disk.hostOf(from) - blockExtra
-    const there = Math.max(0, Math.min(bytes.length, store.size - start))
-    if (there > 0) await store.read(start, bytes.subarray(0, there))
-    await store.write(this.#disk.hostOf(to) - blockExtra, bytes)
+    await copyAside(
+      store,
+      this.#disk.hostOf(from) - blockExtra,
+      this.#disk.hostOf(to) - blockExtra,
+      blockExtra + blockSize,
+    )
   }
 }

@@ -12,7 +12,7 @@ import { parentName } from './parent.ts'
 export interface VdiImage {
   readonly file: ByteSource
   readonly header: VdiHeader
-  readonly table: BlockTable
+  table: BlockTable
   readonly context: OpenContext
 }
 
@@ -32,13 +32,12 @@ export function imageOf(file: ByteSource, header: VdiHeader, context: OpenContex
       rule: `a map up to byte ${end} in a file of ${file.size}`,
     })
   }
-  const place = {
-    offset: header.mapOffset,
-    entries: header.blocks,
-    order: 'little',
-    cacheBytes: limits.cacheBytes,
-  } as const
-  return { file, header, table: new BlockTable(file, place), context }
+  return { file, header, table: tableOf(file, header, context), context }
+}
+
+/** The block map of a header. */
+export function tableOf(file: ByteSource, { mapOffset, blocks }: VdiHeader, { limits }: OpenContext): BlockTable {
+  return new BlockTable(file, { offset: mapOffset, entries: blocks, order: 'little', cacheBytes: limits.cacheBytes })
 }
 
 /** Whether the image lies over a parent. */
@@ -51,7 +50,7 @@ export class VdiDisk extends MappedDisk {
   readonly format = 'vdi'
   readonly image: VdiImage
   /** Virtual size in bytes, rounded up to whole sectors: VBoxManage makes disks of any length. */
-  readonly size: number
+  size: number
 
   constructor(image: VdiImage, parent: Disk | undefined) {
     super(image.file, parent)
@@ -71,6 +70,13 @@ export class VdiDisk extends MappedDisk {
   hostOf(index: number): number {
     const { dataOffset, blockSize, blockExtra } = this.image.header
     return dataOffset + index * (blockSize + blockExtra) + blockExtra
+  }
+
+  /** Whether a block may have this place: among as many as the map has entries, or behind them where the file has it whole. There a block lies while the map of a full image is made
+   *  longer. QEMU does not ask. */
+  isPlace(index: number): boolean {
+    const { blocks, blockSize } = this.image.header
+    return index < blocks || this.hostOf(index) + blockSize <= this.file.size
   }
 
   protected override resolve(offset: number, length: number): MappedRun | Promise<MappedRun> {
@@ -93,7 +99,7 @@ export class VdiDisk extends MappedDisk {
       const kind = index === entry.discarded ? 'zero' : 'unallocated'
       return { kind, host: -1, length: Math.min(length, count * blockSize - skip) }
     }
-    if (index >= blocks) {
+    if (!this.isPlace(index)) {
       throw vdiFault(this.name, 'corrupt', `block ${block} lies past the image's blocks`, {
         field: 'block map entry',
         value: index,
@@ -103,7 +109,7 @@ export class VdiDisk extends MappedDisk {
     }
     let count = blockExtra === 0 ? this.image.table.run(block, most, 1) : 1
     // What follows a good entry may be a bad one; it is refused in its turn.
-    count = Math.min(count, blocks - index)
+    count = index < blocks ? Math.min(count, blocks - index) : 1
     return { kind: 'data', host: this.hostOf(index) + skip, length: Math.min(length, count * blockSize - skip) }
   }
 

@@ -5,17 +5,18 @@ import { Mutex } from '../../bytes/mutex.ts'
 import {
   type ByteStore,
   type Disk,
-  MoraineError,
   type Preallocation,
   throwIfCancelled,
   type WritableDisk,
   type ZeroMode,
 } from '../../core/index.ts'
+import { checkSizeChange, clearGained } from '../growth.ts'
 import { type MappedRun, settled } from '../mapped-disk.ts'
 import { newGuid } from '../new-guid.ts'
 import { VdiDisk, type VdiImage } from './disk.ts'
 import { FreeBlocks } from './free-blocks.ts'
-import { encodeHeader, entry } from './layout.ts'
+import { growMap } from './growth.ts'
+import { encodeHeader, entry, mostBlocks } from './layout.ts'
 
 /** Guest bytes that lie side by side in the file: one write. */
 interface Piece {
@@ -217,12 +218,40 @@ export class WritableVdiDisk extends VdiDisk implements WritableDisk {
     })
   }
 
-  async resize(_size: number, _preallocation?: Preallocation): Promise<void> {
-    throw new MoraineError('unsupported', 'Image format driver does not support resize', {
-      path: this.name,
-      format: 'vdi',
-      field: 'size',
+  /** Grows the disk, without a byte of it moving unless the block map needs the place of the first blocks. Where the parent reaches further than the disk did, it stays hidden.
+   *  @throws MoraineError as `checkSizeChange`; `corrupt` for a map that is damaged. */
+  async resize(size: number, preallocation: Preallocation = 'off', shrink = false): Promise<void> {
+    const { header, context } = this.image
+    const { blockSize } = header
+    checkSizeChange(
+      this,
+      { size, preallocation, shrink },
+      {
+        unit: 512,
+        most: mostBlocks * blockSize,
+        limit: context.limits.virtualSize,
+        growsOnly: 'other programs put new blocks where the count of blocks says, so none can be taken out',
+      },
+    )
+    const before = { size: this.size, stored: header.diskSize }
+    if (size === before.size) return
+    await this.alone(async () => {
+      this.#modify()
+      await growMap(this, Math.ceil(size / blockSize))
     })
+    this.size = size
+    try {
+      const shown = this.lacksParent ? size : (this.parent?.size ?? 0)
+      await clearGained(this, { from: before.size, unit: blockSize, shown })
+      await this.flush()
+      header.diskSize = size
+      this.#headerChanged = true
+      await this.flush()
+    } catch (error) {
+      this.size = before.size
+      header.diskSize = before.stored
+      throw error
+    }
   }
 
   /** Images over this one notice a change by the modification UUID. */

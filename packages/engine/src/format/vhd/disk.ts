@@ -1,5 +1,5 @@
 /** Reading a VHD: a fixed one, which is its guest's bytes and a footer, and one with blocks. */
-import { type ByteSource, type Disk, type DiskInfo, MoraineError } from '../../core/index.ts'
+import type { ByteSource, Disk, DiskInfo } from '../../core/index.ts'
 import { MappedDisk, type MappedRun } from '../mapped-disk.ts'
 import type { VhdImage } from './image.ts'
 import { type Footer, noBlock, sectorBytes } from './layout.ts'
@@ -10,9 +10,9 @@ export class FixedVhdDisk extends MappedDisk {
   readonly format = 'vhd'
   readonly footer: Footer
   /** Byte offset of the footer: here the guest's bytes end in the file. */
-  readonly footerOffset: number
+  footerOffset: number
   /** Virtual size in bytes; what passes the footer reads as zeros. */
-  readonly size: number
+  size: number
 
   constructor(file: ByteSource, footer: Footer, footerOffset: number, size: number) {
     super(file, undefined)
@@ -124,13 +124,4 @@ export type VhdDisk = FixedVhdDisk | DynamicVhdDisk
 /** Whether a disk is an opened VHD. */
 export function isVhdDisk(disk: Disk): disk is VhdDisk {
   return disk instanceof FixedVhdDisk || disk instanceof DynamicVhdDisk
-}
-
-/** A VHD's size is fixed when it is made; QEMU's words. */
-export function refuseResize(path: string): MoraineError {
-  return new MoraineError('unsupported', 'Image format driver does not support resize', {
-    path,
-    format: 'vhd',
-    field: 'size',
-  })
 }

@@ -31,9 +31,9 @@ export class VhdImage {
   readonly context: OpenContext
   readonly footer: Footer
   readonly header: DynamicHeader
-  readonly table: BlockTable
+  table: BlockTable
   /** Virtual size in bytes. */
-  readonly size: number
+  size: number
   /** Bytes of the bitmap before each block. */
   readonly bitmapBytes: number
   /** Bitmaps that were read or changed, by the sector they stand in; the one used longest ago comes first. */
@@ -52,13 +52,19 @@ export class VhdImage {
     this.header = header
     this.bitmapBytes = roundUp(Math.ceil(header.blockSize / sectorBytes / 8), sectorBytes)
     this.size = virtualSizeOf(footer, header.entries * header.blockSize, context.vhdSize)
-    this.table = new BlockTable(file, {
-      offset: header.tableOffset,
-      entries: header.entries,
-      order: 'big',
-      cacheBytes: context.limits.cacheBytes,
-    })
+    this.table = this.#newTable()
     this.#fullBytes = new Uint8Array(this.bitmapBytes).fill(0xff)
+  }
+
+  #newTable(): BlockTable {
+    const { tableOffset: offset, entries } = this.header
+    const { cacheBytes } = this.context.limits
+    return new BlockTable(this.file, { offset, entries, order: 'big', cacheBytes })
+  }
+
+  /** Takes the table as the header says now; all of it is in the file. */
+  renewTable(): void {
+    this.table = this.#newTable()
   }
 
   /** Reads the header that the footer names, and checks both against the file. The words are QEMU's where it has them.

@@ -15,7 +15,7 @@ export const vhd: DiskFormat = {
     create: true,
     check: true,
     repair: true,
-    resize: false,
+    resize: true,
     snapshots: false,
     backing: true,
     compress: false,

@@ -228,6 +228,26 @@ export function sealHeader(bytes: Uint8Array): void {
   viewOf(bytes).setUint32(headerField.checksum, checksumOf(bytes, headerField.checksum))
 }
 
+/** Sets the number of entries of a dynamic header. */
+export function setEntries(header: DynamicHeader, entries: number): void {
+  header.entries = entries
+  viewOf(header.bytes).setUint32(headerField.entries, entries)
+  sealHeader(header.bytes)
+}
+
+/** Sets what a footer says of the disk's size. */
+export function setSize(footer: Footer, { size, geometry }: { size: number; geometry: Geometry }): void {
+  const { bytes } = footer
+  const view = viewOf(bytes)
+  footer.currentSize = size
+  footer.geometry = geometry
+  setU64be(view, footerField.currentSize, size)
+  view.setUint16(footerField.cylinders, geometry.cylinders)
+  bytes[footerField.heads] = geometry.heads
+  bytes[footerField.sectors] = geometry.sectors
+  view.setUint32(footerField.checksum, checksumOf(bytes, footerField.checksum))
+}
+
 /** One entry of the table of parent locators. */
 export interface LocatorEntry {
   /** Four characters, such as `W2ru`. */

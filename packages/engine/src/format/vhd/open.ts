@@ -55,7 +55,7 @@ async function openFixed(
   }
   if (context.mode !== 'write' || !isStore(file)) return new FixedVhdDisk(file, footer, footerOffset, size)
   const { WritableFixedVhdDisk } = await import('./writable-fixed.ts')
-  return new WritableFixedVhdDisk(file, footer, footerOffset, size)
+  return new WritableFixedVhdDisk(file, footer, { footerOffset, size }, context)
 }
 
 /** Tries one name after the other, until one is that of the parent. */

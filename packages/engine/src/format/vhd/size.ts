@@ -7,6 +7,11 @@ const bySize = new Set(['win ', 'qem2', 'd2v ', 'd2v\0', 'CTXS', 'tap\0', 'wa\0\
 /** Creators whose disks end where their geometry ends. */
 const byGeometry = new Set(['vpc ', 'vs  ', 'qemu'])
 
+/** Whether disks of a creator end where their geometry ends. */
+export function isSizedByGeometry(creator: string): boolean {
+  return byGeometry.has(creator)
+}
+
 /** Sectors of a geometry. */
 export function sectorsOf({ cylinders, heads, sectors }: Geometry): number {
   return cylinders * heads * sectors

@@ -2,11 +2,20 @@
  *  What points at bytes is written after them: data, then bitmaps and footer, then the table. */
 import { roundDown, roundUp } from '../../bytes/integers.ts'
 import { Mutex } from '../../bytes/mutex.ts'
-import { type ByteStore, type Disk, throwIfCancelled, type WritableDisk, type ZeroMode } from '../../core/index.ts'
+import {
+  type ByteStore,
+  type Disk,
+  type Preallocation,
+  throwIfCancelled,
+  type WritableDisk,
+  type ZeroMode,
+} from '../../core/index.ts'
+import { checkSizeChange, clearGained, copyAside } from '../growth.ts'
 import { type MappedRun, settled } from '../mapped-disk.ts'
-import { DynamicVhdDisk, refuseResize } from './disk.ts'
+import { DynamicVhdDisk } from './disk.ts'
+import { lengthenTable, planTable, refuseOverParent, sizeFor } from './growth.ts'
 import type { VhdImage } from './image.ts'
-import { footerBytes, noBlock, sectorBytes } from './layout.ts'
+import { footerBytes, mostSectors, noBlock, sectorBytes, setSize } from './layout.ts'
 import { type SectorBitmap, sectorBitmap, setBits } from './sector-bitmap.ts'
 
 /** Bitmaps that may wait to be written. */
@@ -202,8 +211,64 @@ export class WritableVhdDisk extends DynamicVhdDisk implements WritableDisk {
     })
   }
 
-  async resize(): Promise<void> {
-    throw refuseResize(this.name)
+  /** Grows the disk. Where the creator of the image is believed on its geometry, to the next size that a geometry has. Blocks in the way of a longer table move behind the last one.
+   *  @throws MoraineError as `checkSizeChange`; `unsupported` for a differencing image, and where other structures stand behind the table. */
+  async resize(size: number, preallocation: Preallocation = 'off', shrink = false): Promise<void> {
+    const { header, footer, context } = this.image
+    const rules = { unit: sectorBytes, most: mostSectors * sectorBytes, limit: context.limits.virtualSize }
+    const growsOnly = 'other programs look for the next place behind the last block'
+    checkSizeChange(this, { size, preallocation, shrink }, { ...rules, growsOnly })
+    const before = { size: this.size, geometry: footer.geometry }
+    if (size === before.size) return
+    if (this.image.isDifferencing) throw refuseOverParent(this.name, size)
+    const after = sizeFor(footer, size, this.name, context.vhdSize)
+    const entries = Math.ceil(after.size / header.blockSize)
+    if (entries > header.entries) await this.#order.run(() => this.#growTable(entries))
+    this.image.size = after.size
+    const stored = { size: footer.currentSize, geometry: footer.geometry }
+    try {
+      await clearGained(this, { from: before.size, unit: header.blockSize, shown: 0 })
+      await this.flush()
+      setSize(footer, after)
+      await this.#order.run(() => this.#writeFooters())
+    } catch (error) {
+      setSize(footer, stored)
+      this.image.size = before.size
+      throw error
+    }
+  }
+
+  async #growTable(entries: number): Promise<void> {
+    const { image, store } = this
+    await this.#writeBack()
+    const { end, blocks } = await planTable(image, entries)
+    const first = await image.firstFree()
+    const start = Math.max(first, end)
+    const after = start + blocks.length * image.stride
+    if (this.kind === 'device' && after + footerBytes > store.size) {
+      throw this.fault('io', 'No space left on device', { offset: start, code: 'ENOSPC' })
+    }
+    // Without a block in the way the footer may be.
+    this.#footerMoved = blocks.length > 0 || first < end
+    this.#end = after
+    for (const [i, { block, sector }] of blocks.entries()) {
+      const to = start + i * image.stride
+      await copyAside(store, sector * sectorBytes, to, image.stride)
+      await image.table.set(block, to / sectorBytes)
+    }
+    await this.#writeBack()
+    image.clear()
+    await lengthenTable(image, entries, store)
+  }
+
+  /** Either footer makes an image: first the one that counts, then the other. */
+  async #writeFooters(): Promise<void> {
+    const { footer } = this.image
+    this.#end ??= await this.image.firstFree()
+    await this.store.write(0, footer.bytes.slice())
+    await this.store.flush()
+    await this.store.write(this.#end, footer.bytes.slice())
+    await this.store.flush()
   }
 
   flush(): Promise<void> {

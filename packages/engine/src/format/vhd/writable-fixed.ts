@@ -1,16 +1,21 @@
 /** Writing a fixed VHD: the guest's bytes lie in the file as they are. */
-import type { ByteSource, ByteStore, WritableDisk, ZeroMode } from '../../core/index.ts'
-import { FixedVhdDisk, refuseResize } from './disk.ts'
-import type { Footer } from './layout.ts'
+import type { ByteSource, ByteStore, Preallocation, WritableDisk, ZeroMode } from '../../core/index.ts'
+import type { OpenContext } from '../format.ts'
+import { checkSizeChange } from '../growth.ts'
+import { FixedVhdDisk } from './disk.ts'
+import { sizeFor } from './growth.ts'
+import { type Footer, footerBytes, mostSectors, sectorBytes, setSize } from './layout.ts'
 
 /** A fixed VHD opened for writing. */
 export class WritableFixedVhdDisk extends FixedVhdDisk implements WritableDisk {
   readonly kind: ByteStore['kind']
   readonly store: ByteStore
+  readonly #context: OpenContext
   #closed = false
 
-  constructor(store: ByteStore, footer: Footer, footerOffset: number, size: number) {
-    super(store, footer, footerOffset, size)
+  constructor(store: ByteStore, footer: Footer, place: { footerOffset: number; size: number }, context: OpenContext) {
+    super(store, footer, place.footerOffset, place.size)
+    this.#context = context
     this.store = store
     this.kind = store.kind
   }
@@ -41,8 +46,45 @@ export class WritableFixedVhdDisk extends FixedVhdDisk implements WritableDisk {
     })
   }
 
-  async resize(): Promise<void> {
-    throw refuseResize(this.name)
+  /** Sets the size. Where the creator of the image is believed on its geometry, it is the next size that a geometry has. The footer is the last sector of the file at any moment: where
+   *  it was, zeros stand before the footer at the new end tells the new size.
+   *  @throws MoraineError as `checkSizeChange`; `unsupported` on a device, which does not end where the image does. */
+  async resize(size: number, preallocation: Preallocation = 'off', shrink = false): Promise<void> {
+    const { footer, store } = this
+    const rules = { unit: sectorBytes, most: mostSectors * sectorBytes, limit: this.#context.limits.virtualSize }
+    checkSizeChange(this, { size, preallocation, shrink }, rules)
+    if (size === this.size) return
+    if (this.kind === 'device') throw this.fault('unsupported', 'Cannot resize device files', { field: 'size' })
+    const after = sizeFor(footer, size, this.name, this.#context.vhdSize)
+    if (after.size === this.size) return
+    const stored = { size: footer.currentSize, geometry: footer.geometry }
+    // A footer that moved, and no more, leaves what it stood on before.
+    const gap = Math.min(this.footerOffset, after.size) - this.size
+    try {
+      if (gap > 0) await store.zero(this.size, gap, 'unmap')
+      if (after.size > this.footerOffset) await this.#moveFooter(after.size)
+      await store.flush()
+      setSize(footer, after)
+      await store.write(after.size, footer.bytes.slice())
+      await store.flush()
+      // Of a smaller disk the old footer counts until here.
+      if (store.size > after.size + footerBytes) await store.resize(after.size + footerBytes)
+      await store.flush()
+    } catch (error) {
+      setSize(footer, stored)
+      throw error
+    }
+    this.footerOffset = after.size
+    this.size = after.size
+  }
+
+  async #moveFooter(to: number): Promise<void> {
+    const { footer, store, footerOffset } = this
+    await store.write(to, footer.bytes.slice())
+    await store.flush()
+    await store.zero(footerOffset, Math.min(footerBytes, to - footerOffset), 'unmap')
+    await store.flush()
+    this.footerOffset = to
   }
 
   async copyFrom(source: ByteSource, sourceOffset: number, offset: number, length: number): Promise<number> {

@@ -23,7 +23,7 @@ export interface VhdxImage {
   readonly headers: Headers
   readonly regions: Regions
   readonly metadata: Metadata
-  readonly map: BlockMap
+  map: BlockMap
   /** The file had a log that was replayed. */
   readonly replayed: boolean
 }
@@ -55,6 +55,15 @@ export async function openImage(source: ByteSource, context: OpenContext): Promi
       rule: `at most ${context.limits.virtualSize}`,
     })
   }
+  const parts = { source, file, store, context, headers, regions, metadata, replayed: entries.length > 0 }
+  return { ...parts, map: mapOf(parts) }
+}
+
+/** The table of blocks of an image, as its metadata and regions say now.
+ *  @throws MoraineError `invalid` when the region is too short for it. */
+export function mapOf({ source, file, context, headers, regions, metadata }: Omit<VhdxImage, 'map'>): BlockMap {
+  const { current } = headers
+  const log = { offset: current.logOffset, length: current.logLength }
   const differencing = metadata.parent !== undefined
   const geometry = geometryOf(metadata, differencing)
   if (geometry.entries * 8 > regions.blocks.length) {
@@ -63,7 +72,7 @@ export async function openImage(source: ByteSource, context: OpenContext): Promi
       rule: `at least 8 bytes for each of ${geometry.entries} blocks and bitmaps`,
     })
   }
-  const map = new BlockMap({
+  return new BlockMap({
     path: source.name,
     table: regions.blocks,
     taken: [...regions.all, log].filter(({ length }) => length > 0).sort((a, b) => a.offset - b.offset),
@@ -73,7 +82,6 @@ export async function openImage(source: ByteSource, context: OpenContext): Promi
     pages: new MetadataPages(file, regions.blocks, context.limits.cacheBytes),
     fileSize: () => file.size,
   })
-  return { source, file, store, context, headers, regions, metadata, map, replayed: entries.length > 0 }
 }
 
 async function checkSignature(source: ByteSource): Promise<void> {

@@ -73,6 +73,12 @@ export async function readMetadata(file: ByteSource, region: Region): Promise<Me
   return metadata
 }
 
+/** Byte offset in the file of an item; undefined where it is not there. */
+export async function itemPlace(file: ByteSource, region: Region, guid: string): Promise<number | undefined> {
+  const item = (await readTable(file, region)).get(guid)
+  return item === undefined ? undefined : region.offset + item.offset
+}
+
 async function readTable(file: ByteSource, region: Region): Promise<Map<string, Item>> {
   const table = new Uint8Array(lengths.metadataTable)
   await readPadded(file, region.offset, table)

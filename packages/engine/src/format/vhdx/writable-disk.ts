@@ -4,15 +4,17 @@ import { Mutex } from '../../bytes/mutex.ts'
 import {
   type ByteStore,
   type Disk,
-  MoraineError,
+  type Preallocation,
   throwIfCancelled,
   type WritableDisk,
   type ZeroMode,
 } from '../../core/index.ts'
+import { checkSizeChange, clearGained } from '../growth.ts'
 import { type MappedRun, settled } from '../mapped-disk.ts'
 import { VhdxDisk } from './disk.ts'
-import type { VhdxImage } from './image.ts'
-import { blockState } from './layout.ts'
+import { dropBlocks, fillBlocks, growTable, writeSize } from './growth.ts'
+import { mapOf, type VhdxImage } from './image.ts'
+import { blockState, bounds } from './layout.ts'
 import { VhdxWriter } from './writer.ts'
 
 /** A part of a request that lies in one piece of the file. Bytes. */
@@ -233,10 +235,43 @@ export class WritableVhdxDisk extends VhdxDisk implements WritableDisk {
     }
   }
 
-  /** @throws MoraineError `unsupported`, always, in QEMU's words. */
-  resize(): Promise<void> {
-    const reason = 'Image format driver does not support resize'
-    return Promise.reject(new MoraineError('unsupported', reason, { path: this.name, format: 'vhdx', field: 'size' }))
+  /** Sets the size. A table without room moves to the end of the file; where the parent reaches further than the disk did, it stays hidden.
+   *  @throws MoraineError as `checkSizeChange`. */
+  async resize(size: number, preallocation: Preallocation = 'off', shrink = false): Promise<void> {
+    const { metadata, context } = this.image
+    const rules = { unit: metadata.logicalSector, most: bounds.virtualSize, limit: context.limits.virtualSize }
+    checkSizeChange(this, { size, preallocation, shrink }, rules)
+    const before = metadata.virtualSize
+    if (size === before) return
+    await this.#metadata.run(async () => {
+      await this.writer.begin()
+      await this.writer.writeBack()
+      if (size > before) await growTable(this.writer, size)
+      else await dropBlocks(this.writer, Math.ceil(size / metadata.blockSize))
+    })
+    try {
+      if (size > before) {
+        this.#takeSize(size)
+        const first = Math.ceil(before / metadata.blockSize)
+        if (metadata.leaveAllocated) await this.#metadata.run(() => fillBlocks(this.writer, first))
+        const shown = this.lacksParent ? size : (this.parent?.size ?? 0)
+        await clearGained(this, { from: before, unit: metadata.blockSize, shown })
+      } else {
+        const end = Math.min(before, roundUp(size, metadata.blockSize))
+        if (end > size) await this.zero(size, end - size, 'unmap')
+      }
+      await this.flush()
+      await this.#metadata.run(() => writeSize(this.writer, size))
+      this.#takeSize(size)
+    } catch (error) {
+      this.#takeSize(before)
+      throw error
+    }
+  }
+
+  #takeSize(size: number): void {
+    this.image.metadata.virtualSize = size
+    this.image.map = mapOf(this.image)
   }
 
   flush(): Promise<void> {

@@ -2,7 +2,7 @@
  *  log, after the bytes they point to: whenever the power fails, the file or its log holds the old state or the new one. */
 import { zeroGuid } from '../../bytes/guid.ts'
 import { roundUp, setU64le } from '../../bytes/integers.ts'
-import type { ByteStore } from '../../core/index.ts'
+import { type ByteStore, readPadded } from '../../core/index.ts'
 import { newGuid } from '../new-guid.ts'
 import { updateHeader, type VhdxImage } from './image.ts'
 import { bitmapPresent, blockState, lengths, mib, vhdxFault } from './layout.ts'
@@ -61,6 +61,25 @@ export class VhdxWriter {
   /** Makes a block; it reads as zeros. The file offset. */
   allocateBlock(): Promise<number> {
     return this.#take(this.image.metadata.blockSize)
+  }
+
+  /** Makes room for a region; it reads as zeros. The file offset. */
+  takeRegion(length: number): Promise<number> {
+    return this.#take(length)
+  }
+
+  /** Writes bytes of metadata that no page holds, all of them or none. Nothing else may wait to be written. */
+  async writeThroughLog(offset: number, bytes: Uint8Array): Promise<void> {
+    const size = lengths.logSector
+    const start = offset - (offset % size)
+    const whole = new Uint8Array(roundUp(offset + bytes.length, size) - start)
+    await readPadded(this.store, start, whole)
+    whole.set(bytes, offset - start)
+    const sectors: DirtySector[] = []
+    for (let at = 0; at < whole.length; at += size) {
+      sectors.push({ offset: start + at, bytes: whole.subarray(at, at + size) })
+    }
+    await this.#logged(sectors)
   }
 
   async #take(length: number): Promise<number> {
@@ -143,20 +162,27 @@ export class VhdxWriter {
   async writeBack(): Promise<void> {
     const { pages } = this.image.map
     if (!pages.dirty) return this.store.flush()
-    const { logLength, logOffset } = this.image.headers.current
-    const half = logLength / 2
+    const half = this.image.headers.current.logLength / 2
     while (pages.dirty) {
-      const at = this.#interrupted ? half : 0
       const sectors = pages.take(sectorsInEntry(half))
       try {
-        await this.#throughLog(sectors, logOffset, at)
+        await this.#logged(sectors)
         pages.written()
-        this.#interrupted = false
       } catch (error) {
         pages.giveBack(sectors)
-        this.#interrupted = !this.#interrupted
         throw error
       }
+    }
+  }
+
+  async #logged(sectors: readonly DirtySector[]): Promise<void> {
+    const { logLength, logOffset } = this.image.headers.current
+    try {
+      await this.#throughLog(sectors, logOffset, this.#interrupted ? logLength / 2 : 0)
+      this.#interrupted = false
+    } catch (error) {
+      this.#interrupted = !this.#interrupted
+      throw error
     }
   }
 
