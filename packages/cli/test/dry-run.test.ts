@@ -77,8 +77,14 @@ it('resize', async () => {
     'what lies from byte 1048576 on, up to 16777216',
   ])
   expect((await call('resize --dry-run over.qcow2 1M')).code).toBe(1)
-  await call('create -q -f vmdk a.vmdk 1M')
+  await call('create -q -f vmdk -o subformat=streamOptimized a.vmdk 1M')
   for (const line of ['resize a.vmdk 2M', 'resize --dry-run a.vmdk 2M']) expect((await call(line)).code).toBe(1)
+  // The next size that a geometry has.
+  await call('create -q -f vhd a.vhd 1M')
+  const plan = await planned('resize', 'a.vhd 10M')
+  expect(plan['virtual-size']).toBeGreaterThan(10 << 20)
+  await call('resize -q a.vhd 10M')
+  expect(JSON.parse((await call('info --output=json a.vhd')).stdout)['virtual-size']).toBe(plan['virtual-size'])
 })
 
 it('snapshot', async () => {

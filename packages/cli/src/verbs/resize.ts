@@ -1,7 +1,6 @@
 /** `resize`: change the virtual size. */
 import {
   allFormats,
-  type Disk,
   findFormat,
   isMoraineError,
   isWritable,
@@ -62,12 +61,13 @@ export const verb = defineVerb({
     }
     const change = readChange(text, context.warn)
     const preallocation = values.preallocation ?? 'off'
-    const open = values.dryRun ? openImage : openForWriting
-    const disk = await open(context, filename, {
-      use: values.dryRun ? 'read' : 'resize',
-      format: values.format,
-      imageOpts: values.imageOpts,
-    })
+    const { format, imageOpts } = values
+    // A rehearsal keeps in memory what is written, and space that is taken in advance may be as much as a disk.
+    const disk =
+      values.dryRun && preallocation !== 'off'
+        ? await openImage(context, filename, { use: 'read', format, imageOpts })
+        : await openForWriting(context, filename, { use: 'resize', format, imageOpts, rehearse: values.dryRun })
+    const before = disk.size
     try {
       const size = newSize(disk.size, change)
       if (size <= 0n) throw new Failure('New image size must be positive')
@@ -94,23 +94,26 @@ export const verb = defineVerb({
         }
         if (size !== BigInt(disk.size)) throw new Failure('Cannot resize device files')
       }
-      if (!isWritable(disk)) {
-        if (findFormat(allFormats, disk.format)?.can.resize === false) {
-          throw new Failure(`the format '${disk.format}' cannot be resized`)
-        }
-        const { printPlan } = await import('../dry-run.ts')
-        printPlan(context, planOf(filename, disk, Number(size), preallocation), wantsJson(values.output))
-        return 0
-      }
       const prefix = isPlain(disk.format) && preallocation === 'off' ? 'Could not resize file: ' : ''
       try {
         if (isPlain(disk.format) && size > BigInt(Number.MAX_SAFE_INTEGER)) {
           throw new MoraineError('limit', 'File too large', { path: filename, field: 'size', value: size })
         }
-        await disk.resize(Number(size), preallocation, values.shrink)
-        await disk.flush()
+        if (isWritable(disk)) {
+          await disk.resize(Number(size), preallocation, values.shrink)
+          await disk.flush()
+        } else if (findFormat(allFormats, disk.format)?.can.resize === false) {
+          throw new MoraineError('unsupported', `the format '${disk.format}' cannot be resized`)
+        }
       } catch (error) {
         throw failureFrom(error, context.persona, isMoraineError(error, 'unsupported') ? '' : prefix)
+      }
+      if (values.dryRun) {
+        const after = isWritable(disk) ? disk.size : Number(size)
+        const plan = planOf(filename, disk.format, { before, after }, preallocation)
+        const { printPlan } = await import('../dry-run.ts')
+        printPlan(context, plan, wantsJson(values.output))
+        return 0
       }
     } finally {
       await disk.close()
@@ -120,16 +123,21 @@ export const verb = defineVerb({
   },
 })
 
-function planOf(target: string, disk: Disk, size: number, preallocation: Preallocation): WritePlan {
-  const change = size - disk.size
+function planOf(
+  target: string,
+  format: string,
+  { before, after }: { before: number; after: number },
+  preallocation: Preallocation,
+): WritePlan {
+  const change = after - before
   const gained = preallocation === 'off' ? '' : ` (preallocation: ${preallocation})`
   return {
     operation: 'resize',
     target,
-    format: disk.format,
-    'virtual-size': size,
+    format,
+    'virtual-size': after,
     writes: [change < 0 ? `${-change} bytes are cut off` : `${change} bytes of zeros are added${gained}`],
-    lost: change < 0 ? [`what lies from byte ${size} on, up to ${disk.size}`] : [],
+    lost: change < 0 ? [`what lies from byte ${after} on, up to ${before}`] : [],
   }
 }
 

@@ -35,7 +35,7 @@ async function smallBlocks(): Promise<MemoryStore> {
 
 async function growing(options: string, size: number): Promise<GrowingImage> {
   const made = (await rounded(options, [size])).get(size) as number
-  const sizes = [made + 1024, made + (1 << 20), 9 << 20]
+  const sizes = [made + 1024, made + (1 << 20), made + (4 << 20)]
   const all = await rounded(options, sizes)
   return {
     name: `${options} ${size}`,

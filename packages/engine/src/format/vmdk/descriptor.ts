@@ -229,3 +229,32 @@ export function replaceCid(bytes: Uint8Array, cid: number): Uint8Array | undefin
   changed.set(bytes.subarray(start + old, length), start + 8)
   return changed
 }
+
+/** The bytes of a descriptor of one extent with another size in bytes, in the extent's line and in the cylinders; else as they were. What follows the line stays where it is as long as the
+ *  comment before it has room to give or take: a descriptor of more than a sector may be written in part when the power fails. */
+export function replaceSize(bytes: Uint8Array, size: number): Uint8Array {
+  const nul = bytes.indexOf(0)
+  const old = new TextDecoder('latin1').decode(nul < 0 ? bytes : bytes.subarray(0, nul))
+  const number = (key: string): number => {
+    const found = new RegExp(`^[ \\t]*ddb\\.geometry\\.${key}[ \\t]*=[ \\t]*"?(\\d+)`, 'im').exec(old)?.[1]
+    return Number(found ?? 0)
+  }
+  const track = number('heads') * number('sectors') * 512
+  let text = old.replace(/^([ \t]*(?:RW|RDONLY|NOACCESS)[ \t]+)\d+/im, (_line, before) => `${before}${size / 512}`)
+  const more = text.length - old.length
+  text = text.replace(/^# Extent description *$/im, (comment) =>
+    more > 0 && more < comment.length ? comment.slice(0, -more) : `${comment}${' '.repeat(Math.max(0, -more))}`,
+  )
+  if (track > 0) {
+    const cylinders = Math.floor(size / track)
+    text = text.replace(
+      /^([ \t]*ddb\.geometry\.cylinders[ \t]*=[ \t]*"?)\d+/im,
+      (_line, before) => `${before}${cylinders}`,
+    )
+  }
+  // A file keeps its length: it is not cut before others have what they need.
+  const padded = nul < 0 ? text.padEnd(old.length, '\n') : text
+  const changed = new Uint8Array(padded.length)
+  for (let i = 0; i < padded.length; i++) changed[i] = padded.charCodeAt(i)
+  return changed
+}

@@ -21,7 +21,7 @@ export async function renewCid(image: VmdkImage, store: ByteStore): Promise<void
 }
 
 /** The new bytes up to the last sector that differs: one sector where the length stays. */
-function changedPart(old: Uint8Array, bytes: Uint8Array): Uint8Array {
+export function changedPart(old: Uint8Array, bytes: Uint8Array): Uint8Array {
   let end = bytes.length
   while (end > 0 && end <= old.length && old[end - 1] === bytes[end - 1]) end--
   return bytes.subarray(0, Math.min(bytes.length, Math.ceil(end / 512) * 512))

@@ -35,9 +35,9 @@ export interface VmdkImage {
   /** As QEMU names it: that of the descriptor, or what the extent itself is. */
   readonly createType: string
   /** In guest order, without gaps. */
-  readonly parts: readonly Part[]
+  parts: readonly Part[]
   /** Virtual size in bytes. */
-  readonly size: number
+  size: number
 }
 
 /** An error about an image. */

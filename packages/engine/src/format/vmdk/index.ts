@@ -14,7 +14,7 @@ export const vmdk: DiskFormat = {
     create: true,
     check: true,
     repair: true,
-    resize: false,
+    resize: true,
     snapshots: false,
     backing: true,
     compress: true,

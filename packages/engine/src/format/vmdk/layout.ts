@@ -150,6 +150,19 @@ export function encodeSparseHeader(header: SparseHeader): Uint8Array {
   return bytes
 }
 
+/** Changes the bytes of a hosted header: how much it covers, and where its directories are. Sectors. Where the first directory has no place of its own, the redundant one serves. */
+export function setCapacity(
+  bytes: Uint8Array,
+  to: { capacity: number; directory: number; redundantDirectory: number | undefined },
+): void {
+  const view = viewOf(bytes)
+  const alone = u64le(view, at.directory) === 0
+  setU64le(view, at.capacity, to.capacity)
+  if (alone) setU64le(view, at.redundantDirectory, to.directory)
+  else setU64le(view, at.directory, to.directory)
+  if (to.redundantDirectory !== undefined) setU64le(view, at.redundantDirectory, to.redundantDirectory)
+}
+
 /** The fields of a COWD header. Sectors. */
 export interface CowdHeader {
   capacity: number

@@ -12,11 +12,14 @@ import {
   type WritableDisk,
   type ZeroMode,
 } from '../../core/index.ts'
+import { checkSizeChange, clearGained } from '../growth.ts'
+import { noParent } from './descriptor.ts'
 import { VmdkDisk } from './disk.ts'
 import { GrainWriter } from './grain-writer.ts'
+import { describeSize, longerExtent, type Resizable, resizableOf, writeCapacity } from './growth.ts'
 import { renewCid } from './identity.ts'
 import { fault, furtherFiles, type Part, partAt, type VmdkImage } from './image.ts'
-import { zeroedEntry } from './layout.ts'
+import { sectorBytes, zeroedEntry } from './layout.ts'
 import { PackedGrains, storedZlib } from './packed-grains.ts'
 import type { Run } from './sparse-extent.ts'
 
@@ -356,8 +359,59 @@ export class WritableVmdkDisk extends VmdkDisk implements WritableDisk {
     return (await store.copyFrom?.(source, sourceOffset, run.host, run.length)) ?? 0
   }
 
-  async resize(size: number, _preallocation?: Preallocation, _shrink?: boolean): Promise<void> {
-    throw fault(this.file, 'unsupported', 'Image format driver does not support resize', 'size', { value: size })
+  /** Sets the size. A sparse image gets what it needs of tables at the end of its file; where the parent reaches further than the disk did, it stays hidden. Flat ones become smaller, too.
+   *  @throws MoraineError as `checkSizeChange`; `unsupported` for an image of several extents or of compressed grains. */
+  async resize(size: number, preallocation: Preallocation = 'off', shrink = false): Promise<void> {
+    const { image } = this
+    const found = resizableOf(image)
+    const rules = { unit: sectorBytes, most: Number.MAX_SAFE_INTEGER, limit: image.limits.virtualSize }
+    const growsOnly = found.kind === 'flat' ? {} : { growsOnly: 'the format has no list of free grains' }
+    checkSizeChange(this, { size, preallocation, shrink }, { ...rules, ...growsOnly })
+    if (size === this.size) return
+    await this.#order.run(() => this.#begin())
+    await this.flush()
+    if (found.kind === 'flat') await this.#resizeFlat(found, size)
+    else await this.#growSparse(found, size)
+  }
+
+  async #resizeFlat({ part, begin, store }: Resizable & { kind: 'flat' }, size: number): Promise<void> {
+    const before = this.size
+    const stale = Math.min(store.size, begin + size) - (begin + before)
+    if (stale > 0) await store.zero(begin + before, stale, 'unmap')
+    if (size > before && store.size < begin + size) await store.resize(begin + size)
+    await store.flush()
+    await describeSize(this.image, this.#store, size)
+    this.#takePart({ ...part, length: size })
+    if (size > before || store.size <= begin + size) return
+    await store.resize(begin + size)
+    await store.flush()
+  }
+
+  async #growSparse({ part, extent, store }: Resizable & { kind: 'sparse' }, size: number): Promise<void> {
+    const before = this.size
+    const larger = await longerExtent({ extent, store }, size, this.image)
+    this.#takePart({ ...part, length: size, sparse: larger })
+    try {
+      const lacks = this.parent === undefined && this.image.descriptor.parentCid !== noParent
+      const shown = lacks ? size : (this.parent?.size ?? 0)
+      await clearGained(this, { from: before, unit: larger.shape.grainBytes, shown })
+      await this.flush()
+      await writeCapacity(store, larger)
+    } catch (error) {
+      this.#takePart(part)
+      throw error
+    }
+    await describeSize(this.image, this.#store, size)
+  }
+
+  /** Makes this the one part of the disk. */
+  #takePart(part: Part): void {
+    this.image.parts = [part]
+    this.image.size = part.length
+    this.#writers.clear()
+    if (part.sparse !== undefined && part.file !== undefined && isStore(part.file)) {
+      this.#writers.set(part, new GrainWriter(part.sparse, part.file))
+    }
   }
 
   async flush(): Promise<void> {

@@ -1,0 +1,118 @@
+/** Changing the size of a VMDK: a sparse one gets directories and grain tables at the end of its file, a flat one a longer file, and the descriptor says so. */
+import { divideUp, roundUp, viewOf } from '../../bytes/integers.ts'
+import { type ByteStore, isStore, readPadded } from '../../core/index.ts'
+import { copyAside } from '../growth.ts'
+import { replaceSize } from './descriptor.ts'
+import { GrainDirectory } from './grain-directory.ts'
+import { changedPart } from './identity.ts'
+import { fault, type Part, type VmdkImage } from './image.ts'
+import { bounds, headerBytes, sectorBytes, setCapacity } from './layout.ts'
+import { SparseExtent } from './sparse-extent.ts'
+
+/** What can be resized: one extent, in the image's own file or behind its descriptor. */
+export type Resizable =
+  | { kind: 'sparse'; part: Part; extent: SparseExtent; store: ByteStore }
+  | { kind: 'flat'; part: Part; begin: number; store: ByteStore }
+
+/** The one extent of an image.
+ *  @throws MoraineError `unsupported` for the others: several extents, compressed ones, those of other files. */
+export function resizableOf(image: VmdkImage): Resizable {
+  const [part, ...others] = image.parts
+  const file = part?.file
+  if (part !== undefined && others.length === 0 && part.access === 'RW' && file !== undefined && isStore(file)) {
+    if (part.flat !== undefined && file.kind !== 'device') {
+      return { kind: 'flat', part, begin: part.flat, store: file }
+    }
+    const shape = part.sparse?.shape
+    if (part.sparse !== undefined && file === image.file && shape?.kind === 'hosted' && !shape.compressed) {
+      return { kind: 'sparse', part, extent: part.sparse, store: file }
+    }
+  }
+  throw fault(image.file, 'unsupported', 'an image of this kind cannot be resized', 'createType', {
+    value: image.createType,
+    rule: 'monolithicSparse, or one flat extent',
+    hint: 'convert it to another size with a target that is larger, or to monolithicSparse',
+  })
+}
+
+/** An extent that covers `size` bytes, its directories and new tables behind all else. Nothing in the file points at them yet.
+ *  @throws MoraineError `limit` where they would pass 2 TiB of the file. */
+export async function longerExtent(
+  { extent, store }: { extent: SparseExtent; store: ByteStore },
+  size: number,
+  image: VmdkImage,
+): Promise<SparseExtent> {
+  const { shape } = extent
+  const old = shape.directory.count
+  const tables = divideUp(size, extent.tableCover)
+  if (tables === old) return new SparseExtent({ ...shape, size }, image.limits)
+  const tableBytes = roundUp(shape.tableEntries * 4, sectorBytes)
+  const directoryBytes = roundUp(tables * 4, sectorBytes)
+  const each = directoryBytes + (tables - old) * tableBytes
+  const start = roundUp(store.size, shape.grainBytes)
+  const copies = shape.redundant === undefined ? 1 : 2
+  const end = roundUp(start + copies * each, shape.grainBytes)
+  if (tables > bounds.directoryEntries || end / sectorBytes > bounds.fileSectors) {
+    throw fault(store, 'limit', 'the extent cannot become so large', 'capacity', {
+      value: size / sectorBytes,
+      rule: 'tables within the first 2 TiB of the file',
+    })
+  }
+  if (store.kind === 'device') throw fault(store, 'unsupported', 'Cannot resize device files', 'size')
+  // Tables without a grain are zeros.
+  await store.resize(end)
+  const make = async (from: GrainDirectory, at: number): Promise<GrainDirectory> => {
+    await copyAside(store, from.offset, at, old * 4)
+    await writeDirectory(store, at, { from: old, to: tables }, at + directoryBytes, tableBytes)
+    return new GrainDirectory(store, at, tables)
+  }
+  const redundant = shape.redundant === undefined ? undefined : await make(shape.redundant, start)
+  const directory = await make(shape.directory, start + (copies - 1) * each)
+  await store.flush()
+  return new SparseExtent({ ...shape, size, directory, redundant }, image.limits)
+}
+
+async function writeDirectory(
+  store: ByteStore,
+  directory: number,
+  { from, to }: { from: number; to: number },
+  firstTable: number,
+  tableBytes: number,
+): Promise<void> {
+  const bytes = new Uint8Array((to - from) * 4)
+  const view = viewOf(bytes)
+  for (let i = from; i < to; i++) {
+    view.setUint32((i - from) * 4, (firstTable + (i - from) * tableBytes) / sectorBytes, true)
+  }
+  await store.write(directory + from * 4, bytes)
+}
+
+/** Makes the header, which is one sector, that of an extent with this size and these directories. */
+export async function writeCapacity(store: ByteStore, { shape }: SparseExtent): Promise<void> {
+  const bytes = new Uint8Array(headerBytes)
+  await readPadded(store, 0, bytes)
+  setCapacity(bytes, {
+    capacity: shape.size / sectorBytes,
+    directory: shape.directory.offset / sectorBytes,
+    redundantDirectory: shape.redundant === undefined ? undefined : shape.redundant.offset / sectorBytes,
+  })
+  await store.write(0, bytes)
+  await store.flush()
+}
+
+/** Tells the size in the descriptor. Nothing but the numbers changes in it. */
+export async function describeSize(image: VmdkImage, store: ByteStore, size: number): Promise<void> {
+  const { place, descriptor } = image
+  const old = new Uint8Array(place.length ?? Math.min(store.size, bounds.descriptorBytes))
+  await readPadded(store, place.offset, old)
+  const text = replaceSize(old, size)
+  if (place.length !== undefined && text.length > place.length) {
+    throw fault(store, 'invalid', 'there is no room for the new size in the descriptor', 'extent')
+  }
+  const bytes = new Uint8Array(Math.max(old.length, text.length))
+  bytes.set(text)
+  await store.write(place.offset, changedPart(old, bytes))
+  await store.flush()
+  const [line] = descriptor.extents
+  if (line !== undefined) line.sectors = size / sectorBytes
+}
