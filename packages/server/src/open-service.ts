@@ -22,6 +22,7 @@ import { readProtections } from './policy/protections.ts'
 import { Quotas } from './quota/quotas.ts'
 import { RunningWork } from './running-work.ts'
 import type { Service } from './service.ts'
+import { openSignatures } from './signature/open.ts'
 import { HashThreads } from './store/hashing.ts'
 import { httpStore } from './store/http.ts'
 import { openStores } from './store/open-stores.ts'
@@ -73,6 +74,7 @@ export async function openService(
     if (removed.length > 0) log.warn({ files: removed }, 'removed data that belongs to no image')
     const quotas = new Quotas(config, identity, catalog.usages)
     const hashes = new HashThreads()
+    const signatures = openSignatures(config)
     const uploads = new RunningWork()
     const exports = await FileCache.open(join(config.data, 'exports'), config.exportCacheSize)
     const files = await FileCache.open(join(config.data, 'cache'), config.imageCacheSize)
@@ -86,7 +88,19 @@ export async function openService(
         ? undefined
         : new (await import('./operate/request-limits.ts')).RequestLimits(requestRate, requestBurst)
     const audit = (line: object) => (auditLog === undefined ? log.info(line, 'audit') : auditLog.info(line))
-    const data = { stores, hashes, quotas, uploads, web, exports, imageCache, callerTokens, requestLimits, audit }
+    const data = {
+      stores,
+      hashes,
+      signatures,
+      quotas,
+      uploads,
+      web,
+      exports,
+      imageCache,
+      callerTokens,
+      requestLimits,
+      audit,
+    }
     const parts = { config, identity, policy, protections, schemas, catalog, worker, ...data }
     const tasks = new TaskRunner({
       tasks: catalog.work.tasks,

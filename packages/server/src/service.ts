@@ -11,6 +11,7 @@ import type { Policy } from './policy/policy.ts'
 import type { Protections } from './policy/protections.ts'
 import type { Quotas } from './quota/quotas.ts'
 import type { RunningWork } from './running-work.ts'
+import type { Signatures } from './signature/signatures.ts'
 import type { HashThreads } from './store/hashing.ts'
 import type { Stores } from './store/stores.ts'
 import type { Schedule } from './sync/schedule.ts'
@@ -27,6 +28,8 @@ export interface Service {
   readonly catalog: Catalog
   readonly stores: Stores
   readonly hashes: HashThreads
+  /** Checks what images are signed with. */
+  readonly signatures: Signatures
   readonly quotas: Quotas
   /** Uploads under way. */
   readonly uploads: RunningWork

@@ -186,6 +186,14 @@ export const settings = {
   listLimit: number(25, 'images on a page when the client names no limit', 1),
   listLimitMax: number(1000, 'most images on a page', 1),
   requireFormatMatch: flag(true, 'refuse image data that is not what disk_format says'),
+  verifySignatures: flag(
+    true,
+    'refuse image data that is not what the properties img_signature… say that somebody signed, or whose certificate is not found',
+  ),
+  signatureCertificates: text(
+    '',
+    'folder with the certificates of signatures, in files called by img_signature_certificate_uuid (PEM or DER; .pem, .crt, .cer and .der may follow)',
+  ),
   drainBytes: size(64 * MiB, 'bytes of a refused upload that are still read, so that the client sees the answer'),
   resumeHours: number(48, 'hours after which an upload that may go on later and does not is given up', 1, 24 * 365),
   storeSeconds: number(

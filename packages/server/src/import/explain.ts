@@ -3,6 +3,7 @@ import { isMoraineError } from '@moraine/engine'
 import { CatalogError } from '../catalog/catalog.ts'
 import { RefusedContent } from '../inspect/judge.ts'
 import { OverQuota } from '../quota/reservation.ts'
+import { SignatureError } from '../signature/signature.ts'
 import { StoreError } from '../store/store.ts'
 import { TaskCancelled, TaskHopeless, TaskStopped } from '../task/runner.ts'
 import { DownloadError } from '../web/download.ts'
@@ -16,6 +17,7 @@ const told = [
   ImportFailed,
   ImportLost,
   RefusedContent,
+  SignatureError,
   DownloadError,
   WebRefused,
   OverQuota,

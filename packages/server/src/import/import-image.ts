@@ -138,10 +138,12 @@ class Import {
       expected: data?.size,
       counts: true,
       keeps: data === undefined ? this.#keeps() : undefined,
-      fill: (upload, reserve, keeper) => {
+      fill: async (upload, reserve, keeper) => {
         this.#expected = data?.size
         this.#copied = 0
         return takeData({
+          // Copies of what is there already are compared with that.
+          verification: image.hashValue === null ? await this.#service.signatures.verification(image) : undefined,
           ...{ config, hashes, log: this.#log },
           upload: passingOver(upload, keeper?.from?.at ?? 0),
           image: { id: image.id, diskFormat, containerFormat },

@@ -4,6 +4,8 @@ import type { Image } from '../catalog/image.ts'
 import type { Config } from '../config.ts'
 import { judgeAppliance } from '../inspect/appliance.ts'
 import { claimOf, inspectStart, judge, judgeBootKind, virtualSizeOf } from '../inspect/judge.ts'
+import { wrongSignature } from '../signature/signatures.ts'
+import type { Verification } from '../store/hash-protocol.ts'
 import type { HashThreads } from '../store/hashing.ts'
 import { takeIn } from '../store/intake.ts'
 import type { StoreUpload } from '../store/store.ts'
@@ -24,6 +26,8 @@ export interface Taking {
   image: Pick<Image, 'id' | 'diskFormat' | 'containerFormat'>
   upload: StoreUpload
   body: AsyncIterable<Uint8Array>
+  /** The signature of the image. */
+  verification: Verification | undefined
   /** Called with each piece's length before it is taken. May throw to refuse. */
   onBytes(length: number): void | Promise<void> | undefined
   /** Called with the size before the data is looked at as a whole. May throw to refuse. */
@@ -31,12 +35,13 @@ export interface Taking {
   log: { warn(facts: object, text: string): void }
 }
 
-/** Takes in a whole body; `upload` is neither committed nor aborted. @throws RefusedContent, StoreError, and what the body and `onBytes` throw. */
+/** Takes in a whole body; `upload` is neither committed nor aborted. @throws RefusedContent, SignatureError, StoreError, and what the body and `onBytes` throw. */
 export async function takeData(taking: Taking): Promise<Taken> {
-  const { config, hashes, image, upload, body, log } = taking
+  const { config, hashes, image, upload, body, verification, log } = taking
   const claim = claimOf(config, image)
-  const { size, digests } = await takeIn(body, upload, {
+  const { size, digests, isSigned } = await takeIn(body, upload, {
     hashes,
+    verification,
     algorithms: ['md5', 'sha512'],
     headBytes: inspectedHeadBytes,
     onHead: async (head) => {
@@ -46,6 +51,7 @@ export async function takeData(taking: Taking): Promise<Taken> {
     onBytes: (length) => taking.onBytes(length),
   })
   taking.onEnd?.(size)
+  if (!isSigned) throw wrongSignature(image.id)
   const source = await upload.read()
   let finding: Finding | undefined
   try {

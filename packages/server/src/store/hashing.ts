@@ -2,13 +2,13 @@
 import { availableParallelism } from 'node:os'
 import { Worker } from 'node:worker_threads'
 import { workerUrl } from '../worker-url.ts'
-import type { HashAlgorithm, HashReply, HashRequest } from './hash-protocol.ts'
+import type { HashAlgorithm, HashReply, HashRequest, Verification } from './hash-protocol.ts'
 
 /** A running hash. Calls are answered in order. */
 export interface StreamHash {
   /** Resolves when the first `length` bytes of `memory` are taken in; they must not change before. */
   update(memory: SharedArrayBuffer, length: number): Promise<void>
-  /** The hexadecimal digest; the hash is over then. */
+  /** The hexadecimal digest, or whether a signature is `good`; the hash is over then. */
   digest(): Promise<string>
   /** Forgets the hash. */
   drop(): void
@@ -25,7 +25,7 @@ export class HashThreads {
     this.#most = most
   }
 
-  start(algorithm: HashAlgorithm): StreamHash {
+  start(algorithm: HashAlgorithm | Verification): StreamHash {
     return this.#idlest().start(algorithm)
   }
 
@@ -76,7 +76,7 @@ class HashThread {
     return this.#waiting.size
   }
 
-  start(algorithm: HashAlgorithm): StreamHash {
+  start(algorithm: HashAlgorithm | Verification): StreamHash {
     const hash = this.#next++
     this.#waiting.set(hash, [])
     this.#send({ op: 'start', hash, algorithm })

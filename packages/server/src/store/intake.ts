@@ -1,6 +1,6 @@
 /** One pass over an upload: the bytes go into the store and through the hashes while they arrive, in a fixed amount of memory. */
 import { UploadBuffers } from './buffers.ts'
-import type { HashAlgorithm } from './hash-protocol.ts'
+import type { HashAlgorithm, Verification } from './hash-protocol.ts'
 import type { HashThreads, StreamHash } from './hashing.ts'
 import type { StoreUpload } from './store.ts'
 
@@ -10,6 +10,8 @@ const bufferCount = 4
 export interface IntakeOptions {
   hashes: HashThreads
   algorithms: readonly HashAlgorithm[]
+  /** A signature that is checked, too. */
+  verification?: Verification | undefined
   /** Called once with the first bytes, up to `headBytes` of them (fewer when the data is shorter), as soon as they are there. May throw to refuse. */
   onHead(head: Uint8Array): Promise<void>
   headBytes: number
@@ -20,6 +22,8 @@ export interface IntakeOptions {
 export interface Intake {
   size: number
   digests: Record<HashAlgorithm, string>
+  /** False: the signature is not that of the data. */
+  isSigned: boolean
 }
 
 /** Takes in a whole body; `target` is for the caller to commit or abort. */
@@ -46,7 +50,7 @@ export async function takeIn(
 class Pipeline {
   readonly #target: StoreUpload
   readonly #options: IntakeOptions
-  readonly #hashes: Map<HashAlgorithm, StreamHash>
+  readonly #hashes: Map<HashAlgorithm | 'signature', StreamHash>
   readonly #buffers = new UploadBuffers(bufferCount)
   #filling: Uint8Array | undefined
   #filled = 0
@@ -60,7 +64,9 @@ class Pipeline {
   constructor(target: StoreUpload, options: IntakeOptions) {
     this.#target = target
     this.#options = options
-    this.#hashes = new Map(options.algorithms.map((name) => [name, options.hashes.start(name)]))
+    const { hashes, verification } = options
+    this.#hashes = new Map(options.algorithms.map((name) => [name, hashes.start(name)]))
+    if (verification !== undefined) this.#hashes.set('signature', hashes.start(verification))
   }
 
   async take(bytes: Uint8Array): Promise<void> {
@@ -83,9 +89,10 @@ class Pipeline {
     await Promise.all(this.#inFlight)
     this.#buffers.release()
     if (this.#failure !== undefined) throw this.#failure.error
-    const digests: Partial<Record<HashAlgorithm, string>> = {}
+    const digests: Partial<Record<HashAlgorithm | 'signature', string>> = {}
     for (const [name, hash] of this.#hashes) digests[name] = await hash.digest()
-    return { size: this.#size, digests: digests as Record<HashAlgorithm, string> }
+    const isSigned = (digests.signature ?? 'good') === 'good'
+    return { size: this.#size, digests: digests as Record<HashAlgorithm, string>, isSigned }
   }
 
   /** Waits until nothing touches the target any more. */

@@ -8,6 +8,7 @@ import { type Taken, takeData } from '../../import/take-data.ts'
 import { RefusedContent } from '../../inspect/judge.ts'
 import { OverQuota } from '../../quota/reservation.ts'
 import type { Service } from '../../service.ts'
+import { SignatureError } from '../../signature/signature.ts'
 import { takeIn } from '../../store/intake.ts'
 import { StoreError, type StoreUpload } from '../../store/store.ts'
 import { stagingStore } from '../../store/stores.ts'
@@ -46,6 +47,7 @@ export async function receive(receiving: Receiving): Promise<void> {
   const image = await begin(receiving, stages[kind], { key, store, imageId: id, workerId: service.worker.id, kind })
   let upload: StoreUpload | undefined
   try {
+    const verification = kind === 'stage' ? undefined : await service.signatures.verification(image, tokenOf(message))
     const reservation = await service.quotas.reserve(key, image.owner, kind === 'stage')
     await reservation.expect(expected ?? 0)
     if (service.stores.get(store)?.readOnly) throw new StoreError('read-only', `store ${store} is read-only`)
@@ -68,7 +70,7 @@ export async function receive(receiving: Receiving): Promise<void> {
         await upload.commit()
         await finish(receiving, key, (before) => staged(before, key, size))
       } else {
-        const taken = await takeData({ ...taking, body, onEnd: (whole) => checkSize(message, whole) })
+        const taken = await takeData({ ...taking, verification, body, onEnd: (whole) => checkSize(message, whole) })
         await upload.commit()
         await finish(receiving, key, (before) => activated(before, store, key, taken))
       }
@@ -221,7 +223,14 @@ export function notAnswering(error: StoreError): HttpError {
   return new HttpError(503, `Image storage media does not answer: ${error.message}`)
 }
 
+/** In whose name certificates of signatures are asked for. */
+export function tokenOf({ headers }: IncomingMessage): string | undefined {
+  const token = headers['x-auth-token']
+  return typeof token === 'string' ? token : undefined
+}
+
 export function explain(error: unknown, message: IncomingMessage): unknown {
+  if (error instanceof SignatureError) return new HttpError(400, error.message)
   if (error instanceof RefusedContent) return new HttpError(error.kind === 'mismatch' ? 415 : 400, error.message)
   if (error instanceof OverQuota) return new HttpError(413, `Image exceeds the storage quota: ${error.message}`)
   if (error instanceof StoreError && error.kind === 'full') {

@@ -7,12 +7,13 @@ import type { Resumable } from '../../catalog/resumables.ts'
 import { type Taken, takeData } from '../../import/take-data.ts'
 import { RefusedContent } from '../../inspect/judge.ts'
 import type { Service } from '../../service.ts'
+import { SignatureError } from '../../signature/signature.ts'
 import { takeIn } from '../../store/intake.ts'
 import type { StoreUpload } from '../../store/store.ts'
 import { passingOver, wholeBody } from '../../store/stored-part.ts'
 import { HttpError } from '../http-error.ts'
 import { piecesOf } from './pieces.ts'
-import { activated, Disconnected, explain, finish, idleClock } from './receive.ts'
+import { activated, Disconnected, explain, finish, idleClock, tokenOf } from './receive.ts'
 
 /** How often the catalog is told how far a part is, in bytes: what was told is not sent again after a crash. */
 const reportBytes = 64 * 1024 * 1024
@@ -129,7 +130,7 @@ async function takeHeld(part: Part): Promise<number> {
     await report(received, true)
     return received
   } catch (error) {
-    if (error instanceof RefusedContent || (await catalog.get(id)) === undefined) {
+    if (error instanceof RefusedContent || error instanceof SignatureError || (await catalog.get(id)) === undefined) {
       await store?.abort()
       await abandon(service, upload)
     } else {
@@ -191,6 +192,7 @@ async function takeWhole(
   let stored = 0
   return takeData({
     ...{ config: service.config, hashes: service.hashes, image, log: part.log },
+    verification: await service.signatures.verification(image, tokenOf(part.message)),
     upload: passingOver(store, received),
     body: wholeBody(store, received, body),
     onBytes(length) {
