@@ -140,6 +140,21 @@ describeWith(['qemu-img', 'qemu-io'], 'rebase and commit', () => {
     expect(stderr).toContain('backing format must be specified\nSay it with -F.')
   })
 
+  it('leaves overlays that know the content they stand over usable after a commit', async () => {
+    const cwd = fixtures.folder
+    for (const format of ['vmdk', 'vdi', 'vhdx']) {
+      for (const line of [
+        `create -q -f ${format} under.${format} 2M`,
+        `create -q -f ${format} -b under.${format} -F ${format} over.${format}`,
+        `bench -q -w -c 3 -s 4k --pattern=7 -f ${format} over.${format}`,
+        `commit -q over.${format}`,
+        `compare -q over.${format} under.${format}`,
+      ]) {
+        expect(await run(moraine, line.split(' '), { cwd }), line).toMatchObject({ code: 0, stderr: '' })
+      }
+    }
+  })
+
   it('keeps zeros over a new backing file in formats that cannot mark them', async () => {
     for (const options of ['compat=0.10', 'compat=0.10,cluster_size=512', 'compat=1.1']) {
       await fixtures.qemuImg(`convert -f raw -O qcow2 -o ${options} a.raw alone.qcow2`)

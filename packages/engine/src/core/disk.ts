@@ -87,6 +87,9 @@ export interface WritableDisk extends Disk, ByteStore {
   /** Records another backing file, or none. What the guest sees is the caller's concern; this disk goes on reading through the parent that it was opened with.
    *  @throws MoraineError `invalid` for a name that is too long or not possible. */
   changeBacking?(backing: { name: string; format?: string | undefined } | undefined): Promise<void>
+  /** Records the identity that the disk under this one has now, where the format keeps one: for whoever changes that disk so that this one shows the same as before.
+   *  Has reached the file when it returns. `parent` is that disk, of the same format. */
+  adoptParent?(parent: Disk): Promise<void>
   /** Gives up everything that the image itself holds, so that what lies under it shows. Internal snapshots keep theirs. */
   makeEmpty?(): Promise<void>
 }

@@ -2,6 +2,7 @@
 import {
   type Disk,
   type Extent,
+  isWritable,
   MoraineError,
   type RunOptions,
   throwIfCancelled,
@@ -24,6 +25,9 @@ export interface CommitOptions extends RunOptions {
  *  @throws MoraineError `invalid` when `base` is not under `top`; from reading and writing; `cancelled`. */
 export async function commitDisk(top: Disk, base: WritableDisk, options: CommitOptions = {}): Promise<void> {
   const depth = depthOf(top, base)
+  // What stands between the two is only read: it is of no use any more once the base was changed.
+  const child = depth === 1 && isWritable(top) ? top : undefined
+  let adopted = child === undefined
   if (base.size < top.size) await base.resize(top.size)
   const throttle = options.rate === undefined ? undefined : new Throttle(options.rate)
   const window = new Window<never>(piecesInFlight)
@@ -38,6 +42,16 @@ export async function commitDisk(top: Disk, base: WritableDisk, options: CommitO
           throwIfCancelled(options.signal, top.name)
           const length = Math.min(pieceBytes, extent.offset + extent.length - at)
           await throttle?.pass(length, options.signal)
+          if (!adopted) {
+            // The first change gives the base another identity. Before there are more, the overlay knows it, so that a power cut leaves a chain that opens.
+            await copyPiece(top, base, at, length, extent.zero, options.signal)
+            await base.flush()
+            await child?.adoptParent?.(base)
+            adopted = true
+            done += length
+            options.onProgress?.({ done, total })
+            continue
+          }
           await window.push(async () => {
             await copyPiece(top, base, at, length, extent.zero, options.signal)
             done += length
@@ -52,6 +66,7 @@ export async function commitDisk(top: Disk, base: WritableDisk, options: CommitO
     await window.settle()
   }
   await base.flush()
+  await child?.adoptParent?.(base)
 }
 
 function depthOf(top: Disk, base: Disk): number {

@@ -262,6 +262,17 @@ export class WritableVdiDisk extends VdiDisk implements WritableDisk {
     this.#headerChanged = true
   }
 
+  async adoptParent(parent: Disk): Promise<void> {
+    if (!(parent instanceof VdiDisk)) return
+    const { uuidModification } = parent.image.header
+    await this.#order.run(async () => {
+      if (this.image.header.uuidParentModification === uuidModification) return
+      this.image.header.uuidParentModification = uuidModification
+      this.#headerChanged = true
+      await this.#writeBack()
+    })
+  }
+
   flush(): Promise<void> {
     return this.#order.run(() => this.#writeBack())
   }

@@ -12,7 +12,7 @@ import {
   sectorsPerChunk,
   vhdxFault,
 } from './layout.ts'
-import { decodeParentLocator, type ParentLocator } from './parent-locator.ts'
+import { decodeParentLocator, linkagePlace, type ParentLocator } from './parent-locator.ts'
 import type { Region } from './regions.ts'
 
 /** The virtual disk, as the metadata describes it. Sizes in bytes. */
@@ -117,13 +117,30 @@ async function readTable(file: ByteSource, region: Region): Promise<Map<string, 
 }
 
 async function readLocator(file: ByteSource, region: Region, items: Map<string, Item>): Promise<ParentLocator> {
+  return decodeParentLocator(file.name, (await locatorItem(file, region, items)).bytes)
+}
+
+async function locatorItem(
+  file: ByteSource,
+  region: Region,
+  items: Map<string, Item>,
+): Promise<{ offset: number; bytes: Uint8Array }> {
   const item = items.get(itemGuids.parentLocator)
   if (item === undefined) {
     throw vhdxFault(file.name, 'invalid', 'parent locator', { rule: 'an item that a differencing image has' })
   }
   const bytes = new Uint8Array(item.length)
   await readPadded(file, region.offset + item.offset, bytes)
-  return decodeParentLocator(file.name, bytes)
+  return { offset: region.offset + item.offset, bytes }
+}
+
+/** Where the file says which content of its parent it was made over: byte offset and length of the text `parent_linkage`.
+ *  @throws MoraineError `invalid` where the file has no parent. */
+export async function findLinkage(file: ByteSource, region: Region): Promise<{ offset: number; length: number }> {
+  const { offset, bytes } = await locatorItem(file, region, await readTable(file, region))
+  const place = linkagePlace(bytes)
+  if (place === undefined) throw vhdxFault(file.name, 'invalid', 'parent_linkage', { rule: 'a text of the locator' })
+  return { offset: offset + place.offset, length: place.length }
 }
 
 function checkValues(path: string, metadata: Metadata): void {

@@ -59,6 +59,18 @@ export function decodeParentLocator(path: string, bytes: Uint8Array): ParentLoca
   return { pairs, linkages, names }
 }
 
+/** Where the text of `parent_linkage` stands in the item. Bytes. */
+export function linkagePlace(bytes: Uint8Array): { offset: number; length: number } | undefined {
+  const view = viewOf(bytes)
+  for (let i = 0; i < view.getUint16(18, true); i++) {
+    const at = entriesAt + i * entryBytes
+    const key = view.getUint32(at, true)
+    if (readUtf16le(bytes.subarray(key, key + view.getUint16(at + 8, true))) !== 'parent_linkage') continue
+    return { offset: view.getUint32(at + 4, true), length: view.getUint16(at + 10, true) }
+  }
+  return undefined
+}
+
 /** A relative path of Windows, as it is written everywhere else. */
 function slashed(name: string): string {
   return name.replaceAll('\\', '/').replace(/^(?:\.\/)+(?=.)/, '')

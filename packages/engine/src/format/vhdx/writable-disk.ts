@@ -274,6 +274,17 @@ export class WritableVhdxDisk extends VhdxDisk implements WritableDisk {
     this.image.map = mapOf(this.image)
   }
 
+  async adoptParent(parent: Disk): Promise<void> {
+    if (!(parent instanceof VhdxDisk)) return
+    const { dataWriteGuid } = parent.image.headers.current
+    if (this.image.metadata.parent?.linkages[0] === dataWriteGuid) return
+    await this.#metadata.run(async () => {
+      await this.writer.begin()
+      await this.writer.setLinkage(dataWriteGuid)
+      await this.writer.writeBack()
+    })
+  }
+
   flush(): Promise<void> {
     return this.#metadata.run(() => this.writer.writeBack())
   }

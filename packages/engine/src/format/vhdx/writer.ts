@@ -2,11 +2,13 @@
  *  log, after the bytes they point to: whenever the power fails, the file or its log holds the old state or the new one. */
 import { zeroGuid } from '../../bytes/guid.ts'
 import { roundUp, setU64le } from '../../bytes/integers.ts'
+import { utf16le } from '../../bytes/utf16.ts'
 import { type ByteStore, readPadded } from '../../core/index.ts'
 import { newGuid } from '../new-guid.ts'
 import { updateHeader, type VhdxImage } from './image.ts'
 import { bitmapPresent, blockState, lengths, mib, vhdxFault } from './layout.ts'
 import { encodeLogEntry, sectorsInEntry } from './log.ts'
+import { findLinkage } from './metadata.ts'
 import type { DirtySector } from './pages.ts'
 import { setBits } from './sector-bits.ts'
 
@@ -155,6 +157,22 @@ export class VhdxWriter {
       const firstByte = Math.floor(first / 8)
       map.pages.touch(page, firstByte, Math.ceil(end / 8) - firstByte)
       at += (end - first) * logicalSector
+    }
+  }
+
+  /** Records another content of the parent as the one that this image stands over.
+   *  @throws MoraineError `unsupported` where the text in the image is no GUID of the usual length. */
+  async setLinkage(dataWriteGuid: string): Promise<void> {
+    const { file, regions, map } = this.image
+    const { offset, length } = await findLinkage(file, regions.metadata)
+    const text = [`{${dataWriteGuid}}`, dataWriteGuid].map(utf16le).find((bytes) => bytes.length === length)
+    if (text === undefined) {
+      throw vhdxFault(this.store.name, 'unsupported', 'parent_linkage', { value: length, rule: 'a GUID of 76 bytes' })
+    }
+    for (const [i, byte] of text.entries()) {
+      const page = await map.pages.at(offset + i)
+      page.bytes[offset + i - page.offset] = byte
+      map.pages.touch(page, offset + i - page.offset, 1)
     }
   }
 

@@ -214,11 +214,11 @@ export function newCid(): number {
   }
 }
 
-/** The bytes of a descriptor with another content identity, else as they were. Undefined when there is none to replace. */
-export function replaceCid(bytes: Uint8Array, cid: number): Uint8Array | undefined {
+/** The bytes of a descriptor with another content identity, its own or that of the parent, else as they were. Undefined when there is none to replace. */
+export function replaceCid(bytes: Uint8Array, cid: number, key: 'CID' | 'parentCID' = 'CID'): Uint8Array | undefined {
   const nul = bytes.indexOf(0)
   const text = new TextDecoder('latin1').decode(nul < 0 ? bytes : bytes.subarray(0, nul))
-  const match = /^([ \t]*CID[ \t]*=[ \t]*"?(?:0x)?)([0-9a-f]{1,8})(?![0-9a-f])/im.exec(text)
+  const match = new RegExp(`^([ \\t]*${key}[ \\t]*=[ \\t]*"?(?:0x)?)([0-9a-f]{1,8})(?![0-9a-f])`, 'im').exec(text)
   if (match === null) return undefined
   const start = match.index + (match[1] ?? '').length
   const old = (match[2] ?? '').length

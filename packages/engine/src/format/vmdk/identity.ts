@@ -6,18 +6,32 @@ import { bounds } from './layout.ts'
 
 /** Gives an image another content identity, in its file and in memory. */
 export async function renewCid(image: VmdkImage, store: ByteStore): Promise<void> {
-  const { place, descriptor } = image
+  const cid = newCid()
+  await writeIdentity(image, store, 'CID', cid)
+  image.descriptor.cid = cid
+}
+
+/** Records another content identity of the parent. */
+export async function recordParentCid(image: VmdkImage, store: ByteStore, cid: number): Promise<void> {
+  await writeIdentity(image, store, 'parentCID', cid)
+  image.descriptor.parentCid = cid
+}
+
+async function writeIdentity(
+  { place }: VmdkImage,
+  store: ByteStore,
+  key: 'CID' | 'parentCID',
+  cid: number,
+): Promise<void> {
   const old = new Uint8Array(place.length ?? Math.min(store.size, bounds.descriptorBytes))
   await readPadded(store, place.offset, old)
-  const cid = newCid()
-  const text = replaceCid(old, cid)
+  const text = replaceCid(old, cid, key)
   if (text === undefined || (place.length !== undefined && text.length > place.length)) {
-    throw fault(store, 'invalid', 'there is no room for a new content identity in the descriptor', 'CID')
+    throw fault(store, 'invalid', 'there is no room for a new content identity in the descriptor', key)
   }
   const bytes = new Uint8Array(Math.max(old.length, text.length))
   bytes.set(text)
   await store.write(place.offset, changedPart(old, bytes))
-  descriptor.cid = cid
 }
 
 /** The new bytes up to the last sector that differs: one sector where the length stays. */

@@ -17,7 +17,7 @@ import { noParent } from './descriptor.ts'
 import { VmdkDisk } from './disk.ts'
 import { GrainWriter } from './grain-writer.ts'
 import { describeSize, longerExtent, type Resizable, resizableOf, writeCapacity } from './growth.ts'
-import { renewCid } from './identity.ts'
+import { recordParentCid, renewCid } from './identity.ts'
 import { fault, furtherFiles, type Part, partAt, type VmdkImage } from './image.ts'
 import { sectorBytes, zeroedEntry } from './layout.ts'
 import { PackedGrains, storedZlib } from './packed-grains.ts'
@@ -444,6 +444,12 @@ export class WritableVmdkDisk extends VmdkDisk implements WritableDisk {
       this.#begun = undefined
       throw error
     }
+  }
+
+  async adoptParent(parent: Disk): Promise<void> {
+    if (!(parent instanceof VmdkDisk) || parent.image.descriptor.cid === this.image.descriptor.parentCid) return
+    await this.#order.run(() => recordParentCid(this.image, this.#store, parent.image.descriptor.cid))
+    await this.#store.flush()
   }
 
   async #untilFree(offset: number, length: number): Promise<void> {
