@@ -74,7 +74,9 @@ export async function openService(
     if (removed.length > 0) log.warn({ files: removed }, 'removed data that belongs to no image')
     const quotas = new Quotas(config, identity, catalog.usages)
     const hashes = new HashThreads()
-    const signatures = openSignatures(config)
+    const signatures = openSignatures(config, identity, (error) =>
+      log.error({ err: error }, 'a certificate cannot be asked for'),
+    )
     const uploads = new RunningWork()
     const exports = await FileCache.open(join(config.data, 'exports'), config.exportCacheSize)
     const files = await FileCache.open(join(config.data, 'cache'), config.imageCacheSize)

@@ -218,6 +218,22 @@ describe('the cache of image data', () => {
     expect(await stateOf(subject)).toEqual({ cached_images: [], queued_images: [] })
   })
 
+  it('says where there is a copy of an image', async () => {
+    const subject = await open(64 * MiB)
+    const [cached, other] = [await make(subject, 'one'), await make(subject, 'two')]
+    await call(subject, `PUT /v2/cache/${cached}`)
+    await expect.poll(async () => (await stateOf(subject)).cached_images).toHaveLength(1)
+    const nodes = async (id: string, who = admin) => {
+      const answer = await call(subject, `GET /v2/cache/nodes/${id}`, who)
+      return answer.status === 200 ? answer.json() : answer.status
+    }
+    expect(await nodes(cached)).toEqual({ cached_nodes: [subject.url] })
+    expect(await nodes(other)).toEqual({ cached_nodes: [] })
+    expect([await nodes(randomUUID()), await nodes(cached, member)]).toEqual([404, 403])
+    expect((await call(subject, `PUT /v2/cache/nodes/${cached}`)).status).toBe(405)
+    expect((await call(await open(0), `GET /v2/cache/nodes/${cached}`)).status).toBe(409)
+  })
+
   it('is cleaned of what nobody can use, and pruned to its size', async () => {
     const subject = await open(64 * 1024)
     const [kept, broken] = [await make(subject, 'kept'), await make(subject, 'broken')]

@@ -1,6 +1,7 @@
 /** Images that are signed: beside cursive, which Glance asks, and at every way on which data comes in. */
 import { randomBytes, X509Certificate } from 'node:crypto'
 import { mkdirSync, readdirSync, readFileSync, symlinkSync, writeFileSync } from 'node:fs'
+import type { IncomingMessage, ServerResponse } from 'node:http'
 import { join } from 'node:path'
 import { beforeAll, expect, it, vi } from 'vitest'
 import { temporaryFolder } from '../../engine/test/support/folder.ts'
@@ -9,6 +10,7 @@ import { certificatesIn } from '../src/signature/certificates.ts'
 import { readSigned, SignatureError, verificationOf } from '../src/signature/signature.ts'
 import { Signatures } from '../src/signature/signatures.ts'
 import { HashThreads } from '../src/store/hashing.ts'
+import { keystoneDoubles, tokenOf } from './support/keystone-double.ts'
 import { type Mirror, startMirror } from './support/mirror.ts'
 import { ask, binary, createImage, type Subject, services, showImage, upload } from './support/service.ts'
 import {
@@ -23,6 +25,7 @@ import {
 
 const folder = temporaryFolder()
 const start = services()
+const keystones = keystoneDoubles()
 const data = randomBytes(300_000)
 const waiting = { timeout: 10_000, interval: 20 }
 
@@ -47,7 +50,7 @@ describeWith(['openssl', cursive], 'a signature', () => {
   async function verdict(hashes: HashThreads, properties: Record<string, string>, bytes: Uint8Array): Promise<string> {
     const image = { id: 'ID', properties: new Map(Object.entries(properties)) }
     try {
-      const verification = await new Signatures([certificatesIn(certificates)]).verification(image)
+      const verification = await new Signatures({ files: certificatesIn(certificates) }).verification(image)
       if (verification === undefined) return 'unsigned'
       const hash = hashes.start(verification)
       const memory = new SharedArrayBuffer(bytes.length)
@@ -233,6 +236,73 @@ describeWith(['openssl', cursive], 'a signature', () => {
       ])
     }
     expect(uploads()).toEqual([])
+  })
+
+  it('is verified with certificates of a Barbican, asked for in the name of who brings the data', async () => {
+    const keystone = await keystones()
+    keystone.tokens.set('ann', tokenOf('ann'))
+    keystone.tokens.set('ben', tokenOf('ben'))
+    const keys = await startMirror()
+    const id = 'ca27e21c-2637-4ea4-8c2f-9f5f4a5b7d3c'
+    const pem = readFileSync(join(certificates, `${signers.p384.id}.pem`))
+    const guarded = (allowed: string, body: string | Buffer, accepted: string) => ({
+      data: Buffer.alloc(0),
+      answer: ({ headers }: IncomingMessage, response: ServerResponse) => {
+        const isMine = headers['x-auth-token'] === allowed && headers.accept === accepted
+        response.writeHead(isMine ? 200 : 403).end(isMine ? body : '')
+      },
+    })
+    const facts = JSON.stringify({ secret_type: 'certificate', content_types: { default: 'text/plain' } })
+    keys.files.set(`/v1/secrets/${id}`, guarded('ann', facts, 'application/json'))
+    keys.files.set(`/v1/secrets/${id}/payload`, guarded('ann', pem, 'text/plain'))
+    const endpoint = (region: string, kind: string, url: string) => ({ interface: kind, region_id: region, url })
+    keystone.catalog = [
+      { type: 'image', endpoints: [endpoint('RegionOne', 'public', 'http://127.0.0.1:1')] },
+      {
+        type: 'key-manager',
+        endpoints: [
+          endpoint('RegionTwo', 'public', 'http://127.0.0.1:1'),
+          endpoint('RegionOne', 'internal', 'http://127.0.0.1:1'),
+          endpoint('RegionOne', 'public', `${keys.url}/`),
+        ],
+      },
+    ]
+    const { url } = await start({
+      ...{ auth: 'keystone', keystoneUrl: keystone.url, keystoneUser: 'glance', keystonePassword: 'x' },
+      ...{ importAllowedHosts: '127.0.0.1', importPorts: '*', importRetries: 0 },
+    })
+    const as = (token: string, more = {}) => ({ 'x-auth-token': token, ...more })
+    const make = async (properties: object) => {
+      const body = JSON.stringify({ disk_format: 'raw', container_format: 'bare', ...properties })
+      return (await ask(`${url}/v2/images`, 'POST', body, as('ann'))).json<{ id: string }>().id
+    }
+    const put = (image: string, token: string) => ask(`${url}/v2/images/${image}/file`, 'PUT', data, as(token, binary))
+    const mine = { ...good(), img_signature_certificate_uuid: id }
+    const [one, two, other] = [
+      await make(mine),
+      await make(mine),
+      await make({ ...wrong(), img_signature_certificate_uuid: id }),
+    ]
+    const refused = await put(one, 'ben')
+    expect([refused.status, refused.body.toString()]).toEqual([400, expect.stringContaining('Unable to retrieve')])
+    expect((await put(one, 'ann')).status).toBe(204)
+    expect((await put(other, 'ann')).body.toString()).toContain('Invalid public key type')
+    const absent = await put(await make({ ...mine, img_signature_certificate_uuid: id.replace('c', 'd') }), 'ann')
+    expect(absent.body.toString()).toContain('Certificate not found')
+    // A task has no token: the certificate goes along with it, and nothing else.
+    const asked = keys.requests.length
+    const method = { name: 'web-download', uri: `${mirror.url}/data` }
+    const body = JSON.stringify({ method })
+    expect((await ask(`${url}/v2/images/${two}/import`, 'POST', body, as('ann'))).status).toBe(202)
+    const status = async () =>
+      (await ask(`${url}/v2/images/${two}`, 'GET', undefined, as('ann'))).json<{ status: string }>().status
+    await vi.waitUntil(async () => (await status()) === 'active', waiting)
+    expect(keys.requests.length - asked).toBe(2)
+    const { tasks } = (await ask(`${url}/v2/images/${two}/tasks`, 'GET', undefined, as('ann'))).json<{
+      tasks: { input: { certificate: unknown } }[]
+    }>()
+    expect(tasks[0]?.input.certificate).toEqual({ id, pem: pem.toString() })
+    expect(JSON.stringify(tasks)).not.toContain('"ann"')
   })
 
   it('is not looked at where it is not whole, nor where the operator does not want it', async () => {

@@ -84,6 +84,11 @@ export class ImageCache {
     }))
   }
 
+  /** Whether there is a copy of an image's data here. */
+  async has(image: Image): Promise<boolean> {
+    return (await this.#files.entries()).some(({ name, size }) => name === image.id && size === image.size)
+  }
+
   queued(): Promise<string[]> {
     return this.#uses.queued(this.#node)
   }

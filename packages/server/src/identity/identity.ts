@@ -20,6 +20,8 @@ export interface Identity {
   identify(credentials: Credentials): Promise<Caller | undefined>
   /** What a project may use, where this says so; absent: the settings do. @throws IdentityUnavailable */
   limitsOf?(projectId: string): Promise<Limits>
+  /** Where another service of the cloud is; absent: this knows of none. @throws IdentityUnavailable */
+  endpointOf?(type: string): Promise<string | undefined>
   close(): Promise<void>
 }
 

@@ -1,6 +1,7 @@
 /** A Keystone says who is calling. */
 import { type Caller, effectiveRoles } from './caller.ts'
 import { type Credentials, type Identity, IdentityUnavailable } from './identity.ts'
+import { KeystoneCatalog } from './keystone-catalog.ts'
 import { KeystoneClient, type KeystoneSettings } from './keystone-client.ts'
 import { KeystoneLimits } from './keystone-limits.ts'
 import { TokenCache } from './token-cache.ts'
@@ -19,11 +20,17 @@ const mostTokens = 10_000
 
 /** @param cacheSeconds For how long an answer about a token is believed. A token that is revoked, or whose user is disabled, is good for that long at most:
  *  Keystone has a list of what it revoked, too, but it does not name all (no role that is taken away, no project that is disabled), so asking again is what is sure.
- *  @param region Where unified limits are looked up; undefined: nowhere. */
-export function keystoneIdentity(settings: KeystoneSettings, cacheSeconds: number, region?: string): Identity {
+ *  @param region Where unified limits are looked up; undefined: nowhere. @param home Where other services are looked up. */
+export function keystoneIdentity(
+  settings: KeystoneSettings,
+  cacheSeconds: number,
+  region?: string,
+  home = 'RegionOne',
+): Identity {
   const client = new KeystoneClient(settings)
   const system = region === undefined ? undefined : new KeystoneClient({ ...settings, system: true })
   const limits = system === undefined ? undefined : new KeystoneLimits(system, region ?? '')
+  const catalog = new KeystoneCatalog(client, home)
   const users = new TokenCache<KnownToken>({ seconds: cacheSeconds, most: mostTokens })
   const services = new TokenCache<KnownToken>({ seconds: cacheSeconds, most: mostTokens / 100 })
   // Tokens that are at their end, brought by services that finish what was begun in time.
@@ -48,6 +55,7 @@ export function keystoneIdentity(settings: KeystoneSettings, cacheSeconds: numbe
       return { userId, userName, projectId, roles, isService }
     },
     ...(limits === undefined ? {} : { limitsOf: (project: string) => limits.of(project) }),
+    endpointOf: (type) => catalog.endpointOf(type),
     async close() {
       client.close()
       system?.close()

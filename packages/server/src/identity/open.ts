@@ -25,6 +25,7 @@ export async function openIdentity(config: Config, catalog: Catalog): Promise<Id
         },
         config.keystoneCacheSeconds,
         config.keystoneLimits ? config.region : undefined,
+        config.region,
       )
     case 'local':
       return openLocal(config, catalog)

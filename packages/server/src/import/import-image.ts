@@ -127,8 +127,8 @@ class Import {
 
   /** @param data Undefined: it is downloaded, and goes on where an earlier run was. */
   #store(store: string, image: Image, data: Processed | undefined): Promise<Image> {
-    const { method, taskId, inject, allMustSucceed, stores } = this.#job
-    const { config, hashes } = this.#service
+    const { method, taskId, inject, allMustSucceed, stores, certificate } = this.#job
+    const { config, hashes, signatures } = this.#service
     const { diskFormat, containerFormat } = data ?? image
     const isLast = store === stores.at(-1)
     return putData<Taken>({
@@ -143,7 +143,7 @@ class Import {
         this.#copied = 0
         return takeData({
           // Copies of what is there already are compared with that.
-          verification: image.hashValue === null ? await this.#service.signatures.verification(image) : undefined,
+          verification: image.hashValue === null ? await signatures.verification(image, { certificate }) : undefined,
           ...{ config, hashes, log: this.#log },
           upload: passingOver(upload, keeper?.from?.at ?? 0),
           image: { id: image.id, diskFormat, containerFormat },

@@ -2,6 +2,7 @@
 import type { Image } from '../catalog/image.ts'
 import type { JsonObject } from '../catalog/json.ts'
 import type { Task } from '../catalog/work.ts'
+import type { CarriedCertificate } from '../signature/signatures.ts'
 import type { MethodName } from './methods.ts'
 
 export interface Job {
@@ -17,20 +18,24 @@ export interface Job {
   readonly inject: Readonly<Record<string, string>>
   /** The caller's token came along, for the other service. It is not part of this, as tasks are written down. */
   readonly withToken: boolean
+  /** By which the image is signed, where it was fetched in the caller's name. */
+  readonly certificate: CarriedCertificate | undefined
 }
 
-/** The input of a task, as Glance's tasks show it. @param inject Only there when something is injected. @param withToken Likewise. */
+/** The input of a task, as Glance's tasks show it. @param inject Only there when something is injected. @param withToken Likewise. @param certificate Likewise. */
 export function taskInput(
   imageId: string,
   request: JsonObject,
   stores: readonly string[],
   inject: JsonObject,
   withToken = false,
+  certificate?: CarriedCertificate,
 ): JsonObject {
   return {
     ...{ image_id: imageId, import_req: request, backend: [...stores] },
     ...(Object.keys(inject).length === 0 ? {} : { inject }),
     ...(withToken ? { with_token: true } : {}),
+    ...(certificate === undefined ? {} : { certificate }),
   }
 }
 
@@ -46,6 +51,7 @@ export function readJob({ id, imageId, input }: Task): Job {
     allMustSucceed: request.all_stores_must_succeed !== false,
     inject: (input.inject ?? {}) as Record<string, string>,
     withToken: input.with_token === true,
+    certificate: input.certificate as CarriedCertificate | undefined,
   }
 }
 

@@ -52,6 +52,7 @@ export const defaultRules = {
   stores_info_detail: service,
   cache_image: admin,
   cache_list: admin,
+  list_cached_nodes: admin,
   cache_delete: admin,
   cache_clean: admin,
   cache_prune: admin,

@@ -8,6 +8,8 @@ export interface KeystoneDouble {
   url: string
   /** Tokens that it knows, with what it says of them. */
   tokens: Map<string, object>
+  /** What it says of other services. */
+  catalog: object[]
   /** Logins of the service. */
   logins: number
   /** Questions about tokens. */
@@ -49,6 +51,7 @@ export function keystoneDoubles(): (certificate?: { cert: string; key: string })
         return send(201, { token }, { 'x-subject-token': double.serviceToken })
       }
       if (request.headers['x-auth-token'] !== double.serviceToken) return send(401, {})
+      if (request.url === '/v3/auth/catalog') return send(200, { catalog: double.catalog })
       const subject = String(request.headers['x-subject-token'])
       double.questions.push(`${subject} ${request.url}`)
       const token = double.tokens.get(subject)
@@ -61,6 +64,7 @@ export function keystoneDoubles(): (certificate?: { cert: string; key: string })
     const double: KeystoneDouble = {
       url: `${certificate === undefined ? 'http' : 'https'}://127.0.0.1:${port}`,
       tokens: new Map(),
+      catalog: [],
       logins: 0,
       questions: [],
       serviceToken: '',

@@ -2,7 +2,7 @@
 import type { Service } from '../../service.ts'
 import { HttpError } from '../http-error.ts'
 import { enforce, enforceOn, findImage } from '../images/access.ts'
-import { imageParams, type Routes, refuseBody, refuseOtherMethods, sendJson } from '../routes.ts'
+import { baseUrl, imageParams, type Routes, refuseBody, refuseOtherMethods, sendJson } from '../routes.ts'
 
 const url = '/v2/cache'
 const one = `${url}/:image_id`
@@ -43,6 +43,17 @@ export function addCache(routes: Routes, service: Service): void {
     return reply.code(204).send()
   })
   refuseOtherMethods(routes, url, 'GET, DELETE')
+
+  // Glance lists the addresses of its processes; a cache here is that of a machine, and what serves from it is reached under one.
+  // Source: glance-specs 2025.1, "New API to list nodes where Image is cached".
+  const nodes = `${url}/nodes/:image_id`
+  routes.get(nodes, params, async (request, reply) => {
+    enforce(service, 'list_cached_nodes', request.caller)
+    if (!cache.isOn) throw new HttpError(409, 'Caching via API is not supported at this site.')
+    const { image } = await findImage(service, request.caller, request.params.image_id, notFound)
+    return sendJson(reply, { cached_nodes: (await cache.has(image)) ? [baseUrl(service, request)] : [] })
+  })
+  refuseOtherMethods(routes, nodes, 'GET')
 
   // Some send an empty document here, some nothing.
   routes.post(`${url}/clean`, async (request, reply) => {

@@ -13,6 +13,7 @@ import { HttpError } from '../http-error.ts'
 import { enforceOn, findImage } from '../images/access.ts'
 import { imageParams, type Routes, readBody, refuseOtherMethods } from '../routes.ts'
 import { staleLock, withoutLock } from './import-lock.ts'
+import { tokenOf } from './receive.ts'
 
 const url = '/v2/images/:image_id/import'
 
@@ -45,10 +46,11 @@ export function addImport(routes: Routes, service: Service): void {
     const { caller } = request
     const isInjected =
       wanted.method !== 'copy-image' && !list(config.importInjectIgnoreRoles).some((role) => caller.roles.has(role))
-    const header = request.headers['x-auth-token']
-    const token = wanted.method === 'glance-download' && typeof header === 'string' ? header : undefined
+    const own = tokenOf(request.raw)
+    const token = wanted.method === 'glance-download' ? own : undefined
+    const certificate = wanted.method === 'copy-image' ? undefined : await service.signatures.fetched(sight.image, own)
     const inject = isInjected ? injected(config.importInject) : {}
-    const input = taskInput(id, wanted.body, stores, inject, token !== undefined)
+    const input = taskInput(id, wanted.body, stores, inject, token !== undefined, certificate)
     const { projectId: owner, userId } = caller
     const starts = {
       ...{ id: taskId, type: 'api_image_import' as const, owner: owner ?? sight.image.owner, imageId: id, userId },

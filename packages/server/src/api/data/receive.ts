@@ -47,7 +47,8 @@ export async function receive(receiving: Receiving): Promise<void> {
   const image = await begin(receiving, stages[kind], { key, store, imageId: id, workerId: service.worker.id, kind })
   let upload: StoreUpload | undefined
   try {
-    const verification = kind === 'stage' ? undefined : await service.signatures.verification(image, tokenOf(message))
+    const verification =
+      kind === 'stage' ? undefined : await service.signatures.verification(image, { token: tokenOf(message) })
     const reservation = await service.quotas.reserve(key, image.owner, kind === 'stage')
     await reservation.expect(expected ?? 0)
     if (service.stores.get(store)?.readOnly) throw new StoreError('read-only', `store ${store} is read-only`)

@@ -192,7 +192,7 @@ async function takeWhole(
   let stored = 0
   return takeData({
     ...{ config: service.config, hashes: service.hashes, image, log: part.log },
-    verification: await service.signatures.verification(image, tokenOf(part.message)),
+    verification: await service.signatures.verification(image, { token: tokenOf(part.message) }),
     upload: passingOver(store, received),
     body: wholeBody(store, received, body),
     onBytes(length) {
