@@ -1,6 +1,13 @@
 /** `--dry-run`: what a verb would write, for people or as JSON. Nothing is written, and nothing is opened for writing. */
 import { statSync } from 'node:fs'
-import { type Disk, type DiskFormat, isMoraineError, measureImage, type OptionValues } from '@moraine/engine'
+import {
+  type Disk,
+  type DiskFormat,
+  isMoraineError,
+  type Measure,
+  measureImage,
+  type OptionValues,
+} from '@moraine/engine'
 import { sizeText } from './output/size.ts'
 import type { Context } from './verb.ts'
 
@@ -62,7 +69,7 @@ export async function planNewImage(
   },
 ): Promise<WritePlan> {
   const { target, format, size, options, backing, source, lost } = request
-  let found: { required: number; fullyAllocated: number } | undefined
+  let found: Measure | undefined
   try {
     // With a backing file only what differs is stored, which nobody knows before it is compared.
     if (backing === undefined || source === undefined) {
@@ -79,8 +86,9 @@ export async function planNewImage(
     'virtual-size': size,
     options: Object.fromEntries(Object.entries(options).map(([name, value]) => [name, shown(value)])),
     backing,
-    required: found?.required,
-    'fully-allocated': found?.fullyAllocated,
+    // A bound is no plan.
+    required: found?.atMost === true ? undefined : found?.required,
+    'fully-allocated': found?.atMost === true ? undefined : found?.fullyAllocated,
     writes: [place.writes],
     lost: [...place.lost, ...lost],
   }

@@ -31,6 +31,8 @@ export interface Persona {
   checks(format: string, repair: boolean): boolean
   /** Whether the size of an image of this format can be changed. */
   resizes(format: string): boolean
+  /** Whether it can be told how large an image of this format would get. */
+  measures(format: string): boolean
   /** Formats of whose images `check` tells counts and no single findings, and `info` not that they were left open. */
   readonly taciturn: readonly string[]
   /** `snapshot -d` takes an id too; QEMU looks for names only. */
@@ -82,6 +84,8 @@ const qemuChecks: Readonly<Record<string, boolean>> = {
 /** What QEMU 7.2 resizes; what is no format of an image hands it on to what is below. */
 const neverResized = new Set(['qcow', 'vmdk', 'vdi', 'vhdx', 'vhd', 'parallels'])
 
+const neverMeasured = new Set([...neverResized, 'qed'])
+
 const qemuImg: Persona = {
   name: 'qemu-img',
   nameOf: (format) => (format === 'vhd' ? 'vpc' : format),
@@ -98,6 +102,7 @@ const qemuImg: Persona = {
   unmapped: ['vhdx', 'bochs', 'cloop', 'dmg'],
   checks: (format, repair) => qemuChecks[format] === true || (!repair && format in qemuChecks),
   resizes: (format) => !neverResized.has(format),
+  measures: (format) => !neverMeasured.has(format),
   taciturn: ['qed'],
   usageHint: () => "Try 'qemu-img --help' for more information",
   readName: readQemuName,
@@ -137,6 +142,7 @@ const moraine: Persona = {
   unmapped: [],
   checks: () => true,
   resizes: () => true,
+  measures: () => true,
   taciturn: [],
   usageHint: (verb) => `Try 'moraine ${verb === undefined ? '' : `${verb} `}--help' for more information`,
   readName: (name) => (name === '-' ? { kind: 'stdio' } : (readSecureName(name) ?? readQemuName(name))),

@@ -116,6 +116,19 @@ describeWith(['qemu-img', 'tar', 'gzip'], 'presets', () => {
     expect(withoutId(readFileSync(piped))).toBe(withoutId(bytes))
   })
 
+  it('created empty for aws it has that order, too', async () => {
+    const image = folder.fresh('.vmdk')
+    const { stderr } = await made('create', '--for', 'aws', image, '5M')
+    expect(stderr).toContain('nothing can be written into it')
+    expect(JSON.parse(await qemuImg('info', '--output=json', image))['virtual-size']).toBe(5 * MiB)
+    expect(markersOf(readFileSync(image))).toEqual(['grain directory', 'footer', 'end of stream'])
+    // A plain creation is for writing into.
+    const plain = folder.fresh('.vmdk')
+    await made('create', '-q', '-f', 'vmdk', '-o', 'subformat=streamOptimized', plain, String(size))
+    await made('convert', '-n', '-O', 'vmdk', source, plain)
+    await compares('vmdk', plain)
+  })
+
   it('under the name qemu-img it has the layout of QEMU', async () => {
     const image = folder.fresh('.vmdk')
     const args = ['convert', '-O', 'vmdk', '-o', 'subformat=streamOptimized', source, image]

@@ -1,5 +1,4 @@
 /** `convert`: what one or more images hold, as another image. */
-import { statSync } from 'node:fs'
 import {
   allFormats,
   type ConversionPlan,
@@ -19,7 +18,7 @@ import { ConcatDisk } from '../concat.ts'
 import { conversionFailure } from '../convert-failure.ts'
 import { Failure, failureFrom } from '../failure.ts'
 import { newFormatNamed } from '../formats.ts'
-import { noteUnseenEnds, openForWriting, openImage, pathOf } from '../open.ts'
+import { noteUnseenEnds, openForWriting, openImage } from '../open.ts'
 import { asksForHelp, filePlacement, mediumOf, optionHelp } from '../options.ts'
 import { type ProgressDisplay, showProgress } from '../output/progress.ts'
 import { choosePreset, noteOfAzure, presetHelp, presetOptions, presetSize } from '../preset.ts'
@@ -140,7 +139,7 @@ async function convert(context: Context, values: ConvertValues, job: Job): Promi
   }
   const cache = readCacheMode('cache', values.cache ?? 'unsafe')
   const wrapping = values.noCreate ? undefined : wrappingFor(context, values, job)
-  if (wrapping !== undefined || isStreamed(context, values, job.name, target)) {
+  if (wrapping !== undefined || (await isOrdered(context, values, job.name, target))) {
     return await writeAsStream(context, values, job, { ...target, bitmaps, cache, wrapping })
   }
   if (values.noCreate) return await convertInto(context, values, job, { ...target, bitmaps, cache })
@@ -326,18 +325,16 @@ function streamFor(
   return archive === undefined ? plan.stream({ onProgress }) : gnuTarStream(source, archive)
 }
 
-/** Whether a file is written as it would be to a pipe, though it need not be. ESXi and the importers of clouds read a streamOptimized VMDK front to back, by VMware's markers. */
-function isStreamed(
-  { persona }: Context,
-  values: ConvertValues,
+/** Whether importers mind the order of what is in the file. */
+async function isOrdered(
+  context: Context,
+  { noCreate, bitmaps }: ConvertValues,
   name: string,
-  { format, options, backing }: TargetOptions,
-): boolean {
-  if (!persona.streamsPacked || values.noCreate || values.bitmaps || backing !== undefined) return false
-  if (format.name !== 'vmdk' || options.subformat !== 'streamOptimized') return false
-  if (persona.readName(name).kind !== 'file') return false
-  // Its footer is the end of the file; a device ends where it ends.
-  return statSync(pathOf(name, persona), { throwIfNoEntry: false })?.isFile() ?? true
+  target: TargetOptions,
+): Promise<boolean> {
+  if (noCreate || bitmaps || target.backing !== undefined || target.options.subformat !== 'streamOptimized')
+    return false
+  return (await import('../output/packed-file.ts')).isStreamed(context, name, target)
 }
 
 /** A file front to back: packed as a whole, or an image whose order matters. */

@@ -178,6 +178,12 @@ async function create(context: Context, args: CreateArguments): Promise<void> {
       printPlan(context, await planNewImage(context, 'create', plan), wantsJson(args.output))
       return
     }
+    // What QEMU makes is for writing into; what is asked for by the name of an importer has the order that it reads.
+    if (preset !== undefined && format.streamPacked !== undefined && backing === undefined) {
+      const { isStreamed, writeEmptyStream } = await import('../output/packed-file.ts')
+      const planned = { format, size: Number(size), options }
+      if (isStreamed(context, filename, planned)) return await writeEmptyStream(context, filename, planned)
+    }
     const image = await NewImage.create(context, {
       name: filename,
       format,

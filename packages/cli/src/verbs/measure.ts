@@ -125,7 +125,7 @@ function targetNamed({ persona }: Context, name: string): DiskFormat {
 async function measure(context: Context, values: MeasureValues, source: Disk | undefined): Promise<string> {
   const target = targetNamed(context, values.targetFormat ?? 'raw')
   const options = readTargetOptions(context, target, values.options)
-  if (target.measure === undefined) {
+  if (target.measure === undefined || !context.persona.measures(target.name)) {
     const name = context.persona.nameOf(target.name)
     throw new MoraineError('unsupported', `Block driver '${name}' does not support size measurement`)
   }

@@ -140,6 +140,8 @@ export interface CheckOptions extends RunOptions {
 export interface Measure {
   required: number
   fullyAllocated: number
+  /** The sizes are bounds: how much less it is shows when the data is compressed. */
+  atMost?: true | undefined
   /** Bytes for the bitmaps of the source, where both sides can hold them. */
   bitmaps?: number | undefined
 }

@@ -8,7 +8,7 @@ export async function measureImage(format: DiskFormat, request: MeasureRequest):
   if (format.measure === undefined) {
     throw new MoraineError('unsupported', `Block driver '${format.name}' does not support size measurement`, {
       format: format.name,
-      hint: 'raw, qcow2 and luks can be measured',
+      hint: 'what can be written can be measured',
     })
   }
   return format.measure(request)

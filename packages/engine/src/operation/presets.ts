@@ -106,6 +106,9 @@ export const presets: readonly Preset[] = [
     format: 'vmdk',
     why: 'of the formats that it imports the one that is smallest to upload',
     options: [stream, lsilogic],
+    created: [
+      { ...stream, why: 'one packed file, as importers take it; nothing can be written into it, and it stays empty' },
+    ],
     sizeUnit: MiB,
   },
   {

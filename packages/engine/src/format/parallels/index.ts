@@ -18,7 +18,7 @@ export const parallels: DiskFormat = {
     snapshots: false,
     backing: false,
     compress: false,
-    measure: false,
+    measure: true,
   },
   options: parallelsOptions,
   probe: ({ head }) => {
@@ -29,5 +29,11 @@ export const parallels: DiskFormat = {
   create: async (target, plan) => (await import('./create.ts')).createParallels(target, plan),
   resolveOptions: resolveParallelsOptions,
   stream: async (disk, options) => (await import('./stream.ts')).streamParallels(disk, options),
+  measure: async (request) =>
+    (await import('../measure-stream.ts')).measureByStream(
+      (await import('./stream.ts')).streamParallels,
+      request,
+      'parallels',
+    ),
   check: async (disk, options) => (await import('./check.ts')).checkParallels(disk, options),
 }

@@ -18,7 +18,7 @@ export const qcow: DiskFormat = {
     snapshots: false,
     backing: true,
     compress: true,
-    measure: false,
+    measure: true,
   },
   options: qcowOptions,
   probe: ({ head }) => (looksLikeQcow(head) ? { score: 100, evidence: 'magic QFI\\xfb, version 1' } : undefined),
@@ -28,5 +28,6 @@ export const qcow: DiskFormat = {
   stream: async (disk, options) => (await import('./stream.ts')).streamQcow(disk, options),
   streamPacked: async (size, options, compress) =>
     (await import('./packed-stream.ts')).streamPackedQcow(size, options, compress),
+  measure: async (request) => (await import('./measure.ts')).measureQcow(request),
   check: async (disk, options) => (await import('./check.ts')).checkQcow(disk, options),
 }

@@ -18,7 +18,7 @@ export const qed: DiskFormat = {
     snapshots: false,
     backing: true,
     compress: false,
-    measure: false,
+    measure: true,
   },
   options: qedOptions,
   probe: ({ head }) => (looksLikeQed(head) ? { score: 100, evidence: 'magic "QED\\0"' } : undefined),
@@ -26,5 +26,7 @@ export const qed: DiskFormat = {
   create: async (target, plan) => (await import('./create.ts')).createQed(target, plan),
   resolveOptions: resolveQedOptions,
   stream: async (disk, options) => (await import('./stream.ts')).streamQed(disk, options),
+  measure: async (request) =>
+    (await import('../measure-stream.ts')).measureByStream((await import('./stream.ts')).streamQed, request, 'qed'),
   check: async (disk, options) => (await import('./check.ts')).checkQed(disk, options),
 }

@@ -18,7 +18,7 @@ export const vdi: DiskFormat = {
     snapshots: false,
     backing: true,
     compress: false,
-    measure: false,
+    measure: true,
   },
   options: vdiOptions,
   probe: ({ head }) => (looksLikeVdi(head) ? { score: 100, evidence: 'signature 7f 10 da be at byte 64' } : undefined),
@@ -26,5 +26,7 @@ export const vdi: DiskFormat = {
   create: async (target, plan) => (await import('./create.ts')).createVdi(target, plan),
   resolveOptions: resolveVdiOptions,
   stream: async (disk, options) => (await import('./stream.ts')).streamVdi(disk, options),
+  measure: async (request) =>
+    (await import('../measure-stream.ts')).measureByStream((await import('./stream.ts')).streamVdi, request, 'vdi'),
   check: async (disk, options) => (await import('./check.ts')).checkVdi(disk, options),
 }

@@ -19,7 +19,7 @@ export const vhd: DiskFormat = {
     snapshots: false,
     backing: true,
     compress: false,
-    measure: false,
+    measure: true,
   },
   options: vhdOptions,
   probe: probeVhd,
@@ -27,5 +27,7 @@ export const vhd: DiskFormat = {
   create: async (target, plan) => (await import('./create.ts')).createVhd(target, plan),
   resolveOptions: resolveVhdOptions,
   stream: async (disk, options) => (await import('./stream.ts')).streamVhd(disk, options),
+  measure: async (request) =>
+    (await import('../measure-stream.ts')).measureByStream((await import('./stream.ts')).streamVhd, request, 'vhd'),
   check: async (disk, options) => (await import('./check.ts')).checkVhd(disk, options),
 }

@@ -18,7 +18,7 @@ export const vhdx: DiskFormat = {
     snapshots: false,
     backing: true,
     compress: false,
-    measure: false,
+    measure: true,
   },
   options: vhdxOptions,
   probe: ({ head }) => (looksLikeVhdx(head) ? { score: 100, evidence: 'signature "vhdxfile"' } : undefined),
@@ -26,5 +26,7 @@ export const vhdx: DiskFormat = {
   create: async (target, plan) => (await import('./create.ts')).createVhdx(target, plan),
   resolveOptions: resolveVhdxOptions,
   stream: async (disk, options) => (await import('./stream.ts')).streamVhdx(disk, options),
+  measure: async (request) =>
+    (await import('../measure-stream.ts')).measureByStream((await import('./stream.ts')).streamVhdx, request, 'vhdx'),
   check: async (disk, options) => (await import('./check.ts')).checkVhdx(disk, options),
 }

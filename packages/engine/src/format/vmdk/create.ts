@@ -9,7 +9,7 @@ import { directoryChunks, layOut } from './new-extent.ts'
 import { planOptions, type VmdkPlan } from './options.ts'
 
 /** Bytes of a piece of a split image. */
-const splitBytes = 0x8000_0000
+export const splitBytes = 0x8000_0000
 
 /** Writes a new, empty image: into the target's store, and into further files for flat and split ones.
  *  @throws MoraineError `invalid` for options that do not fit, `limit` for sizes that tables cannot map, `unsupported` without the parent that shall be recorded. */

@@ -18,7 +18,7 @@ export const vmdk: DiskFormat = {
     snapshots: false,
     backing: true,
     compress: true,
-    measure: false,
+    measure: true,
   },
   options: vmdkOptions,
   probe: looksLikeVmdk,
@@ -27,5 +27,6 @@ export const vmdk: DiskFormat = {
   resolveOptions: resolveVmdkOptions,
   stream: async (disk, options) => (await import('./stream.ts')).streamVmdk(disk, options),
   streamPacked: async (size, options) => (await import('./packed-stream.ts')).streamPackedVmdk(size, options),
+  measure: async (request) => (await import('./measure.ts')).measureVmdk(request),
   check: async (disk, options) => (await import('./check.ts')).checkVmdk(disk, options),
 }
