@@ -1,5 +1,6 @@
 /** The client and the servers of others: qemu-nbd and nbdkit, with filters that make them difficult. */
 import { readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { connect, createServer, type Socket } from 'node:net'
 import { join } from 'node:path'
 import { isMoraineError, type MoraineError } from '@moraine/engine'
 import { beforeAll, expect, it } from 'vitest'
@@ -371,4 +372,44 @@ describeWith(['nbdkit'], 'many requests at once', () => {
     },
     timeFor(1000),
   )
+})
+
+/** Passes the first connection on, and leaves all others without an answer. */
+async function onlyFirst(behind: ForeignServer): Promise<ForeignServer> {
+  const socket = folder.fresh('.sock')
+  const waiting: Socket[] = []
+  let isFirst = true
+  const server = createServer((client) => {
+    client.on('error', () => {})
+    if (isFirst)
+      client
+        .pipe(connect(behind.socket))
+        .on('error', () => {})
+        .pipe(client)
+    else waiting.push(client)
+    isFirst = false
+  })
+  await new Promise<void>((resolve) => server.listen(socket, resolve))
+  const stop = async () => {
+    for (const client of waiting) client.destroy()
+    server.close()
+    await behind.stop()
+    expect(waiting.length, 'connections that were left waiting').toBeGreaterThan(0)
+  }
+  return { ...behind, uri: `nbd+unix:///?socket=${socket}`, socket, stop }
+}
+
+describeWith(['qemu-nbd'], 'a server that says nothing to a second client', () => {
+  it('holds up neither the reading nor the end', async () => {
+    const { file, bytes } = freshRaw()
+    const server = await onlyFirst(await qemuNbd(folder.fresh('.sock'), file, 'raw', '-r'))
+    const began = performance.now()
+    await using(server, { connections: 4, timeout: 60_000 }, async (store) => {
+      const piece = 1 << 20
+      const pieces = Array.from({ length: 9 }, () => Buffer.alloc(piece))
+      await Promise.all(pieces.map((into, at) => store.read(at * piece, into)))
+      expect(Buffer.concat(pieces).equals(bytes)).toBe(true)
+    })
+    expect(performance.now() - began).toBeLessThan(30_000)
+  })
 })

@@ -5,6 +5,9 @@ import type { Objects } from '../objects.ts'
 import type { NodeRequest, Protocol } from './driver.ts'
 import { type NameParts, NodeOptions } from './options.ts'
 
+/** Connections to a server that allows several, as nbdcopy makes: while one is emptied, the server fills another. */
+const connections = 4
+
 /** The protocol, under each of the names with which its names begin. */
 export const nbd: Protocol = {
   strong: ['path', 'host', 'port', 'export', 'tls-creds', 'tls-hostname', 'server.', 'tls.'],
@@ -65,7 +68,13 @@ async function openExport(options: NodeOptions, { context, mode }: NodeRequest):
   const named = options.hasBelow('tls') ? readTls(options.takeBelow('tls')) : undefined
   const address: NbdAddress = { server, exportName, ...(named === undefined ? {} : { tls: named }) }
   const tls = given === undefined ? {} : { tls: given }
-  return await openNbd(address, { mode, signal: context.signal, ...tls, ...(mode === 'write' ? { retries: 0 } : {}) })
+  return await openNbd(address, {
+    mode,
+    signal: context.signal,
+    connections,
+    ...tls,
+    ...(mode === 'write' ? { retries: 0 } : {}),
+  })
 }
 
 /** What the object that `tls-creds` names holds, for this server. */

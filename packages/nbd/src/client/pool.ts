@@ -19,6 +19,8 @@ export class Pool {
   readonly #retries: number
   #most: number
   #opening: Promise<unknown> | undefined
+  /** Ends the opening of another connection, which a server that takes no more may never answer. */
+  readonly #giveUp = new AbortController()
   #renewing: Promise<void> | undefined
   #closed = false
   /** Something was written that was not flushed yet; a server that comes back may have forgotten it. */
@@ -83,6 +85,7 @@ export class Pool {
 
   async close(): Promise<void> {
     this.#closed = true
+    this.#giveUp.abort()
     await this.#opening?.catch(() => {})
     await Promise.all(this.#connections.map((connection) => connection.close()))
   }
@@ -101,7 +104,7 @@ export class Pool {
   /** One more connection, for later requests. A server that does not want it is asked no more. */
   #open(): void {
     this.#opening ??= this.#dialer
-      .dial(undefined)
+      .dial(this.#giveUp.signal)
       .then(async (connection) => {
         if (!this.#closed && this.#fits(connection)) this.#connections.push(connection)
         else await connection.close()
