@@ -1,9 +1,19 @@
 /** Every source format into every target format: the content is the same, to the engine and to QEMU, in files and through a pipe. The list of formats is the
  *  engine's own, so that a new one that is left out here fails. */
+import { execFileSync } from 'node:child_process'
 import { mkdirSync, rmSync, writeFileSync } from 'node:fs'
-import { join } from 'node:path'
+import { dirname, join } from 'node:path'
 import { deflateSync } from 'node:zlib'
-import { allFormats, type Disk, planConversion } from '@moraine/engine'
+import {
+  allFormats,
+  type Disk,
+  openDisk,
+  planConversion,
+  type StreamCodecs,
+  unwrapSource,
+  xzStream,
+} from '@moraine/engine'
+import { nodeStreamCodecs, openFile } from '@moraine/engine/node'
 import { beforeAll, expect, it } from 'vitest'
 import { bochsOf, cloopOf, dmgOf } from '../read-only/builders.ts'
 import { checkFile, closing, createFile, formatOf, openWritable, optionsOf, withImage } from '../support/disk.ts'
@@ -104,11 +114,42 @@ async function judge(raw: string, path: string, { format, qemu = format, uncheck
   }
 }
 
-describeWith(['qemu-img'], 'every format into every format', () => {
+/** An image to convert from. */
+interface Source {
+  path: string
+  format: string
+  /** The program that packed it: it is unpacked while it is read. */
+  packer?: string
+}
+
+/** Programs that pack a file as it is, and what they are asked for. */
+const packers: readonly (readonly [program: string, suffix: string, args: readonly string[]])[] = [
+  ['gzip', 'gz', []],
+  ['bzip2', 'bz2', []],
+  ['xz', 'xz', ['-0']],
+  ['zstd', 'zst', ['-q']],
+  ['lz4', 'lz4', ['-q']],
+]
+
+const codecs: StreamCodecs = { ...nodeStreamCodecs, xz: xzStream(() => import('@napi-rs/lzma')) }
+
+async function withSource(source: Source, work: (disk: Disk) => Promise<void>): Promise<void> {
+  const { path, format, packer } = source
+  if (packer === undefined) return withImage(path, format, work)
+  const unpacked = await unwrapSource(await openFile(path), { codecs, formats: allFormats })
+  await closing(await openDisk(unpacked, { formats: allFormats, format }), async (disk) => {
+    expect(disk.size, `${path} unpacked`).toBe(size)
+    await work(disk)
+  })
+}
+
+const tools = ['qemu-img', 'zip', ...packers.map(([program]) => program)]
+
+describeWith(tools, 'every format into every format', () => {
   const random = new Random(seed('matrix'))
   const content = new Uint8Array(size)
   const raw = folder.file('content.raw')
-  const sources = new Map<string, { path: string; format: string }>()
+  const sources = new Map<string, Source>()
 
   beforeAll(async () => {
     for (let i = 0; i < 40; i++) {
@@ -117,12 +158,34 @@ describeWith(['qemu-img'], 'every format into every format', () => {
         : new Uint8Array(random.int(1, 90_000)).fill(i)
       content.set(part, random.int(0, size - part.length))
     }
+    // All of it is an optical disc as well: descriptors of a volume, and their end.
+    for (const [sector, type] of [
+      [16, 1],
+      [17, 255],
+    ] as const) {
+      content.fill(0, sector * 2048, (sector + 1) * 2048)
+      content.set([type, ...Buffer.from('CD001'), 1], sector * 2048)
+    }
     writeFileSync(raw, content)
+    for (const [program, suffix, args] of packers) {
+      const path = place(`packed by ${program}`, 'raw')
+      writeFileSync(path, content)
+      writeFileSync(`${path}.${suffix}`, execFileSync(program, [...args, '-c', path], { maxBuffer: 4 * size }))
+      sources.set(`raw in ${suffix}`, { path: `${path}.${suffix}`, format: 'raw', packer: program })
+    }
+    const zipped = place('packed by zip', 'raw')
+    writeFileSync(zipped, content)
+    execFileSync('zip', ['-q', '-1', 'disk.zip', 'disk.raw'], { cwd: dirname(zipped) })
+    sources.set('raw in zip', { path: join(dirname(zipped), 'disk.zip'), format: 'raw', packer: 'zip' })
     const build = (format: string, bytes: Uint8Array): void => {
       const path = place(`from ${format}`, format)
       writeFileSync(path, bytes)
       sources.set(format, { path, format })
     }
+    build('iso', content)
+    await withImage(sources.get('iso')?.path ?? '', 'iso', async (disk) => {
+      expect(disk.info()).toMatchObject({ format: 'iso', details: { data: { 'file-systems': 'iso9660' } } })
+    })
     build('bochs', bochsOf(content, 65_536, 2))
     build('cloop', cloopOf(content, 65_536))
     const half = size / 2
@@ -153,17 +216,22 @@ describeWith(['qemu-img'], 'every format into every format', () => {
   })
 
   /** With half the time for loops, of each source format one kind, another one from seed to seed. */
-  function sourcesToday(): [string, { path: string; format: string }][] {
+  function sourcesToday(): [string, Source][] {
     const all = [...sources]
     if (budget(1) >= 1) return all
-    return [...new Set(all.map(([, { format }]) => format))].map((format) =>
-      random.pick(all.filter(([, source]) => source.format === format)),
+    return [...new Set(all.map(([, source]) => group(source)))].map((one) =>
+      random.pick(all.filter(([, source]) => group(source) === one)),
     )
   }
 
+  /** What counts as one format: a file is packed by whatever program. */
+  function group({ format, packer }: Source): string {
+    return packer === undefined ? format : 'packed'
+  }
+
   it.each(targets.map((kind) => [label(kind), kind] as const))('to %s', async (name, kind) => {
-    for (const [from, { path, format }] of sourcesToday()) {
-      await withImage(path, format, async (source) => {
+    for (const [from, image] of sourcesToday()) {
+      await withSource(image, async (source) => {
         const file = place(`${from} to ${name}`, kind.format)
         await convert(source, file, kind)
         await judge(raw, file, kind).catch((error) => {
@@ -178,9 +246,9 @@ describeWith(['qemu-img'], 'every format into every format', () => {
     'to %s through a pipe',
     async (name, kind) => {
       // Of each source format one kind: a stream sees nothing but extents.
-      const seen = new Map([...sources.values()].map((source) => [source.format, source]))
-      for (const { path, format } of seen.values()) {
-        await withImage(path, format, async (source) => {
+      const seen = new Map([...sources.values()].map((source) => [group(source), source]))
+      for (const [format, image] of seen) {
+        await withSource(image, async (source) => {
           const file = place(`${format} piped to ${name}`, kind.format)
           await pipe(source, file, kind)
           await judge(raw, file, kind).catch((error) => {
