@@ -8,6 +8,7 @@ import { temporaryFolder } from '../support/folder.ts'
 import { describeWith } from '../support/process.ts'
 import { bytesSha, guestSha } from '../support/qemu.ts'
 import { Random } from '../support/random.ts'
+import { cowdExtent, descriptorOf, seSparseExtent } from './extent-images.ts'
 
 const folder = temporaryFolder()
 const random = new Random(4)
@@ -15,14 +16,7 @@ const random = new Random(4)
 /** A descriptor file of these extent lines. */
 function descriptor(createType: string, ...lines: string[]): string {
   const file = folder.fresh('.vmdk')
-  const head = [
-    '# Disk DescriptorFile',
-    'version=1',
-    'CID=1234567 ',
-    'parentCID=ffffffff',
-    `createType="${createType}"`,
-  ]
-  writeFileSync(file, `${[...head, ...lines].join('\r\n')}\r\n`)
+  writeFileSync(file, descriptorOf(createType, ...lines))
   return file
 }
 
@@ -70,15 +64,7 @@ describe('extents of vmdk images', () => {
 
   it('of a COWD redo log lie behind its tables', async () => {
     const file = folder.fresh('-delta.vmdk')
-    const bytes = new Uint8Array(64 * 512)
-    const view = new DataView(bytes.buffer)
-    bytes.set(Buffer.from('COWD'))
-    for (const [i, value] of [1, 3, 20, 1, 4, 1, 64].entries()) view.setUint32(4 + i * 4, value, true)
-    view.setUint32(4 * 512, 5, true)
-    view.setUint32(5 * 512 + 3 * 4, 40, true)
-    view.setUint32(5 * 512 + 4 * 4, 41, true)
-    bytes.fill(7, 40 * 512, 42 * 512)
-    writeFileSync(file, bytes)
+    writeFileSync(file, cowdExtent())
     const image = descriptor('vmfsSparse', `RW 20 VMFSSPARSE "${basename(file)}"`)
     expect(Buffer.compare(await wholeOf(image), new Uint8Array(20 * 512).fill(7, 3 * 512, 5 * 512))).toBe(0)
     expect(await kindOf(openWritable(image, 'vmdk'))).toBe('unsupported')
@@ -86,32 +72,7 @@ describe('extents of vmdk images', () => {
 
   it('of seSparse are found by their numbers', async () => {
     const file = folder.fresh('-sesparse.vmdk')
-    const bytes = new Uint8Array(200 * 512)
-    const view = new DataView(bytes.buffer)
-    const field = (index: number, value: bigint) => view.setBigUint64(index * 8, value, true)
-    const fields: [number, bigint][] = [
-      [0, 0xcafebaben],
-      [1, 0x200000001n],
-      [2, 32n],
-      [3, 8n],
-      [4, 64n],
-      [10, 1n],
-      [16, 2n],
-      [17, 1n],
-      [18, 3n],
-      [24, 100n],
-    ]
-    for (const [index, value] of fields) field(index, value)
-    view.setBigUint64(512, 0xcafecafen, true)
-    view.setBigUint64(2 * 512, 0x1000000000000000n, true)
-    // Grain 0 is the sixth, grain 1 zeros, grain 2 unmapped, grain 3 the first.
-    view.setBigUint64(3 * 512, 0x3005000000000000n, true)
-    view.setBigUint64(3 * 512 + 8, 0x2000000000000000n, true)
-    view.setBigUint64(3 * 512 + 16, 0x1000000000000000n, true)
-    view.setBigUint64(3 * 512 + 24, 0x3000000000000000n, true)
-    bytes.fill(5, 140 * 512, 148 * 512)
-    bytes.fill(6, 100 * 512, 108 * 512)
-    writeFileSync(file, bytes)
+    writeFileSync(file, seSparseExtent())
     const image = descriptor('seSparse', `RW 32 SESPARSE "${basename(file)}"`)
     const expected = new Uint8Array(32 * 512).fill(5, 0, 4096).fill(6, 3 * 4096)
     expect(Buffer.compare(await wholeOf(image), expected)).toBe(0)
