@@ -182,12 +182,12 @@ class FolderUpload implements StoreUpload {
   }
 
   read(): Promise<ByteSource> {
-    return this.#file.truncate(this.#size).then(() => openFile(this.#temporary))
+    return this.#lengthen().then(() => openFile(this.#temporary))
   }
 
   async commit(): Promise<void> {
     try {
-      await this.#file.truncate(this.#size)
+      await this.#lengthen()
       await this.#flushing
       if (this.#flushFailure !== undefined) throw this.#flushFailure.error
       await this.#file.sync()
@@ -204,7 +204,7 @@ class FolderUpload implements StoreUpload {
     if (this.#done) return this.#size
     this.#done = true
     try {
-      await this.#file.truncate(this.#size)
+      await this.#lengthen()
       await this.#flushing
       if (this.#flushFailure !== undefined) throw this.#flushFailure.error
       await this.#file.sync()
@@ -223,6 +223,12 @@ class FolderUpload implements StoreUpload {
     await this.#flushing
     await this.#file.close().catch(() => {})
     await rm(this.#temporary, { force: true })
+  }
+
+  /** Zeros at the end were not written. The file is never made shorter: another process may have taken it over, which was told that this one is dead. */
+  async #lengthen(): Promise<void> {
+    const { size } = await this.#file.stat()
+    if (size < this.#size) await this.#file.truncate(this.#size)
   }
 
   async #writeAll(bytes: Uint8Array, offset: number): Promise<void> {

@@ -377,6 +377,24 @@ const content: Step[] = [
   but('Glance sends bytes from 0 to -1', get(`/v2/images/${c}/file`, { range: 'bytes=-1' })),
 ]
 
+/** Signatures that are refused before any certificate is looked for: there is no key manager beside this Glance. */
+const signatures: Step[] = (
+  [
+    ['not properly encoded', { img_signature: 'A' }],
+    ['by an unknown digest', { img_signature_hash_method: 'MD5' }],
+    ['by an unknown kind of key', { img_signature_key_type: 'RSA' }],
+    ['not whole', { img_signature_key_type: undefined }],
+  ] as const
+).flatMap(([name, changes], at) => {
+  const id = `99999999-0000-4000-8000-00000000000${at}`
+  const signature = {
+    ...{ img_signature: 'AAAA', img_signature_hash_method: 'SHA-256', img_signature_key_type: 'RSA-PSS' },
+    img_signature_certificate_uuid: nowhere,
+  }
+  const image = { id, name, disk_format: 'raw', container_format: 'bare', ...signature, ...changes }
+  return [create(image), put(id, 'data'), get(`/v2/images/${id}`), { line: `DELETE /v2/images/${id}` }]
+})
+
 const states: Step[] = [
   { line: `POST /v2/images/${d}/actions/deactivate` },
   { line: `POST /v2/images/${d}/actions/reactivate` },
@@ -440,6 +458,7 @@ export const walk: Readonly<Record<string, Step[]>> = {
   updating,
   tagging,
   content,
+  signatures,
   states,
   shapes,
   deletion,

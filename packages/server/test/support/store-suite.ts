@@ -57,22 +57,26 @@ export function storeSuite(
       const { store, names } = await open()
       if (store.resume === undefined) return
       const data = randomBytes(3 * MiB)
-      const [old, key] = [newKey(), newKey()]
-      const first = await store.begin(old)
+      const keys = [newKey(), newKey(), newKey()] as const
+      const first = await store.begin(keys[0])
       await first.write(data.subarray(0, MiB))
       expect(await first.flush?.()).toBe(MiB)
       await first.write(data.subarray(MiB, 2 * MiB))
       expect(await first.flush?.()).toBe(2 * MiB)
-      // A process that is held for dead has the file open still.
-      const second = await store.resume(old, MiB, key)
-      await first.write(data.subarray(2 * MiB))
-      await expect(first.commit()).rejects.toThrow()
+      // Processes that are held for dead have the file open still: they spoil nothing.
+      const second = await store.resume(keys[0], MiB, keys[1])
+      await second.write(data.subarray(MiB, 2.5 * MiB))
+      await first.suspend?.()
       await first.abort()
-      await second.write(data.subarray(MiB, 2 * MiB))
-      expect(await second.suspend?.()).toBe(2 * MiB)
-      const third = await store.resume(key, 2 * MiB)
-      await third.write(data.subarray(2 * MiB))
-      await third.commit()
+      const third = await store.resume(keys[1], 2.5 * MiB, keys[2])
+      await expect(second.commit()).rejects.toThrow()
+      await second.abort()
+      await third.write(data.subarray(2.5 * MiB, 2.75 * MiB))
+      expect(await third.suspend?.()).toBe(2.75 * MiB)
+      const last = await store.resume(keys[2], 2.75 * MiB)
+      await last.write(data.subarray(2.75 * MiB))
+      await last.commit()
+      const [, , key] = keys
       expect((await get(store, key)).equals(data)).toBe(true)
       expect(await names()).toHaveLength(1)
       await expect(store.resume(newKey(), 5)).rejects.toThrow()
