@@ -1,6 +1,6 @@
 /** Growing images of a format of plain blocks: the content stays and zeros are gained, for QEMU too; a power cut leaves the old image or the new one. */
 import { rmSync } from 'node:fs'
-import { isMoraineError, JournalStore, type MemoryStore } from '@moraine/engine'
+import { faultySource, isMoraineError, JournalStore, type MemoryStore } from '@moraine/engine'
 import { describe, expect, it } from 'vitest'
 import {
   checkIn,
@@ -149,6 +149,77 @@ export function testGrowing(subject: Subject, images: readonly GrowingImage[]): 
       },
       timeFor(500),
     )
+
+    it.each(images.map((image) => [image.name, image] as const))(
+      'survive a fault of the host, %s',
+      async (_name, image) => {
+        const start = await image.make()
+        const first = await closing(await openForWritingIn(subject, start), async (disk) => {
+          for (let at = 0; at < disk.size; at += 300_000) {
+            await disk.write(at, new Uint8Array(Math.min(2000, disk.size - at)).fill(5))
+          }
+          await disk.flush()
+          return wholeOf(disk)
+        })
+        const asked = image.sizes.at(-1) as number
+        const attempt = async (store: MemoryStore, plan: Parameters<typeof faultySource>[1]) => {
+          const { source, report } = faultySource(store, plan)
+          let error: unknown
+          try {
+            await closing(await openForWritingIn(subject, source), (disk) => disk.resize(asked))
+          } catch (reason) {
+            error = reason ?? 'undefined was thrown'
+          }
+          return { error, ...report }
+        }
+        for (const [fault, sticky] of [
+          ['EIO', false],
+          ['ENOSPC', true],
+        ] as const) {
+          const calls = ['write', 'zero', 'resize', 'flush'] as const
+          const whole = await attempt(start.clone(), { fault, calls })
+          if (whole.error !== undefined) throw whole.error
+          for (let at = 0; at < whole.calls; at += whole.calls > 60 ? 7 : 1) {
+            const store = start.clone()
+            const result = await attempt(store, { fault, calls, at, sticky })
+            if (result.faults > 0 && !isMoraineError(result.error, 'io'))
+              throw result.error ?? new Error('went unnoticed')
+            const bytes = await closing(await openIn(subject, store), wholeOf)
+            expect([first.length, image.comesTo?.(asked) ?? asked], `call ${at}`).toContain(bytes.length)
+            expect(
+              Buffer.compare(bytes.subarray(0, first.length), first),
+              `content, call ${at} of ${whole.calls}`,
+            ).toBe(0)
+            expect(bytes.subarray(first.length).every((byte) => byte === 0)).toBe(true)
+            const { lines } = await checkIn(subject, store, 'none')
+            expect(graveOf(subject, image, lines), `check, call ${at} of ${whole.calls}`).toEqual([])
+          }
+        }
+      },
+    )
+
+    it('do not show what stood behind their end', async () => {
+      const [image] = images
+      if (image === undefined) return
+      const store = await image.make()
+      await closing(await openForWritingIn(subject, store), (disk) =>
+        disk.write(disk.size - 512, new Uint8Array(512).fill(5)),
+      )
+      const host = await closing(await openIn(subject, store), async (disk) => {
+        for await (const batch of disk.extents(disk.size - 512, 512)) return batch[0]?.host?.offset
+        return undefined
+      })
+      if (host === undefined) throw new Error('the last sector has no place')
+      await store.write(host + 512, new Uint8Array(2048).fill(0xaa))
+      const disk = await openForWritingIn(subject, store)
+      const { size } = disk
+      await disk.resize(size + 4096)
+      const bytes = new Uint8Array(disk.size - size + 512)
+      await disk.read(size - 512, bytes)
+      await disk.close()
+      expect(bytes.subarray(0, 512).every((byte) => byte === 5)).toBe(true)
+      expect(bytes.subarray(512).every((byte) => byte === 0)).toBe(true)
+    })
 
     it('refuse what they do not have', async () => {
       for (const image of images) {

@@ -51,20 +51,3 @@ describeWith(['qemu-img'], 'vmdk images of other kinds', () => {
     expect(Buffer.compare(readFileSync(file), before)).toBe(0)
   })
 })
-
-it('an overlay may be larger than its parent, which stays hidden where it was', async () => {
-  const base = folder.fresh('.vmdk')
-  const over = folder.fresh('.vmdk')
-  await createFile(base, 'vmdk', 5 << 20)
-  await withWritable(base, 'vmdk', (disk) => disk.write(0, new Uint8Array(5 << 20).fill(8)))
-  await createFile(over, 'vmdk', 3 << 20, '', { name: base, format: 'vmdk' })
-  await withWritable(over, 'vmdk', (disk) => disk.resize(9 << 20))
-  const bytes = await withImage(over, 'vmdk', async (disk) => {
-    const all = new Uint8Array(disk.size)
-    await disk.read(0, all)
-    return all
-  })
-  expect(bytes.length).toBe(9 << 20)
-  expect(bytes.subarray(0, 3 << 20).every((byte) => byte === 8)).toBe(true)
-  expect(bytes.subarray(3 << 20).every((byte) => byte === 0)).toBe(true)
-})

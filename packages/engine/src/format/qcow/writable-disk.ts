@@ -12,11 +12,12 @@ import {
   type ZeroMode,
 } from '../../core/index.ts'
 import { placeOf, type TablePage } from '../entry-tables.ts'
-import { checkSizeChange, clearGained, copyAside } from '../growth.ts'
+import { checkSizeChange, clearGained } from '../growth.ts'
 import { type MappedRun, type MappedUnit, settled } from '../mapped-disk.ts'
 import { SectorEdges } from '../sector-edges.ts'
 import { QcowDisk, type QcowImage } from './disk.ts'
-import { encodeHeader, endOfNames, geometryOf, mostL1Entries, packedEntry, packedFlag } from './layout.ts'
+import { moveL1, writeHeader } from './growth.ts'
+import { endOfNames, geometryOf, mostL1Entries, packedEntry, packedFlag } from './layout.ts'
 import { PackedGather } from './packed-gather.ts'
 
 const sector = 512
@@ -382,41 +383,19 @@ export class WritableQcowDisk extends QcowDisk implements WritableDisk {
     const before = geometry.virtualSize
     if (size === geometry.virtualSize) return
     const larger = geometryOf({ ...header, size })
-    if (larger.l1Entries > geometry.l1Entries) await this.alone(() => this.#moveL1(larger.l1Entries))
+    if (larger.l1Entries > geometry.l1Entries)
+      await this.alone(async () => moveL1(this, larger.l1Entries, await this.#findEnd()))
     this.image.geometry = larger
     try {
       const shown = this.lacksParent ? size : (this.parent?.size ?? 0)
       await clearGained(this, { from: before, unit: this.#unit, shown })
       await this.flush()
-      await this.alone(() => this.#writeHeader({ size }))
+      await this.alone(() => writeHeader(this, { size }))
     } catch (error) {
       this.image.geometry = geometry
       this.image.tables.clear()
       throw error
     }
-  }
-
-  /** Writes the L1 table, made longer with zeros, behind all else, and points the header at it. */
-  async #moveL1(entries: number): Promise<void> {
-    const { header, geometry, tables } = this.image
-    const place = roundUp(await this.#findEnd(), this.#unit)
-    const end = place + roundUp(entries * 8, sector)
-    if (this.kind === 'device') {
-      if (end > this.store.size) throw this.fault('io', 'No space left on device', { offset: place, code: 'ENOSPC' })
-      await this.store.zero(place, end - place, 'unmap')
-    } else await this.store.resize(end)
-    await copyAside(this.store, header.l1Offset, place, geometry.l1Entries * 8)
-    await this.store.flush()
-    await this.#writeHeader({ l1Offset: place })
-    // Pages are told apart by where they lie.
-    tables.clear()
-  }
-
-  async #writeHeader(changes: { size: number } | { l1Offset: number }): Promise<void> {
-    const { header } = this.image
-    await this.store.write(0, encodeHeader({ ...header, ...changes }))
-    await this.store.flush()
-    Object.assign(header, changes)
   }
 
   /** Gives up all that the image holds, so that what is below shows again: an empty first table, and the file cut behind it. */

@@ -1,13 +1,14 @@
 /** Changing the size of a VMDK: a sparse one gets directories and grain tables at the end of its file, a flat one a longer file, and the descriptor says so. */
 import { divideUp, roundUp, viewOf } from '../../bytes/integers.ts'
 import { type ByteStore, isStore, readPadded } from '../../core/index.ts'
-import { copyAside } from '../growth.ts'
-import { replaceSize } from './descriptor.ts'
+import { clearGained, copyAside } from '../growth.ts'
+import { noParent, replaceSize } from './descriptor.ts'
 import { GrainDirectory } from './grain-directory.ts'
 import { changedPart } from './identity.ts'
 import { fault, type Part, type VmdkImage } from './image.ts'
 import { bounds, headerBytes, sectorBytes, setCapacity } from './layout.ts'
 import { SparseExtent } from './sparse-extent.ts'
+import type { WritableVmdkDisk } from './writable-disk.ts'
 
 /** What can be resized: one extent, in the image's own file or behind its descriptor. */
 export type Resizable =
@@ -35,9 +36,52 @@ export function resizableOf(image: VmdkImage): Resizable {
   })
 }
 
+/** Sets the size of a flat extent, and tells it in the descriptor that stands in `store`. `take` makes a part the one of the disk. */
+export async function resizeFlat(
+  { image }: WritableVmdkDisk,
+  descriptor: ByteStore,
+  { part, begin, store }: Resizable & { kind: 'flat' },
+  size: number,
+  take: (part: Part) => void,
+): Promise<void> {
+  const before = part.length
+  const stale = Math.min(store.size, begin + size) - (begin + before)
+  if (stale > 0) await store.zero(begin + before, stale, 'unmap')
+  if (size > before && store.size < begin + size) await store.resize(begin + size)
+  await store.flush()
+  await describeSize(image, descriptor, size)
+  take({ ...part, length: size })
+  if (size > before || store.size <= begin + size) return
+  await store.resize(begin + size)
+  await store.flush()
+}
+
+/** Makes a sparse extent larger. All changes must be in the file. */
+export async function growSparse(
+  disk: WritableVmdkDisk,
+  { part, extent, store }: Resizable & { kind: 'sparse' },
+  size: number,
+  take: (part: Part) => void,
+): Promise<void> {
+  const { image, parent } = disk
+  const larger = await longerExtent({ extent, store }, size, image)
+  take({ ...part, length: size, sparse: larger })
+  try {
+    const lacks = parent === undefined && image.descriptor.parentCid !== noParent
+    const shown = lacks ? size : (parent?.size ?? 0)
+    await clearGained(disk, { from: part.length, unit: larger.shape.grainBytes, shown })
+    await disk.flush()
+    await writeCapacity(store, larger)
+  } catch (error) {
+    take(part)
+    throw error
+  }
+  await describeSize(image, store, size)
+}
+
 /** An extent that covers `size` bytes, its directories and new tables behind all else. Nothing in the file points at them yet.
  *  @throws MoraineError `limit` where they would pass 2 TiB of the file. */
-export async function longerExtent(
+async function longerExtent(
   { extent, store }: { extent: SparseExtent; store: ByteStore },
   size: number,
   image: VmdkImage,
@@ -88,7 +132,7 @@ async function writeDirectory(
 }
 
 /** Makes the header, which is one sector, that of an extent with this size and these directories. */
-export async function writeCapacity(store: ByteStore, { shape }: SparseExtent): Promise<void> {
+async function writeCapacity(store: ByteStore, { shape }: SparseExtent): Promise<void> {
   const bytes = new Uint8Array(headerBytes)
   await readPadded(store, 0, bytes)
   setCapacity(bytes, {
@@ -101,7 +145,7 @@ export async function writeCapacity(store: ByteStore, { shape }: SparseExtent): 
 }
 
 /** Tells the size in the descriptor. Nothing but the numbers changes in it. */
-export async function describeSize(image: VmdkImage, store: ByteStore, size: number): Promise<void> {
+async function describeSize(image: VmdkImage, store: ByteStore, size: number): Promise<void> {
   const { place, descriptor } = image
   const old = new Uint8Array(place.length ?? Math.min(store.size, bounds.descriptorBytes))
   await readPadded(store, place.offset, old)

@@ -12,11 +12,10 @@ import {
   type WritableDisk,
   type ZeroMode,
 } from '../../core/index.ts'
-import { checkSizeChange, clearGained } from '../growth.ts'
-import { noParent } from './descriptor.ts'
+import { checkSizeChange } from '../growth.ts'
 import { VmdkDisk } from './disk.ts'
 import { GrainWriter } from './grain-writer.ts'
-import { describeSize, longerExtent, type Resizable, resizableOf, writeCapacity } from './growth.ts'
+import { growSparse, resizableOf, resizeFlat } from './growth.ts'
 import { recordParentCid, renewCid } from './identity.ts'
 import { fault, furtherFiles, type Part, partAt, type VmdkImage } from './image.ts'
 import { sectorBytes, zeroedEntry } from './layout.ts'
@@ -370,38 +369,9 @@ export class WritableVmdkDisk extends VmdkDisk implements WritableDisk {
     if (size === this.size) return
     await this.#order.run(() => this.#begin())
     await this.flush()
-    if (found.kind === 'flat') await this.#resizeFlat(found, size)
-    else await this.#growSparse(found, size)
-  }
-
-  async #resizeFlat({ part, begin, store }: Resizable & { kind: 'flat' }, size: number): Promise<void> {
-    const before = this.size
-    const stale = Math.min(store.size, begin + size) - (begin + before)
-    if (stale > 0) await store.zero(begin + before, stale, 'unmap')
-    if (size > before && store.size < begin + size) await store.resize(begin + size)
-    await store.flush()
-    await describeSize(this.image, this.#store, size)
-    this.#takePart({ ...part, length: size })
-    if (size > before || store.size <= begin + size) return
-    await store.resize(begin + size)
-    await store.flush()
-  }
-
-  async #growSparse({ part, extent, store }: Resizable & { kind: 'sparse' }, size: number): Promise<void> {
-    const before = this.size
-    const larger = await longerExtent({ extent, store }, size, this.image)
-    this.#takePart({ ...part, length: size, sparse: larger })
-    try {
-      const lacks = this.parent === undefined && this.image.descriptor.parentCid !== noParent
-      const shown = lacks ? size : (this.parent?.size ?? 0)
-      await clearGained(this, { from: before, unit: larger.shape.grainBytes, shown })
-      await this.flush()
-      await writeCapacity(store, larger)
-    } catch (error) {
-      this.#takePart(part)
-      throw error
-    }
-    await describeSize(this.image, this.#store, size)
+    const take = (part: Part): void => this.#takePart(part)
+    if (found.kind === 'flat') await resizeFlat(this, this.#store, found, size, take)
+    else await growSparse(this, found, size, take)
   }
 
   /** Makes this the one part of the disk. */
