@@ -126,25 +126,27 @@ allowed_ports = []`
   return [general, stores]
 }
 
-/** What operators have besides: a cache, locations that are shown and changed, protected properties, and limits. */
+/** What operators have besides a cache, and locations that are shown and changed. */
 export interface Operated {
   /** What the file of property protections says. */
-  protections: string
+  protections?: string
   /** Where a Keystone with unified limits is. */
-  limits: string
+  limits?: string
 }
 
 function operatorSettings(folder: string, { protections, limits }: Operated): [general: string, sections: string] {
-  writeFileSync(join(folder, 'protections.ini'), protections)
-  const general = `image_cache_dir = ${folder}/cache
-property_protection_file = ${folder}/protections.ini
-use_keystone_limits = true
-show_multiple_locations = true`
+  const general = [`image_cache_dir = ${folder}/cache`, 'show_multiple_locations = true']
+  if (protections !== undefined) {
+    writeFileSync(join(folder, 'protections.ini'), protections)
+    general.push(`property_protection_file = ${folder}/protections.ini`)
+  }
+  if (limits === undefined) return [general.join('\n'), '']
+  general.push('use_keystone_limits = true')
   const sections = `[oslo_limit]
 auth_type = none
 endpoint = ${limits}/v3
 endpoint_id = ${limitsEndpoint}`
-  return [general, sections]
+  return [general.join('\n'), sections]
 }
 
 function settings(

@@ -85,10 +85,21 @@ export function addCache(routes: Routes, service: Service): void {
 
   routes.delete(one, params, async (request, reply) => {
     const id = request.params.image_id
-    enforce(service, 'cache_delete', request.caller)
+    const isSeen = await findImage(service, request.caller, id, notFound).then(
+      (sight) => {
+        enforceOn(service, 'cache_delete', sight)
+        return true
+      },
+      (error: unknown) => {
+        // Copies of images that are gone are an operator's business.
+        const isGone = error instanceof HttpError && service.policy.allows('cache_delete', request.caller)
+        if (!isGone) throw error
+        return false
+      },
+    )
     mustBeOn()
     const wasThere = /^[0-9a-f-]{36}$/.test(id) && (await cache.remove(id))
-    if (!wasThere) await findImage(service, request.caller, id, notFound)
+    if (!wasThere && !isSeen) throw notFound(id)
     return reply.code(204).send()
   })
   refuseOtherMethods(routes, one, 'DELETE, PUT')

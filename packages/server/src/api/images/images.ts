@@ -27,7 +27,7 @@ import { checkProtections, readNewImage } from './create.ts'
 import { imageDocument } from './image-document.ts'
 import { readListQuery } from './list-query.ts'
 import { applyPatch, type Change, type Permits, patchTypes, readPatch } from './patch.ts'
-import { type LocationChange, resolveLocationChange } from './patch-locations.ts'
+import { type LocationChange, refuseNone, resolveLocationChange } from './patch-locations.ts'
 
 export function addImages(routes: Routes, service: Service): void {
   const { catalog, config, stores } = service
@@ -153,6 +153,7 @@ function checkNew(service: Service, caller: Caller, image: NewImage & { owner: s
 function checkChanges(service: Service, sight: Sight, changes: readonly Change[]): void {
   for (const { operation, name, value } of changes) {
     if (operation === 'remove') continue
+    if (name === 'locations') refuseNone(value as LocationChange)
     const action = name === 'visibility' ? visibilityAction(value) : undefined
     if (action !== undefined) enforceOn(service, action, sight)
     if (name === 'owner' && !service.policy.isAdmin(sight.caller)) {

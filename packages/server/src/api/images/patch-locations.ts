@@ -1,4 +1,5 @@
 /** Changes of `locations` in a patch, where the settings show them. */
+import { isDeepStrictEqual } from 'node:util'
 import { emptied, type Image, type Location, readableLocations } from '../../catalog/image.ts'
 import type { JsonObject } from '../../catalog/json.ts'
 import { lookAt } from '../../import/location.ts'
@@ -40,6 +41,12 @@ export function readLocationChange(
   return { operation, position: path[1] ?? '', given: given as GivenLocation[] }
 }
 
+/** @throws HttpError 403 for a change that would leave no location. */
+export function refuseNone({ operation, given }: LocationChange): void {
+  if (operation !== 'replace' || given.length > 0) return
+  throw new HttpError(403, undefined, { detail: 'Cannot set locations to empty list.' })
+}
+
 /** Asks the stores about the locations of a change, and looks at the data of an image that has none yet. @throws HttpError, RefusedContent. */
 export async function resolveLocationChange(
   service: Service,
@@ -54,8 +61,6 @@ export async function resolveLocationChange(
     const { store: _store, ...kept } = metadata
     added.push(await findLocation(service, url, kept))
   }
-  if (operation === 'replace' && added.length === 0)
-    throw new HttpError(403, undefined, { detail: 'Cannot set locations to empty list.' })
   const [first] = added
   const facts = image.status === 'queued' && first !== undefined ? await lookAt(service, image, first) : undefined
   return (before) => {
@@ -63,7 +68,10 @@ export async function resolveLocationChange(
     if (operation === 'remove') return without(before, position)
     const now = readableLocations(before)
     // Digests and size are of the data that is there.
-    if (operation === 'replace' && now.length > 0) throw new HttpError(400, 'Original locations is not empty')
+    if (operation === 'replace' && now.length > 0) {
+      if (isDeepStrictEqual(now.map(essence), added.map(essence))) return before
+      throw new HttpError(400, 'Original locations is not empty')
+    }
     const at = position === '-' || operation === 'replace' ? now.length : Number(position)
     if (!Number.isSafeInteger(at) || at < 0 || at > now.length) {
       throw new HttpError(400, 'Invalid position for adding a location.')
@@ -89,6 +97,10 @@ export async function resolveLocationChange(
     if (facts === undefined) throw notNow(operation, before.status)
     return { ...emptied(before), ...facts, checksum, hashAlgorithm, hashValue, locations, status: 'active' }
   }
+}
+
+function essence({ store, key, metadata }: Location): unknown {
+  return [store, key, metadata]
 }
 
 function without(image: Image, position: string): Image {

@@ -60,12 +60,14 @@ export function guardMetadefs(service: Service): (request: FastifyRequest) => Pr
     if (action === undefined) return
     const { namespace: name } = request.params as { namespace?: string }
     const namespace = name === undefined ? undefined : await service.catalog.metadefs.get(name)
+    const missing = () => new HttpError(404, `Namespace ${name} not found`)
     if (namespace !== undefined && !isVisible(service, namespace, request)) {
-      throw new HttpError(404, url === oneNamespace ? undefined : `Namespace ${name} not found`)
+      throw action === 'get_metadef_namespace' ? new HttpError(404) : missing()
     }
     // One that there is not is as good as one's own: its handler says that it is not there.
     const target = namespace === undefined ? ofCaller(caller) : targetOf(namespace)
     if (service.policy.allows(action, caller, target)) return
+    if (name !== undefined && namespace === undefined) throw missing()
     // Who may not look is not told that there is something that may not be done.
     const maySee = action !== 'get_metadef_namespace' && service.policy.allows('get_metadef_namespace', caller, target)
     throw maySee ? forbidden(action) : new HttpError(404)
