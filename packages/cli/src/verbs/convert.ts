@@ -6,7 +6,6 @@ import {
   type DiskFormat,
   findFormat,
   gnuTarStream,
-  padDisk,
   planConversion,
   type RunOptions,
   raw,
@@ -21,7 +20,7 @@ import { newFormatNamed } from '../formats.ts'
 import { noteUnseenEnds, openForWriting, openImage } from '../open.ts'
 import { asksForHelp, filePlacement, mediumOf, optionHelp } from '../options.ts'
 import { type ProgressDisplay, showProgress } from '../output/progress.ts'
-import { choosePreset, noteOfAzure, presetHelp, presetOptions, presetSize } from '../preset.ts'
+import { choosePreset, noteOfAzure, presetDisk, presetHelp, presetOptions } from '../preset.ts'
 import { openNamedSnapshot } from '../snapshot-name.ts'
 import { NewImage } from '../target.ts'
 import { type Context, defineVerb } from '../verb.ts'
@@ -76,7 +75,7 @@ export const verb = defineVerb({
     try {
       display.onProgress?.({ done: 0, total: 0 })
       const all = await openSources(context, values, sources, sourceCache, opened)
-      const source = preset === undefined ? all : padDisk(all, presetSize(context, preset, all.size, values.quiet))
+      const source = preset === undefined ? all : await presetDisk(context, preset, all, values.quiet)
       const archive = preset?.preset.archive
       await convert(context, values, { source, opened, name: target, formatName, archive, display })
       display.finish()
