@@ -130,6 +130,7 @@ export const described: Readonly<Record<string, Described>> = {
 
   'GET /v2/cache': cache('What is in the cache of this machine, and what is to come', { 200: json }),
   'DELETE /v2/cache': cache('Empty the cache, its queue, or both', done),
+  'GET /v2/cache/nodes/:image_id': cache('Where there is a copy of an image', { 200: json }),
   'POST /v2/cache/clean': cache('Remove copies that cannot be used', { 200: '' }),
   'POST /v2/cache/prune': cache('Bring the cache under its size limit', { 200: json }),
   'PUT /v2/cache/:image_id': cache('Ask for a copy of an image', { 202: '' }),
