@@ -8,13 +8,10 @@ import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest'
 import { diskBytes, type MadeMirror, makeMirror } from '../../cloud-images/test/support/mirror.ts'
 import { serveFolder, type Web } from '../../cloud-images/test/support/web.ts'
 import { temporaryFolder } from '../../engine/test/support/folder.ts'
-import { describeWith, projectRoot, run } from '../../engine/test/support/process.ts'
+import { describeWith, run } from '../../engine/test/support/process.ts'
 import { moraine } from './support/differential.ts'
 
 const folder = temporaryFolder()
-const isBuilt = process.env.MORAINE_COMMAND === 'built'
-const program = isBuilt ? process.execPath : moraine
-const first = isBuilt ? [join(projectRoot, 'packages/cli/dist/main.js')] : []
 
 let made: MadeMirror
 let web: Web
@@ -38,7 +35,7 @@ beforeEach(() => {
   env = { PATH: process.env.PATH, HOME: home, LC_ALL: 'C.UTF-8', NODE_COMPILE_CACHE: compiled }
 })
 
-const command = (...args: string[]) => run(program, [...first, ...args], { cwd: home, env })
+const command = (...args: string[]) => run(moraine, args, { cwd: home, env })
 const trust = () => ['--keyring', made.keyring]
 const ubuntu = (verb: string, ...args: string[]) =>
   command('ubuntu', verb, '--mirror', `${web.url}/ubuntu`, ...trust(), '--arch', 'amd64', ...args)
@@ -165,7 +162,7 @@ describe('pull', () => {
       '--to',
       'disk.raw',
     ]
-    const child = spawn(program, [...first, ...args], { cwd: home, env, stdio: 'ignore' })
+    const child = spawn(moraine, args, { cwd: home, env, stdio: 'ignore' })
     const ended = new Promise((resolve) => child.once('exit', (code, by) => resolve(by ?? code)))
     while (!web.requests.some((line) => line.endsWith(image))) await new Promise((resolve) => setTimeout(resolve, 20))
     await new Promise((resolve) => setTimeout(resolve, 700))

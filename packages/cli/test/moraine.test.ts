@@ -5,7 +5,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { describeWith, projectRoot, type RunResult, run } from '../../engine/test/support/process.ts'
-import { moraine, ourQemuImg, words } from './support/differential.ts'
+import { launchers, moraine, ourQemuImg, words } from './support/differential.ts'
 
 const folder = mkdtempSync(join(tmpdir(), 'moraine-cli-'))
 const path = (name: string): string => join(folder, name)
@@ -24,10 +24,10 @@ afterAll(() => rmSync(folder, { recursive: true, force: true }))
 describe('names', () => {
   it('is known by the name it is called by, through links to links, from any folder', async () => {
     mkdirSync(path('links'))
-    symlinkSync(ourQemuImg, path('links/first'))
+    symlinkSync(launchers.qemuImg, path('links/first'))
     symlinkSync('first', path('links/second'))
     symlinkSync('links/second', path('qemu-img'))
-    symlinkSync(moraine, path('other'))
+    symlinkSync(launchers.moraine, path('other'))
     const names = ['links/first', 'links/second', 'qemu-img', 'other'].map((name) =>
       run(path(name), ['nope'], { cwd: '/' }),
     )
@@ -42,7 +42,9 @@ describe('names', () => {
   it('runs with the Node that it brought, whatever is on the path', async () => {
     mkdirSync(path('trap'))
     writeFileSync(path('trap/node'), '#!/bin/sh\necho wrong node\nexit 9\n', { mode: 0o755 })
-    const result = await run(moraine, ['--version'], { env: { ...process.env, PATH: `${path('trap')}:/usr/bin:/bin` } })
+    const result = await run(launchers.moraine, ['--version'], {
+      env: { ...process.env, PATH: `${path('trap')}:/usr/bin:/bin` },
+    })
     expect(result).toMatchObject({ code: 0, stdout: expect.stringMatching(/^moraine \d/) })
   })
 

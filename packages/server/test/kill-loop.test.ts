@@ -6,7 +6,8 @@ import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { expect, test } from 'vitest'
 import { temporaryFolder } from '../../engine/test/support/folder.ts'
-import { projectRoot, runOk } from '../../engine/test/support/process.ts'
+import { launcher } from '../../engine/test/support/launcher.ts'
+import { runOk } from '../../engine/test/support/process.ts'
 import { budget, Random, seed, timeFor } from '../../engine/test/support/random.ts'
 import { doctor } from '../src/upkeep.ts'
 import { Clients } from './support/killed.ts'
@@ -15,7 +16,7 @@ import { launchedProcesses } from './support/served.ts'
 import { ask, binary, createImage } from './support/service.ts'
 
 const folder = temporaryFolder()
-const command = join(projectRoot, 'bin', 'moraine')
+const command = launcher('moraine')
 const isWhole = budget(1) >= 2
 const milliseconds = isWhole ? 120_000 : 16_000
 /** Deaths that there must be, however long they take: in the soak some hundreds. */

@@ -13,6 +13,7 @@ import {
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterAll, expect, it } from 'vitest'
+import { launcher } from '../../../engine/test/support/launcher.ts'
 import { projectRoot, type RunResult, type RunSettings, run, tool } from '../../../engine/test/support/process.ts'
 
 /** What `npm run build:binary` makes: the standalone executable, and the link by whose name it is qemu-img. */
@@ -24,13 +25,18 @@ export const standalone = {
 const testsStandalone = process.env.MORAINE_COMMAND === 'binary'
 
 /** Our stand-in, by its name. */
-export const ourQemuImg = testsStandalone ? standalone.qemuImg : join(projectRoot, 'bin', 'qemu-img')
+export const ourQemuImg = testsStandalone ? standalone.qemuImg : launcher('qemu-img')
 
-/** The command under its own name. */
-export const moraine = testsStandalone ? standalone.moraine : join(projectRoot, 'bin', 'moraine')
+/** The command under its own name: from its sources or, with `MORAINE_COMMAND=built`, as it was built, which starts in a quarter of the time (CI builds first and does that); with
+ *  `MORAINE_COMMAND=binary` the standalone executable. */
+export const moraine = testsStandalone ? standalone.moraine : launcher('moraine')
 
-/** What is compared with qemu-img: the command from its sources or, with `MORAINE_COMMAND=built`, as it was built, which starts in a quarter of
- *  the time. CI builds first and does that; the other tests of the command run the sources. With `MORAINE_COMMAND=binary` all run the standalone executable. */
+/** The launchers that users of a checkout have, or the standalone executable: they find out by which name they are called. */
+export const launchers = testsStandalone
+  ? standalone
+  : { moraine: join(projectRoot, 'bin', 'moraine'), qemuImg: join(projectRoot, 'bin', 'qemu-img') }
+
+/** What is compared with qemu-img, some thousand times: without a shell before it. */
 export const compared =
   process.env.MORAINE_COMMAND === 'built'
     ? { program: process.execPath, args: [join(projectRoot, 'packages/cli/dist/main.js')] }

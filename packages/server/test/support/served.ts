@@ -1,15 +1,8 @@
 /** The service as a real process, which can be killed. */
 import { spawn } from 'node:child_process'
-import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { afterAll } from 'vitest'
-import { projectRoot } from '../../../engine/test/support/process.ts'
-
-/** From the sources or, with `MORAINE_COMMAND=built` (CI), as it was built, which starts faster. */
-const command =
-  process.env.MORAINE_COMMAND === 'built'
-    ? [process.execPath, join(projectRoot, 'packages/cli/dist/main.js')]
-    : [join(projectRoot, 'bin', 'moraine')]
+import { launcher } from '../../../engine/test/support/launcher.ts'
 
 export interface Served {
   url: string
@@ -33,8 +26,7 @@ export function launchedProcesses(): (data: string, environment?: Record<string,
     for (const child of children) await child.kill()
   })
   return (data, environment = {}) => {
-    const [program = '', ...first] = command
-    const child = spawn(program, [...first, 'serve', '--port', '0', '--data', data, '--log-level', 'silent'], {
+    const child = spawn(launcher('moraine'), ['serve', '--port', '0', '--data', data, '--log-level', 'silent'], {
       stdio: ['ignore', 'pipe', 'inherit'],
       env: { ...process.env, ...environment },
     })

@@ -1,14 +1,9 @@
 /** Runs `moraine image` in tests: from the sources (with MORAINE_COMMAND as built, or the standalone executable), in a home of its own, with none of the caller's OS_ variables. */
 import { spawn } from 'node:child_process'
 import { mkdirSync } from 'node:fs'
-import { join } from 'node:path'
 import type { Folder } from '../../../../engine/test/support/folder.ts'
-import { projectRoot, type RunResult, run } from '../../../../engine/test/support/process.ts'
+import { type RunResult, run } from '../../../../engine/test/support/process.ts'
 import { moraine } from '../../support/differential.ts'
-
-const isBuilt = process.env.MORAINE_COMMAND === 'built'
-const program = isBuilt ? process.execPath : moraine
-const first = isBuilt ? [join(projectRoot, 'packages/cli/dist/main.js'), 'image'] : ['image']
 
 export interface ImageCommand {
   /** The environment of each run; what is put in stays. */
@@ -33,7 +28,7 @@ export function imageCommand(folder: Folder, access: Record<string, string> = {}
   const command: ImageCommand = {
     env,
     cwd: home,
-    run: (...args) => run(program, [...first, ...args], { env, cwd: command.cwd }),
+    run: (...args) => run(moraine, ['image', ...args], { env, cwd: command.cwd }),
     async ok(...args) {
       const result = await command.run(...args)
       if (result.code !== 0)
@@ -44,7 +39,7 @@ export function imageCommand(folder: Folder, access: Record<string, string> = {}
       return JSON.parse(await command.ok(...args, '--output=json')) as Shape
     },
     async stopped(args, when, signal = 'SIGINT') {
-      const child = spawn(program, [...first, ...args], { env, cwd: command.cwd, stdio: 'ignore' })
+      const child = spawn(moraine, ['image', ...args], { env, cwd: command.cwd, stdio: 'ignore' })
       const ended = new Promise<string | number | null>((resolve) =>
         child.once('exit', (code, by) => resolve(by ?? code)),
       )
@@ -58,5 +53,5 @@ export function imageCommand(folder: Folder, access: Record<string, string> = {}
 
 /** The command for a shell. */
 export function imageShell(): string {
-  return [program, ...first].map((word) => `'${word}'`).join(' ')
+  return `'${moraine}' 'image'`
 }
