@@ -1,8 +1,10 @@
 /** Containers on the command line: the disk in an appliance or an archive is opened where it lies, and nothing of it under QEMU's name. */
 import { execFileSync } from 'node:child_process'
-import { readFileSync, statSync, writeFileSync } from 'node:fs'
+import { randomBytes } from 'node:crypto'
+import { readFileSync, statSync, truncateSync, writeFileSync } from 'node:fs'
 import { createServer } from 'node:http'
-import type { AddressInfo } from 'node:net'
+import { type AddressInfo, createServer as createPlainServer } from 'node:net'
+import { Readable } from 'node:stream'
 import { beforeAll, expect, it } from 'vitest'
 import { temporaryFolder } from '../../engine/test/support/folder.ts'
 import { describeWith, run } from '../../engine/test/support/process.ts'
@@ -161,6 +163,34 @@ describeWith(['qemu-img', 'tar', 'gzip', 'zip'], 'containers', () => {
       }
       expect(sent).toBeLessThan(10 << 20)
       expect(await ok('ova', 'info', `${address}/far.ova`)).toContain('file: ballast')
+    } finally {
+      await new Promise((resolve) => server.close(resolve))
+    }
+  })
+
+  it('is read from a server without ranges that ends each connection', async () => {
+    // As Python's http.server does; a client that stops reading sees the end while bytes still wait.
+    const server = createPlainServer((connection) => {
+      connection.on('error', () => {})
+      connection.once('data', (asked) => {
+        const [method, path = ''] = asked.toString('latin1').split(' ')
+        const bytes = readFileSync(folder.file(path.slice(1)))
+        connection.write(`HTTP/1.0 200 OK\r\nContent-Length: ${bytes.length}\r\n\r\n`)
+        if (method === 'HEAD') connection.end()
+        else Readable.from([bytes]).pipe(connection)
+      })
+    })
+    await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve))
+    try {
+      const address = `http://127.0.0.1:${(server.address() as AddressInfo).port}`
+      writeFileSync(folder.file('noise.raw'), randomBytes(300_000))
+      truncateSync(folder.file('noise.raw'), 40 << 20)
+      await ok('ova', 'create', '--disk', folder.file('noise.raw'), folder.file('noise.ova'))
+      for (let round = 0; round < 5; round++) {
+        await ok('convert', '-O', 'raw', `${address}/noise.ova#disk1`, folder.file('again.raw'))
+        expect(readFileSync(folder.file('again.raw')).equals(readFileSync(folder.file('noise.raw')))).toBe(true)
+      }
+      expect((await run(moraine, ['info', `${address}/noise.ova#none`])).stderr).toContain("no member 'none'")
     } finally {
       await new Promise((resolve) => server.close(resolve))
     }

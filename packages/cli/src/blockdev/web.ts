@@ -18,7 +18,8 @@ export function web(driver: 'http' | 'https'): Protocol {
 /** A resource over HTTP, read through a cache.
  *  @throws MoraineError as `openHttp` */
 export async function openWeb(url: string, signal: AbortSignal, options: HttpOptions = {}): Promise<ByteSource> {
-  return cachedSource(await openHttp(url, options, signal))
+  const { ownFetch } = await import('./own-fetch.ts')
+  return cachedSource(await openHttp(url, { fetch: ownFetch(), ...options }, signal))
 }
 
 async function openAddress(driver: string, options: NodeOptions, { context, mode }: NodeRequest): Promise<ByteSource> {
@@ -47,9 +48,13 @@ async function openAddress(driver: string, options: NodeOptions, { context, mode
   const password = passwordId === undefined ? '' : readSecretText(context.objects, 'password-secret', passwordId)
   for (const name of ['proxy-username', 'proxy-password-secret']) {
     if (!options.has(name)) continue
-    throw new MoraineError('unsupported', `the option '${name}' is not supported by moraine: no proxy is used`, {
-      field: name,
-    })
+    throw new MoraineError(
+      'unsupported',
+      `the option '${name}' is not supported by moraine: a proxy is that of the environment`,
+      {
+        field: name,
+      },
+    )
   }
   const headers: Record<string, string> = {}
   if (cookie !== undefined) headers.cookie = cookie
@@ -59,7 +64,7 @@ async function openAddress(driver: string, options: NodeOptions, { context, mode
   return await openWeb(url, context.signal, {
     headers,
     timeout: seconds === 0 ? undefined : seconds * 1000,
-    ...(verify ? {} : { fetch: (await import('./unverified-fetch.ts')).unverifiedFetch() }),
+    ...(verify ? {} : { fetch: (await import('./own-fetch.ts')).ownFetch({ insecure: true }) }),
   })
 }
 

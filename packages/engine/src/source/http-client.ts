@@ -4,7 +4,7 @@ import { timedOut } from './http-body.ts'
 
 /** How a resource is fetched. Bytes and milliseconds. */
 export interface HttpOptions {
-  /** Default: the global one. */
+  /** Default: the global one. That of Node 24 ends the process when a server ends the connection while a body waits to be read (nodejs/undici#5360); undici's package has it mended. */
   fetch?: typeof globalThis.fetch | undefined
   /** Sent with each request. */
   headers?: Readonly<Record<string, string>> | undefined

@@ -1,4 +1,5 @@
-/** A `fetch` that looks at no certificate, for `sslverify=off`: the global one can be told so only for all connections of the process. */
+/** A `fetch` over Node's own HTTP client, for images behind addresses. The global one, undici's, ends the whole process when a server ends the connection while a body waits to be
+ *  read (nodejs/undici#5360, in Node 24); it can be told only for all connections to look at no certificate, and takes no proxy from the environment. */
 import { Readable } from 'node:stream'
 import type { ReadableStream } from 'node:stream/web'
 import { discard, HttpClient, type HttpMethod } from '../image/http.ts'
@@ -6,9 +7,9 @@ import { discard, HttpClient, type HttpMethod } from '../image/http.ts'
 const redirects = new Set([301, 302, 303, 307, 308])
 const bodyless = new Set([204, 205, 304])
 
-/** Follows redirects as `fetch` does; to another server go neither passwords nor cookies. */
-export function unverifiedFetch(): typeof globalThis.fetch {
-  const client = new HttpClient({ insecure: true })
+/** Follows redirects as `fetch` does; to another server go neither passwords nor cookies. With `insecure` certificates are not looked at. */
+export function ownFetch({ insecure = false } = {}): typeof globalThis.fetch {
+  const client = new HttpClient({ insecure })
   return async (input, init = {}) => {
     const method: HttpMethod = init.method === 'HEAD' ? 'HEAD' : 'GET'
     const headers = new Headers(init.headers)
@@ -27,7 +28,7 @@ export function unverifiedFetch(): typeof globalThis.fetch {
         const told = Object.entries(answer.headers).filter(
           (header): header is [string, string] => header[1] !== undefined,
         )
-        return new Response(body, { status: answer.status, headers: told })
+        return new Response(body, { status: answer.status, statusText: answer.body.statusMessage ?? '', headers: told })
       }
       await discard(answer)
       if (hops === 20) throw new TypeError('fetch failed', { cause: new Error('too many redirects') })
