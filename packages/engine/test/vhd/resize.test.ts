@@ -1,10 +1,10 @@
 /** VHD images that grow. */
 
-import { MemoryStore } from '@moraine/engine'
+import { JournalStore, MemoryStore } from '@moraine/engine'
 import { expect, it } from 'vitest'
 import { type GrowingImage, testGrowing, testGrownAgainstQemu } from '../support/block-resize.ts'
 import { createIn, openForWritingIn, openIn, wholeOf } from '../support/block-subject.ts'
-import { closing } from '../support/disk.ts'
+import { closing, formatOf } from '../support/disk.ts'
 import { seal, subject } from './subject.ts'
 
 /** Sizes as they come out of a creation, since a growth rounds as that does. */
@@ -75,4 +75,23 @@ it('fixed images become smaller, the others do not', async () => {
   const dynamic = await openForWritingIn(subject, await createIn(subject, { options: '', size: 4 << 20 }))
   await expect(dynamic.resize(1 << 20, 'off', true)).rejects.toMatchObject({ kind: 'unsupported' })
   await dynamic.close()
+})
+
+it('a fixed image is known as one at any moment', async () => {
+  for (const options of ['subformat=fixed', 'subformat=fixed,force_size=on']) {
+    const journal = new JournalStore(await createIn(subject, { options, size: 4 << 20 }))
+    const disk = await openForWritingIn(subject, journal)
+    await disk.resize(6 << 20)
+    await disk.close()
+    const kinds = new Set<boolean>()
+    for (let time = 0; time <= journal.entries.length; time++) {
+      for (const fate of [0, 0.5]) {
+        const image = await journal.cut(() => fate, time)
+        const bytes = image.bytes()
+        const [head, tail] = [bytes.subarray(0, 131_072), bytes.subarray(-1536)]
+        kinds.add(formatOf('vhd').probe({ name: image.name, size: image.size, head, tail }) !== undefined)
+      }
+    }
+    expect([...kinds]).toEqual([true])
+  }
 })

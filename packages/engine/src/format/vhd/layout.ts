@@ -235,11 +235,16 @@ export function setEntries(header: DynamicHeader, entries: number): void {
   sealHeader(header.bytes)
 }
 
-/** Sets what a footer says of the disk's size. */
-export function setSize(footer: Footer, { size, geometry }: { size: number; geometry: Geometry }): void {
+/** Sets what a footer says of the disk's size; of the original one, too, which is meant for people: libvhdi takes it for the size of the disk. */
+export function setSize(
+  footer: Footer,
+  { size, geometry, original = size }: { size: number; geometry: Geometry; original?: number },
+): void {
   const { bytes } = footer
   const view = viewOf(bytes)
+  footer.originalSize = original
   footer.currentSize = size
+  setU64be(view, footerField.originalSize, original)
   footer.geometry = geometry
   setU64be(view, footerField.currentSize, size)
   view.setUint16(footerField.cylinders, geometry.cylinders)

@@ -225,7 +225,7 @@ export class WritableVhdDisk extends DynamicVhdDisk implements WritableDisk {
     const entries = Math.ceil(after.size / header.blockSize)
     if (entries > header.entries) await this.#order.run(() => this.#growTable(entries))
     this.image.size = after.size
-    const stored = { size: footer.currentSize, geometry: footer.geometry }
+    const stored = { size: footer.currentSize, geometry: footer.geometry, original: footer.originalSize }
     try {
       await clearGained(this, { from: before.size, unit: header.blockSize, shown: 0 })
       await this.flush()

@@ -57,12 +57,16 @@ export class WritableFixedVhdDisk extends FixedVhdDisk implements WritableDisk {
     if (this.kind === 'device') throw this.fault('unsupported', 'Cannot resize device files', { field: 'size' })
     const after = sizeFor(footer, size, this.name, this.#context.vhdSize)
     if (after.size === this.size) return
-    const stored = { size: footer.currentSize, geometry: footer.geometry }
+    const stored = { size: footer.currentSize, geometry: footer.geometry, original: footer.originalSize }
     // A footer that moved, and no more, leaves what it stood on before.
     const gap = Math.min(this.footerOffset, after.size) - this.size
     try {
       if (gap > 0) await store.zero(this.size, gap, 'unmap')
-      if (after.size > this.footerOffset) await this.#moveFooter(after.size)
+      if (after.size > this.footerOffset) {
+        // One size must be that of the file, or nobody takes it for a VHD.
+        setSize(footer, { ...stored, original: after.size })
+        await this.#moveFooter(after.size)
+      }
       await store.flush()
       setSize(footer, after)
       await store.write(after.size, footer.bytes.slice())

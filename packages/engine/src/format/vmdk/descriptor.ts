@@ -230,8 +230,7 @@ export function replaceCid(bytes: Uint8Array, cid: number, key: 'CID' | 'parentC
   return changed
 }
 
-/** The bytes of a descriptor of one extent with another size in bytes, in the extent's line and in the cylinders; else as they were. What follows the line stays where it is as long as the
- *  comment before it has room to give or take: a descriptor of more than a sector may be written in part when the power fails. */
+/** The bytes of a descriptor of one extent with another size in bytes, in the extent's line and in the cylinders; else as they were. Readers look for the comments, too. */
 export function replaceSize(bytes: Uint8Array, size: number): Uint8Array {
   const nul = bytes.indexOf(0)
   const old = new TextDecoder('latin1').decode(nul < 0 ? bytes : bytes.subarray(0, nul))
@@ -241,10 +240,6 @@ export function replaceSize(bytes: Uint8Array, size: number): Uint8Array {
   }
   const track = number('heads') * number('sectors') * 512
   let text = old.replace(/^([ \t]*(?:RW|RDONLY|NOACCESS)[ \t]+)\d+/im, (_line, before) => `${before}${size / 512}`)
-  const more = text.length - old.length
-  text = text.replace(/^# Extent description *$/im, (comment) =>
-    more > 0 && more < comment.length ? comment.slice(0, -more) : `${comment}${' '.repeat(Math.max(0, -more))}`,
-  )
   if (track > 0) {
     const cylinders = Math.floor(size / track)
     text = text.replace(
