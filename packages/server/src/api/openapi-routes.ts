@@ -7,19 +7,21 @@ export interface Described {
   query?: readonly string[]
   /** What the request brings: a media type, or a schema as in `#image`. */
   body?: string
+  /** Nobody needs a token. */
+  open?: true
   /** Successful answers: a media type or a schema by status; empty: no body. */
   answers: Readonly<Record<string, string>>
 }
 
-const json = 'application/json'
 const bytes = 'application/octet-stream'
 const text = 'text/plain'
-const patch = 'application/openstack-images-v2.1-json-patch'
+const open = { open: true } as const
 const done = { 204: '' }
 
-type More = Partial<Pick<Described, 'query' | 'body'>>
+type More = Partial<Pick<Described, 'query' | 'body' | 'open'>>
 
-const about =
+/** What belongs together in the document. */
+export const about =
   (tag: string) =>
   (summary: string, answers: Described['answers'], more: More = {}): Described => ({ summary, tag, answers, ...more })
 
@@ -65,31 +67,35 @@ function parts(kind: 'object' | 'property' | 'tag', plural: string): Record<stri
 
 /** By method and path. */
 export const described: Readonly<Record<string, Described>> = {
-  'GET /': service('List the versions of the API', { 300: json }),
-  'GET /versions': service('List the versions of the API', { 200: json }),
-  'GET /openapi.json': service('This document', { 200: json }),
-  'GET /healthcheck': service('Say whether the service answers', { 200: text }),
-  'GET /livez': service('Say whether the process lives', { 200: text }),
-  'GET /readyz': service('Say whether the service takes requests', { 200: text }),
-  'GET /metrics': service('Measures for Prometheus, to the addresses of metricsFrom', { 200: text }),
-  'GET /v2/schemas/:name': service('Show a JSON schema', { 200: json }),
-  'GET /v2/info/import': service('List the ways of importing', { 200: json }),
-  'GET /v2/info/usage': service('Show what the project uses and may use', { 200: json }),
+  'GET /': service('List the versions of the API', { 300: '#versions' }, open),
+  'GET /versions': service('List the versions of the API', { 200: '#versions' }, open),
+  'GET /openapi.json': service('This document', { 200: '#document' }, open),
+  'GET /healthcheck': service('Say whether the service answers', { 200: text }, open),
+  'GET /livez': service('Say whether the process lives', { 200: text }, open),
+  'GET /readyz': service('Say whether the service takes requests', { 200: text }, open),
+  'GET /metrics': service('Measures for Prometheus, to the addresses of metricsFrom', { 200: text }, open),
+  'GET /v2/schemas/:name': service('Show a JSON schema', { 200: '#document' }),
+  'GET /v2/info/import': service('List the ways of importing', { 200: '#import_info' }),
+  'GET /v2/info/usage': service('Show what the project uses and may use', { 200: '#usage' }),
 
   'POST /v2/images': images('Create an image, without data', { 201: '#image' }, { body: '#image' }),
   'GET /v2/images': images('List images', { 200: '#images' }, { query: imageFilters }),
   [`GET ${image}`]: images('Show an image', { 200: '#image' }),
-  [`PATCH ${image}`]: images('Change an image by a JSON patch', { 200: '#image' }, { body: patch }),
+  [`PATCH ${image}`]: images('Change an image by a JSON patch', { 200: '#image' }, { body: '#json_patch' }),
   [`DELETE ${image}`]: images('Delete an image and its data', done),
   [`PUT ${image}/tags/:tag_value`]: images('Add a tag', done),
   [`DELETE ${image}/tags/:tag_value`]: images('Take a tag away', done),
   [`POST ${image}/actions/deactivate`]: images('Forbid downloads', done),
   [`POST ${image}/actions/reactivate`]: images('Allow downloads again', done),
 
-  [`POST ${image}/members`]: members('Share an image with a project', { 200: '#member' }, { body: json }),
+  [`POST ${image}/members`]: members('Share an image with a project', { 200: '#member' }, { body: '#new_member' }),
   [`GET ${image}/members`]: members('List the projects that an image is shared with', { 200: '#members' }),
   [`GET ${image}/members/:member_id`]: members('Show one of them', { 200: '#member' }),
-  [`PUT ${image}/members/:member_id`]: members('Accept or reject an image', { 200: '#member' }, { body: json }),
+  [`PUT ${image}/members/:member_id`]: members(
+    'Accept or reject an image',
+    { 200: '#member' },
+    { body: '#member_status' },
+  ),
   [`DELETE ${image}/members/:member_id`]: members('End sharing with a project', done),
 
   [`PUT ${image}/file`]: data('Upload the data of an image', done, { body: bytes }),
@@ -114,29 +120,29 @@ export const described: Readonly<Record<string, Described>> = {
   [`POST ${image}/import`]: tasks(
     'Import data: staged, from the web, from another store or service',
     { 202: '' },
-    { body: json },
+    { body: '#import_request' },
   ),
-  [`GET ${image}/tasks`]: tasks('List the tasks of an image', { 200: '#tasks' }),
-  'POST /v2/tasks': tasks('Create a task (the old way of importing)', { 201: '#task' }, { body: json }),
+  [`GET ${image}/tasks`]: tasks('List the tasks of an image', { 200: '#image_tasks' }),
+  'POST /v2/tasks': tasks('Create a task (the old way of importing)', { 201: '#task' }, { body: '#task_request' }),
   'GET /v2/tasks': tasks('List tasks', { 200: '#tasks' }, { query: [...paging, 'type', 'status'] }),
   'GET /v2/tasks/:task_id': tasks('Show a task', { 200: '#task' }),
   'DELETE /v2/tasks/:task_id': tasks('Delete a task (nobody may, as in Glance)', done),
 
-  'GET /v2/info/stores': stores('List the stores', { 200: json }),
-  'GET /v2/info/stores/detail': stores('List the stores with what operators know of them', { 200: json }),
+  'GET /v2/info/stores': stores('List the stores', { 200: '#stores' }),
+  'GET /v2/info/stores/detail': stores('List the stores with what operators know of them', { 200: '#store_details' }),
   'DELETE /v2/stores/:store_id/:image_id': stores('Delete the copy of an image in one store', done),
-  [`POST ${image}/locations`]: stores('Say where the data of an image lies', { 202: json }, { body: json }),
-  [`GET ${image}/locations`]: stores('Where the data of an image lies, for services', { 200: json }),
+  [`POST ${image}/locations`]: stores('Say where the data of an image lies', { 202: '' }, { body: '#new_location' }),
+  [`GET ${image}/locations`]: stores('Where the data of an image lies, for services', { 200: '#locations' }),
 
-  'GET /v2/cache': cache('What is in the cache of this machine, and what is to come', { 200: json }),
+  'GET /v2/cache': cache('What is in the cache of this machine, and what is to come', { 200: '#cache' }),
   'DELETE /v2/cache': cache('Empty the cache, its queue, or both', done),
-  'GET /v2/cache/nodes/:image_id': cache('Where there is a copy of an image', { 200: json }),
+  'GET /v2/cache/nodes/:image_id': cache('Say where there is a copy of an image', { 200: '#cache_nodes' }),
   'POST /v2/cache/clean': cache('Remove copies that cannot be used', { 200: '' }),
-  'POST /v2/cache/prune': cache('Bring the cache under its size limit', { 200: json }),
+  'POST /v2/cache/prune': cache('Bring the cache under its size limit', { 200: '#pruned' }),
   'PUT /v2/cache/:image_id': cache('Ask for a copy of an image', { 202: '' }),
   'DELETE /v2/cache/:image_id': cache('Remove the copy of an image', done),
 
-  'GET /v2/schemas/metadefs/:name': metadefs('Show a JSON schema', { 200: json }),
+  'GET /v2/schemas/metadefs/:name': metadefs('Show a JSON schema', { 200: '#document' }),
   [`POST ${spaces}`]: metadefs(
     'Create a namespace, with its parts',
     { 201: '#metadef_namespace' },
@@ -159,7 +165,9 @@ export const described: Readonly<Record<string, Described>> = {
   ...parts('tag', 'tags'),
   [`POST ${space}/tags/:name`]: metadefs('Make a tag', { 201: '#metadef_tag' }),
   'GET /v2/metadefs/resource_types': metadefs('List all resource types', { 200: '#metadef_resource_types' }),
-  [`GET ${space}/resource_types`]: metadefs('List the resource types of a namespace', { 200: json }),
+  [`GET ${space}/resource_types`]: metadefs('List the resource types of a namespace', {
+    200: '#resource_type_associations',
+  }),
   [`POST ${space}/resource_types`]: metadefs(
     'Say that a namespace is for a resource type',
     { 201: '#metadef_resource_type' },

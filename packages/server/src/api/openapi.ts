@@ -2,32 +2,41 @@
 import type { RouteOptions } from 'fastify'
 import type { Service } from '../service.ts'
 import { metadefDocuments } from './metadefs/documents.ts'
+import { describedIdentity } from './openapi-identity.ts'
 import { type Described, described } from './openapi-routes.ts'
+import { identitySchemas, openApiSchemas, withTaskTypes } from './openapi-schemas.ts'
 import { baseUrl, type Routes, refuseOtherMethods, sendJson } from './routes.ts'
 
 const url = '/openapi.json'
+const json = 'application/json'
+const patchType = 'application/openstack-images-v2.1-json-patch'
 
 interface Known {
   method: string
   url: string
+  /** The schema that the route checks bodies by itself. */
+  body: unknown
 }
+
+/** What is said of all routes, those of accounts too. */
+const all: Readonly<Record<string, Described>> = { ...described, ...describedIdentity }
 
 /** Watches which routes are added from here on, and serves the document. */
 export function addOpenApi(routes: Routes, service: Service): void {
   const known: Known[] = []
-  routes.addHook('onRoute', ({ method, url, config }: RouteOptions) => {
+  routes.addHook('onRoute', ({ method, url, config, schema }: RouteOptions) => {
     if (config?.refused === true) return
-    for (const one of [method].flat()) known.push({ method: one, url })
+    for (const one of [method].flat()) known.push({ method: one, url, body: schema?.body })
   })
   routes.get(url, (request, reply) => sendJson(reply, openApiDocument(service, known, baseUrl(service, request))))
   refuseOtherMethods(routes, url, 'GET')
 }
 
-/** Routes that the document does not describe: pages that others stand for, and Keystone's, which have a document of their own. */
+/** Routes that the document does not describe: pages that others stand for, and methods of Keystone's that only say no. */
 function isLeftOut({ method, url }: Known): boolean {
   return (
-    url.startsWith('/identity') ||
-    (method === 'HEAD' && described[`HEAD ${url}`] === undefined) ||
+    (method === 'HEAD' && all[`HEAD ${url}`] === undefined) ||
+    (/^\/identity\/v3\/(domains|services|endpoints|regions|groups)\b/.test(url) && method !== 'GET') ||
     /.\/$|^\/v2$/.test(url)
   )
 }
@@ -39,9 +48,9 @@ function openApiDocument(service: Service, known: readonly Known[], base: string
   const paths: Record<string, Record<string, object>> = {}
   for (const route of known.filter((one) => !isLeftOut(one))) {
     const { method, url } = route
-    const facts = described[`${method} ${url}`] ?? nobody
+    const facts = all[`${method} ${url}`] ?? nobody
     const path = url.replace(/:(\w+)/g, '{$1}')
-    paths[path] = { ...paths[path], [method.toLowerCase()]: operation(method, path, facts) }
+    paths[path] = { ...paths[path], [method.toLowerCase()]: operation(route, path, facts) }
   }
   return {
     openapi: '3.1.0',
@@ -53,10 +62,17 @@ function openApiDocument(service: Service, known: readonly Known[], base: string
     },
     servers: [{ url: base }],
     ...(service.config.auth === 'none' ? {} : { security: [{ token: [] }] }),
-    tags: [...new Set(Object.values(described).map(({ tag }) => tag))].map((name) => ({ name })),
+    tags: [...new Set(known.flatMap(({ method, url }) => all[`${method} ${url}`]?.tag ?? []))].map((name) => ({
+      name,
+    })),
     paths,
     components: {
-      schemas: { ...components(service.schemas.documents), ...components(metadefDocuments, 'metadef_') },
+      schemas: {
+        ...components(withTaskTypes(service.schemas.documents)),
+        ...components(metadefDocuments, 'metadef_'),
+        ...openApiSchemas,
+        ...(service.config.auth === 'local' ? identitySchemas : {}),
+      },
       securitySchemes: {
         token: {
           type: 'apiKey',
@@ -93,7 +109,8 @@ function inlined(schema: object, definitions: object | undefined, depth = 0): ob
   })
 }
 
-function operation(method: string, path: string, { summary, tag, query, body, answers }: Described): object {
+function operation({ method, body: own }: Known, path: string, facts: Described): object {
+  const { summary, tag, query, body, answers, open } = facts
   const inPath = [...path.matchAll(/\{(\w+)\}/g)].map(([, name]) => ({
     name,
     in: 'path',
@@ -107,6 +124,8 @@ function operation(method: string, path: string, { summary, tag, query, body, an
     summary,
     tags: [tag],
     ...(parameters.length === 0 ? {} : { parameters }),
+    ...(open === true ? { security: [] } : {}),
+    ...(own === undefined ? {} : { requestBody: { required: true, content: { [json]: { schema: own } } } }),
     ...(body === undefined ? {} : { requestBody: { required: true, content: content(body) } }),
     responses: {
       ...Object.fromEntries(
@@ -133,5 +152,5 @@ const descriptions: Readonly<Record<string, string>> = {
 /** @param type A media type, or the name of a schema as in `#image`. */
 function content(type: string): object {
   if (!type.startsWith('#')) return { [type]: {} }
-  return { 'application/json': { schema: { $ref: `#/components/schemas/${type.slice(1)}` } } }
+  return { [type === '#json_patch' ? patchType : json]: { schema: { $ref: `#/components/schemas/${type.slice(1)}` } } }
 }

@@ -15,24 +15,25 @@ import { checkMatch } from './match.ts'
 
 const url = '/v2/images/:image_id/locations'
 
-const added = Compile(
-  Type.Object(
-    {
-      url: Type.String({ maxLength: 4096 }),
-      validation_data: Type.Optional(
-        Type.Object(
-          {
-            checksum: Type.Optional(Type.String({ pattern: '^[0-9a-fA-F]{32}$' })),
-            os_hash_algo: Type.Literal('sha512'),
-            os_hash_value: Type.String({ pattern: '^[0-9a-fA-F]{128}$' }),
-          },
-          { additionalProperties: false },
-        ),
+/** What is posted. */
+export const locationBody = Type.Object(
+  {
+    url: Type.String({ maxLength: 4096 }),
+    validation_data: Type.Optional(
+      Type.Object(
+        {
+          checksum: Type.Optional(Type.String({ pattern: '^[0-9a-fA-F]{32}$' })),
+          os_hash_algo: Type.Literal('sha512'),
+          os_hash_value: Type.String({ pattern: '^[0-9a-fA-F]{128}$' }),
+        },
+        { additionalProperties: false },
       ),
-    },
-    { additionalProperties: false },
-  ),
+    ),
+  },
+  { additionalProperties: false },
 )
+
+const added = Compile(locationBody)
 
 export function addLocations(routes: Routes, service: Service): void {
   const { catalog, tasks } = service
