@@ -1,15 +1,7 @@
 /** `--for`: what a hypervisor or a cloud wants, chosen by name. */
-import {
-  type AppliedPreset,
-  applyPreset,
-  type Disk,
-  moveGptEnd,
-  type OptionValues,
-  padDisk,
-  presetNamed,
-  presets,
-} from '@moraine/engine'
+import { type AppliedPreset, applyPreset, type Disk, type OptionValues, presetNamed, presets } from '@moraine/engine'
 import { failureFrom } from './failure.ts'
+import { longerDisk } from './longer-disk.ts'
 import { optionPairs } from './options.ts'
 import { sizeText } from './output/size.ts'
 import type { Context, OptionSpec } from './verb.ts'
@@ -75,17 +67,14 @@ export function presetSize(context: Context, applied: AppliedPreset, size: numbe
 /** The disk as the target wants it: of the right size, and with the second header of a GPT at its end. Says what was done. */
 export async function presetDisk(context: Context, applied: AppliedPreset, disk: Disk, quiet: boolean): Promise<Disk> {
   const size = presetSize(context, applied, disk.size, quiet)
-  if (size === disk.size) return disk
-  const move = await moveGptEnd(disk, size, context.signal)
-  if (move === undefined) return padDisk(disk, size)
-  const moved = 'patches' in move
-  if (!quiet) {
-    const sentence = moved
-      ? 'the second header of the GPT is moved to the new end'
-      : `the GPT is left as it is, with its second header before the new end: ${move.reason}`
-    sayChoice(context, applied, sentence)
-  }
-  return padDisk(disk, size, moved ? move.patches : [])
+  return longerDisk(
+    disk,
+    size,
+    (sentence) => {
+      if (!quiet) sayChoice(context, applied, sentence)
+    },
+    context.signal,
+  )
 }
 
 /** The preset's options as one `-o` list, before those of the user. */

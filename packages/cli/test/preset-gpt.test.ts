@@ -106,6 +106,16 @@ describeWith(['qemu-img', 'sfdisk', 'sgdisk'], 'a GPT at a new end', () => {
     expect(now.subarray(old.length).every((byte) => byte === 0)).toBe(true)
   })
 
+  it('moves in an appliance, too', async () => {
+    const source = await disk('sgdisk')
+    const box = folder.fresh('.ova')
+    const { code, stderr } = await run(moraine, ['ova', 'create', '--disk', source, box])
+    expect([code, stderr]).toEqual([0, `moraine: ${source}: the second header of the GPT is moved to the new end\n`])
+    const file = folder.fresh('.raw')
+    await runOk(moraine, ['convert', '-O', 'raw', box, file])
+    expect(await runOk(path('sgdisk'), ['-v', file])).toContain('No problems found.')
+  })
+
   it('is not spoken of where the size stays, or there is none', async () => {
     const source = await disk('sfdisk', 11 * MiB)
     const { file, said } = await converted(source)

@@ -10,7 +10,6 @@ import {
   type NewApplianceDisk,
   type PackageSink,
   type Progress,
-  padDisk,
   planConversion,
   streamOva,
   vmdk,
@@ -19,6 +18,7 @@ import {
 } from '@moraine/engine'
 import { imageLocks, type NewFile, newFile, nodeSigning } from '@moraine/engine/node'
 import { Failure } from '../failure.ts'
+import { longerDisk } from '../longer-disk.ts'
 import type { Context } from '../verb.ts'
 
 const MiB = 1024 * 1024
@@ -90,8 +90,12 @@ export class ApplianceProgress {
   }
 }
 
-/** A disk as the new appliance takes it: whole MiB, as importers want, in a streamOptimized VMDK. */
-export async function applianceDisk(source: Disk, progress: ApplianceProgress): Promise<NewApplianceDisk> {
+/** A disk as the new appliance takes it: whole MiB, as importers want, in a streamOptimized VMDK. `say` is told what else that means. */
+export async function applianceDisk(
+  source: Disk,
+  progress: ApplianceProgress,
+  say: (sentence: string) => void,
+): Promise<NewApplianceDisk> {
   const capacity = Math.max(MiB, Math.ceil(source.size / MiB) * MiB)
   let populated = 0
   if (source.size > 0) {
@@ -99,7 +103,7 @@ export async function applianceDisk(source: Disk, progress: ApplianceProgress): 
       for (const { zero, length } of batch) if (!zero) populated += length
     }
   }
-  const plan = await planConversion(padDisk(source, capacity), {
+  const plan = await planConversion(await longerDisk(source, capacity, say), {
     format: vmdk,
     options: { subformat: 'streamOptimized', adapter_type: 'lsilogic' },
     compress: true,

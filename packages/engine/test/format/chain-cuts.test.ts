@@ -122,7 +122,7 @@ function pieces(subformat: string, type: string): Scenario {
       }
       const head = ['# Disk DescriptorFile', 'version=1', 'CID=12345678', 'parentCID=ffffffff']
       // A descriptor over several sectors, with the identity on the edge of the first.
-      const filler = `# ${'x'.repeat(447)}`
+      const filler = `# ${'x'.repeat(471)}`
       const text = [head[0], head[1], filler, head[2], head[3], `createType="${subformat}"`, ...lines].join('\n')
       await host.create({ name: 'top', format: 'raw', size: 0 })
       await host.file('top').write(0, Buffer.from(`${text}\n`))

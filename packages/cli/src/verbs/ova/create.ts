@@ -171,6 +171,10 @@ export const verb = defineVerb({
         printPlan(context, planFile('ova create', path ?? '-', { writes }), wantsJson(values.output))
         return 0
       }
+      const { err, persona } = context
+      const noteOf = (disk: Disk) => (sentence: string) => {
+        if (!values.quiet) err.write(`${persona.name}: ${disk.name}: ${sentence}\n`)
+      }
       const nics = values.nic.filter(({ network }) => network !== 'none')
       const appliance: NewAppliance = {
         machine: {
@@ -191,7 +195,7 @@ export const verb = defineVerb({
           cd: values.cd,
         },
         base,
-        disks: await Promise.all(opened.map((disk) => applianceDisk(disk, packing))),
+        disks: await Promise.all(opened.map((disk) => applianceDisk(disk, packing, noteOf(disk)))),
         digest: values.digest ?? 'sha256',
         signing,
         signer,
