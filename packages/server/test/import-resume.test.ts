@@ -141,6 +141,35 @@ describe('begins anew', () => {
   })
 })
 
+it('belongs to the process that took it: one that was held for dead cannot finish it', async () => {
+  const { service, url } = await start()
+  const { work } = service.catalog
+  const imageId = await createImage(url)
+  const lease = { host: 'elsewhere', pid: 1, started: '', leaseUntil: 2 ** 40 }
+  const upload = (key: string) => ({
+    key,
+    store: 'default',
+    imageId,
+    workerId: 'w1',
+    kind: 'import' as const,
+    taskId: 't1',
+  })
+  await work.greet({ id: 'w1', ...lease })
+  for (const key of ['kept', 'unknown']) await work.openUpload(upload(key))
+  await work.keepUpload('kept', 100, { etag: '"1"', size: 200 })
+  // Of the other one nobody knows what it is part of.
+  expect((await work.bury('w1')).map(({ key }) => key)).toEqual(['unknown'])
+  expect((await work.keptOf(imageId)).map(({ key }) => key)).toEqual(['kept'])
+  expect(await work.takeKept('t2', 'w2', 'other')).toBeUndefined()
+  const taken = await work.takeKept('t1', 'w2', 'new')
+  expect(taken).toMatchObject({ key: 'kept', received: 100, version: { etag: '"1"', size: 200 } })
+  expect(await work.takeKept('t1', 'w3', 'newer')).toBeUndefined()
+  await work.keepUpload('kept', 150, {})
+  await expect(service.catalog.update(imageId, (image) => image, { closes: 'kept' })).rejects.toThrow('taken for dead')
+  expect(await work.knownData('default', ['kept', 'new'])).toEqual(new Set(['new']))
+  expect(await work.closeUpload('new')).toBe(true)
+})
+
 describe('what was kept goes', () => {
   it('when its image is deleted', async () => {
     const cut = await cutOff({ data, etag: '"1"' })
