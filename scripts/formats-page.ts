@@ -67,7 +67,7 @@ const text = `${[
   '# Formats',
   'Written by `npm run formats-page` from what the formats declare of themselves.',
   summary(formats),
-  '`read` and `write` are of guest data; `repair` is `check -r`; `to a pipe` is `convert … -` and the export of the image service, with an exact length known first wherever nothing is compressed.',
+  '`read` and `write` are of guest data; `repair` is `check -r`; `resize` is growing (of `vmdk` what is one sparse or one flat extent), and of `raw`, `luks`, `qcow2`, `vhdx`, fixed `vhd` and flat `vmdk` shrinking, too; `to a pipe` is `convert … -` and the export of the image service, with an exact length known first wherever nothing is compressed.',
   '## Options of creation',
   ...optionTables(formats),
 ].join('\n\n')}\n`

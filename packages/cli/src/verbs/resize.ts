@@ -28,7 +28,8 @@ export const verb = defineVerb({
     '[--object objectdef] [--image-opts] [-f fmt] [--preallocation=prealloc] [-q] [--shrink] filename [+ | -]size',
   about:
     'Sets the size, or adds to it (+) or takes from it (-). What lies in the image is not adapted: before shrinking, shrink the ' +
-    'file systems and partitions in it; after growing, grow them.',
+    'file systems and partitions in it; after growing, grow them. Every format that is written grows (of VMDK what is one sparse or one flat extent); raw, ' +
+    'LUKS, qcow2, VHDX, fixed VHD and flat VMDK shrink. A VHD whose maker goes by its geometry gets the next size that is one.',
   examples: [
     ['moraine resize disk.qcow2 +10G', 'grow by 10 GiB'],
     ['moraine resize --shrink disk.qcow2 20G', 'cut off what lies beyond 20 GiB'],

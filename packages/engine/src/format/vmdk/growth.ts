@@ -1,7 +1,7 @@
 /** Changing the size of a VMDK: a sparse one gets directories and grain tables at the end of its file, a flat one a longer file, and the descriptor says so. */
-import { divideUp, roundUp, viewOf } from '../../bytes/integers.ts'
+import { divideUp, roundUp } from '../../bytes/integers.ts'
 import { type ByteStore, isStore, readPadded } from '../../core/index.ts'
-import { clearGained, copyAside } from '../growth.ts'
+import { clearGained, copyAside, writeEntries } from '../growth.ts'
 import { noParent, replaceSize } from './descriptor.ts'
 import { GrainDirectory } from './grain-directory.ts'
 import { changedPart } from './identity.ts'
@@ -107,28 +107,15 @@ async function longerExtent(
   await store.resize(end)
   const make = async (from: GrainDirectory, at: number): Promise<GrainDirectory> => {
     await copyAside(store, from.offset, at, old * 4)
-    await writeDirectory(store, at, { from: old, to: tables }, at + directoryBytes, tableBytes)
+    const first = at + directoryBytes
+    const place = { offset: at, from: old, to: tables, order: 'little' } as const
+    await writeEntries(store, place, (index) => (first + (index - old) * tableBytes) / sectorBytes)
     return new GrainDirectory(store, at, tables)
   }
   const redundant = shape.redundant === undefined ? undefined : await make(shape.redundant, start)
   const directory = await make(shape.directory, start + (copies - 1) * each)
   await store.flush()
   return new SparseExtent({ ...shape, size, directory, redundant }, image.limits)
-}
-
-async function writeDirectory(
-  store: ByteStore,
-  directory: number,
-  { from, to }: { from: number; to: number },
-  firstTable: number,
-  tableBytes: number,
-): Promise<void> {
-  const bytes = new Uint8Array((to - from) * 4)
-  const view = viewOf(bytes)
-  for (let i = from; i < to; i++) {
-    view.setUint32((i - from) * 4, (firstTable + (i - from) * tableBytes) / sectorBytes, true)
-  }
-  await store.write(directory + from * 4, bytes)
 }
 
 /** Makes the header, which is one sector, that of an extent with this size and these directories. */
