@@ -42,11 +42,8 @@ describeWith(['qemu-img', 'sfdisk', 'sgdisk'], 'a GPT at a new end', () => {
 
   it.each([
     ['sfdisk', 'azure', 'vpc'],
-    ['sgdisk', 'azure', 'vpc'],
     ['sfdisk', 'esxi', 'vmdk'],
     ['sgdisk', 'xen', 'vpc'],
-    ['sfdisk', 'hyperv', 'vhdx'],
-    ['sgdisk', 'virtualbox', 'vdi'],
   ] as const)('made by %s, for %s', async (maker, target, format) => {
     const source = await disk(maker)
     const { file, said } = await converted(source, target, format)
@@ -77,30 +74,13 @@ describeWith(['qemu-img', 'sfdisk', 'sgdisk'], 'a GPT at a new end', () => {
     expect(images[0]?.equals(images[1] ?? Buffer.alloc(0))).toBe(true)
   })
 
-  it.each<[string, RegExp, (file: string, bytes: number) => void]>([
-    ['a damaged first header', /its first header is damaged/, (file) => change(file, 512 + 40, Buffer.from([9]))],
-    [
-      'a damaged second header',
-      /its second header is damaged/,
-      (file, end) => change(file, end - 512 + 40, Buffer.from([9])),
-    ],
-    ['no second header', /its second header is missing/, (file, end) => change(file, end - 512, Buffer.alloc(512))],
-    ['damaged entries', /its entries are damaged/, (file) => change(file, 1024 + 60, Buffer.from([9]))],
-    [
-      'damaged entries at the end',
-      /its entries are damaged/,
-      (file, end) => change(file, end - 33 * 512 + 60, Buffer.from([9])),
-    ],
-    [
-      'a second header before the end',
-      /its second header is not at the end/,
-      (file, end) => truncateSync(file, end + 512),
-    ],
-  ])('is left as it is: %s', async (_name, reason, edit) => {
+  it('is left as it is where it is not sound, and the reason is said', async () => {
     const source = await disk('sfdisk')
-    edit(source, readFileSync(source).length)
+    change(source, readFileSync(source).length - 512, Buffer.alloc(512))
     const { file, said } = await converted(source)
-    expect(said).toMatch(reason)
+    expect(said).toContain(
+      'the GPT is left as it is, with its second header before the new end: its second header is missing',
+    )
     const [old, now] = [readFileSync(source), readFileSync(file)]
     expect(now.subarray(0, old.length).equals(old)).toBe(true)
     expect(now.subarray(old.length).every((byte) => byte === 0)).toBe(true)
