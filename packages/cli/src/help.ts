@@ -53,6 +53,7 @@ function overview(verbs: Verb[]): string {
 function groupHelp(group: Verb, verbs: Verb[]): string {
   const names = verbs.map(({ name }) => name.slice(group.name.length + 1))
   const longest = Math.max(...names.map(({ length }) => length))
+  const shared = Object.values(group.options).map((option) => [optionNames(option).trimStart(), option.help] as const)
   const lines = [
     ...(group.alone === true ? [`Usage: moraine ${group.name} [OPTION]...`] : []),
     `${group.alone === true ? '      ' : 'Usage:'} moraine ${group.name} COMMAND [OPTION]... [ARGUMENT]...`,
@@ -63,9 +64,7 @@ function groupHelp(group: Verb, verbs: Verb[]): string {
     'Commands:',
     ...verbs.map(({ summary }, index) => `  ${(names[index] ?? '').padEnd(longest)}  ${summary}`),
     '',
-    'Options of all of them:',
-    ...layOut(Object.values(group.options).map((option) => [optionNames(option).trimStart(), option.help] as const)),
-    '',
+    ...(shared.length === 0 ? [] : ['Options of all of them:', ...layOut(shared), '']),
     'Examples:',
     ...group.examples.flatMap(([command, what]) => [`  ${command}`, `      ${what}`]),
     '',
