@@ -142,11 +142,15 @@ describe('descriptors', () => {
 
   it('names sections that it does not know and that must be known', async () => {
     const { envelope } = await opened(
-      descriptor({ more: '<vmw:OddSection><Info/></vmw:OddSection><vmw:SoftSection ovf:required="false"/>' }),
+      descriptor({
+        more: '<vmw:OddSection><Info/></vmw:OddSection><vmw:SoftSection ovf:required="false"/><vmw:Odd ovf:required="true"/><vmw:Soft/>',
+      }),
     )
     expect(envelope.unknown).toEqual([
       { name: 'OddSection', namespace: 'http://www.vmware.com/schema/ovf', required: true, line: 5 },
       { name: 'SoftSection', namespace: 'http://www.vmware.com/schema/ovf', required: false, line: 5 },
+      { name: 'Odd', namespace: 'http://www.vmware.com/schema/ovf', required: true, line: 5 },
+      { name: 'Soft', namespace: 'http://www.vmware.com/schema/ovf', required: false, line: 5 },
     ])
   })
 

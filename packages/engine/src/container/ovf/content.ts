@@ -113,11 +113,12 @@ const known = new Set([
 
 /** Notes a section that is not known. */
 export function readUnknown(section: XmlElement, { unknown }: SystemReading): void {
-  // What else stands there is no section by the standard and nobody must know it.
+  // What else stands there is no section by the standard's own names, and nobody must know it unless it says so.
+  const must = /Section$/.test(nameOf(section)) || ovfAttribute(section, 'required') !== undefined
   unknown.push({
     name: nameOf(section),
     namespace: section.uri,
-    required: /Section$/.test(nameOf(section)) && isRequired(section),
+    required: must && isRequired(section),
     line: section.line,
   })
 }
