@@ -1,6 +1,6 @@
 /** `ova`: what it makes is read by tar, sha256sum, openssl, xmllint, qemu-img and virt-v2v; what it reads was made by them, or damaged. */
 import { execFileSync } from 'node:child_process'
-import { existsSync, readdirSync, readFileSync, statSync, writeFileSync } from 'node:fs'
+import { existsSync, readdirSync, readFileSync, statSync, truncateSync, writeFileSync } from 'node:fs'
 import { basename, join } from 'node:path'
 import { beforeAll, expect, it } from 'vitest'
 import { makeCertificate } from '../../engine/test/support/certificate.ts'
@@ -368,6 +368,32 @@ describeWith(['qemu-img', 'tar', 'sha256sum', 'openssl', 'xmllint'], 'ova', () =
     expect(await command('ova', 'extract', archive, '--to', to)).toMatch(
       /^1\n.*leads out of the package.*\.\.\/\.\.\/out\.vmdk/,
     )
+  })
+
+  it('has no heading over options that there are none of', async () => {
+    expect(await ok('ova', '--help')).not.toContain('Options of all of them')
+    expect(await ok('image', '--help')).toContain('Options of all of them:\n')
+  })
+
+  it('tells what a package that is not whole lacks, and takes the rest', async () => {
+    const { path } = unpack(signed)
+    const archive = folder.fresh('.ova')
+    execFileSync('ln', ['-sf', '/etc/passwd', join(path, 'signed-disk1.vmdk')])
+    truncateSync(join(path, 'signed-disk2.vmdk'), 1000)
+    const names = ['signed.ovf', 'signed-disk1.vmdk', 'signed-disk2.vmdk']
+    execFileSync('tar', ['-C', path, '-cf', archive, ...names])
+    const to = folder.file('rest')
+    const said = await command('ova', 'extract', archive, '--to', to)
+    expect(said).toMatch(/^1\nextracted: signed\.ovf\nextracted: signed-disk2\.vmdk\n/)
+    expect(said).toMatch(/'signed-disk1\.vmdk' was not extracted: it is no plain file\n/)
+    expect(said).toMatch(/'signed-disk2\.vmdk' is not as large as the descriptor says/)
+    expect(readdirSync(to).sort()).toEqual(['signed-disk2.vmdk', 'signed.ovf'])
+    execFileSync('tar', ['-C', path, '-cf', archive, 'signed.ovf'])
+    expect(await command('ova', 'extract', archive, '--to', folder.file('less'))).toMatch(
+      /^1\nextracted: signed\.ovf\n.*the package has no file 'signed-disk1\.vmdk'/,
+    )
+    // What is asked for by name is all that is looked at.
+    await ok('ova', 'extract', archive, 'signed.ovf', '--to', folder.file('one'))
   })
 
   it('writes descriptors that xmllint finds well-formed', () => {

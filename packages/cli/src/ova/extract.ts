@@ -1,7 +1,7 @@
 /** Takes the files out of an appliance, and never leaves the target folder: the names are a stranger's. */
 import { lstatSync, mkdirSync, type Stats, unlinkSync } from 'node:fs'
 import { join } from 'node:path'
-import { type DigestName, MoraineError, type OvfPackage, throwIfCancelled } from '@moraine/engine'
+import { type DigestName, isMoraineError, MoraineError, type OvfPackage, throwIfCancelled } from '@moraine/engine'
 import { newFile, nodeSigning } from '@moraine/engine/node'
 import type { WritePlan } from '../dry-run.ts'
 import type { Context } from '../verb.ts'
@@ -16,15 +16,22 @@ export interface ExtractRequest {
   force: boolean
 }
 
+/** What was extracted, and what a package that is whole would have had. */
+export interface Extracted {
+  names: readonly string[]
+  /** In words; empty for members asked for by name. */
+  wrong: readonly string[]
+}
+
 /** Writes members as they are stored; each is compared with the manifest while it is written.
- *  @returns the names
  *  @throws MoraineError `denied` for a name that is no plain one, `corrupt` for a wrong digest; then the file is not there. */
 export async function extractFiles(
   context: Context,
   opened: OvfPackage,
   { folder, names, force }: ExtractRequest,
-): Promise<string[]> {
+): Promise<Extracted> {
   const chosen = await chooseFiles(opened, names)
+  const wrong = names.length === 0 ? await missingParts(opened) : []
   const manifest = await opened.manifest(context.signal)
   mkdirSync(folder, { recursive: true })
   for (const name of chosen) {
@@ -66,7 +73,23 @@ export async function extractFiles(
       await source.close()
     }
   }
-  return chosen
+  return { names: chosen, wrong }
+}
+
+/** Members that are no files, and references that are not there or are of another size than the descriptor says. */
+async function missingParts(opened: OvfPackage): Promise<string[]> {
+  const others = opened.files.listed.filter(({ kind, name }) => kind === 'other' && name !== '')
+  const wrong = others.map(({ name }) => `'${name}' was not extracted: it is no plain file`)
+  for (const file of opened.envelope.files) {
+    if (others.some(({ name }) => name === file.href)) continue
+    try {
+      await (await opened.openStored(file)).close()
+    } catch (error) {
+      if (!isMoraineError(error) || error.kind === 'io' || error.kind === 'cancelled') throw error
+      wrong.push(error.message)
+    }
+  }
+  return wrong
 }
 
 /** What `extractFiles` would write.

@@ -13,7 +13,7 @@ export const verb = defineVerb({
   syntax: '',
   about:
     'Takes out everything, or the members named, also by their short names. Files come as they are stored: moraine convert FILE#disk1 makes an image of another format without this step. ' +
-    'Each is compared with the digest of the manifest while it is written, and is not there when it differs. Nothing is written outside the target folder.',
+    'Each is compared with the digest of the manifest while it is written, and is not there when it differs. A package that is not whole is told of, and the exit code is 1. Nothing is written outside the target folder.',
   examples: [
     ['moraine ova extract box.ova --to box', 'everything'],
     ['moraine ova extract box.ova disk1', 'one disk, into the current folder'],
@@ -42,8 +42,11 @@ export const verb = defineVerb({
           return 0
         }
         const done = await extractFiles(context, opened, request)
-        if (!values.quiet) context.out.write(`${done.map((each) => `extracted: ${plainText(each)}`).join('\n')}\n`)
-        return 0
+        if (!values.quiet && done.names.length > 0) {
+          context.out.write(`${done.names.map((each) => `extracted: ${plainText(each)}`).join('\n')}\n`)
+        }
+        for (const each of done.wrong) context.err.write(`${context.persona.name}: ${plainText(each)}\n`)
+        return done.wrong.length === 0 ? 0 : 1
       } catch (error) {
         throw failureFrom(error, context.persona, `Could not extract '${name}': `)
       }
