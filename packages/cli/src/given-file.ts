@@ -1,5 +1,6 @@
 /** Files that the user names on the command line and that are read whole: text, keys, boot code. */
 import { readFile } from 'node:fs/promises'
+import { codeOf, strerror } from '@moraine/engine/node'
 import { Failure } from './failure.ts'
 
 /** All of a file; `-` is standard input, where the caller says so.
@@ -11,6 +12,6 @@ export async function readGivenFile(name: string, { stdin = false } = {}): Promi
     for await (const chunk of process.stdin) chunks.push(chunk as Buffer)
     return Buffer.concat(chunks)
   } catch (error) {
-    throw new Failure(`Could not read '${name}': ${(error as Error).message}`)
+    throw new Failure(`Could not read '${name}': ${strerror(codeOf(error))}`)
   }
 }

@@ -338,7 +338,7 @@ describe('seeds that are refused', () => {
       ],
       /swell|alias/i,
     ],
-    ['a file that is not there', ['-u', '/nowhere'], /Could not read '\/nowhere'/],
+    ['a file that is not there', ['-u', '/nowhere'], /Could not read '\/nowhere': No such file or directory\n/],
     ['a format that cannot be made', ['-O', 'dmg'], /dmg/],
     ['another type', ['--type', 'ec2'], /--type must be used with one of nocloud, config-drive/],
     ['another file system', ['--format', 'ntfs'], /--format must be used with one of iso, fat/],

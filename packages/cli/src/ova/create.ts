@@ -16,7 +16,7 @@ import {
   writeOva,
   writeOvf,
 } from '@moraine/engine'
-import { imageLocks, type NewFile, newFile, nodeSigning } from '@moraine/engine/node'
+import { codeOf, imageLocks, type NewFile, newFile, nodeSigning, strerror } from '@moraine/engine/node'
 import { Failure } from '../failure.ts'
 import { longerDisk } from '../longer-disk.ts'
 import type { Context } from '../verb.ts'
@@ -52,7 +52,7 @@ export function readSigner(text: string, passphraseFile: string | undefined): No
     try {
       return readFileSync(path, 'utf8')
     } catch (cause) {
-      throw new Failure(`Could not read '${path}': ${cause instanceof Error ? cause.message : String(cause)}`)
+      throw new Failure(`Could not read '${path}': ${strerror(codeOf(cause))}`)
     }
   }
   const passphrase = passphraseFile === undefined ? undefined : read(passphraseFile).split(/\r?\n/)[0]
