@@ -153,6 +153,7 @@ export function testGrowing(subject: Subject, images: readonly GrowingImage[]): 
     it.each(images.map((image) => [image.name, image] as const))(
       'survive a fault of the host, %s',
       async (_name, image) => {
+        const random = new Random(seed(`${subject.format} growing faults`))
         const start = await image.make()
         const first = await closing(await openForWritingIn(subject, start), async (disk) => {
           for (let at = 0; at < disk.size; at += 300_000) {
@@ -179,7 +180,8 @@ export function testGrowing(subject: Subject, images: readonly GrowingImage[]): 
           const calls = ['write', 'zero', 'resize', 'flush'] as const
           const whole = await attempt(start.clone(), { fault, calls })
           if (whole.error !== undefined) throw whole.error
-          for (let at = 0; at < whole.calls; at += whole.calls > 60 ? 7 : 1) {
+          const most = asked > 16 << 20 ? 10 : 20
+          for (let at = random.int(0, 2); at < whole.calls; at += Math.ceil(whole.calls / most)) {
             const store = start.clone()
             const result = await attempt(store, { fault, calls, at, sticky })
             if (result.faults > 0 && !isMoraineError(result.error, 'io'))
@@ -266,16 +268,18 @@ export function testGrownAgainstQemu(subject: Subject, files: readonly GrowingFi
           larger.set(bytes)
           bytes = larger
         })
-        expect(await guestSha(file, qemu), `content at ${next}`).toBe(bytesSha(bytes))
-        await expectSameAsQemu(subject, file)
+        const isLarge = bytes.length > 64 << 20
+        // Of a large one, what is written afterwards is looked at with the rest.
+        if (!isLarge) await expectSameAsQemu(subject, file)
         for (const at of [0, bytes.length - 1024, random.int(0, bytes.length - 4096)]) {
           const value = random.int(1, 255)
           bytes.fill(value, at, at + 1024)
           if (random.bool()) await qemuIo(file, qemu, `write -P ${value} ${at} 1024`)
           else await withWritable(file, format, (disk) => disk.write(at, new Uint8Array(1024).fill(value)))
         }
+        if (isLarge && next === 0) continue
         expect(await guestSha(file, qemu), `written at ${next}`).toBe(bytesSha(bytes))
-        await expectSameAsQemu(subject, file)
+        if (!isLarge) await expectSameAsQemu(subject, file)
         if (subject.qemuChecks) await expectClean(file, qemu)
       }
       rmSync(file)
