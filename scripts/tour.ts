@@ -11,7 +11,7 @@ for (const page of pages.filter(({ file }) => only === undefined || file === onl
   const path = join(root, page.file)
   const text = readFileSync(path, 'utf8')
   const steps = readTour(text)
-  const outputs = await runTour(root, steps, page)
+  const outputs = await runTour(steps, page)
   if (process.argv.includes('--write')) {
     writeFileSync(path, writeTour(text, outputs))
     console.log(`${page.file}: ${steps.length} commands, written`)

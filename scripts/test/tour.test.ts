@@ -34,9 +34,7 @@ test('a step that fails is an error with its output', async () => {
     { command: 'echo one', output: '' },
     { command: 'echo two; false', output: '' },
   ]
-  await expect(runTour(root, steps, { ports: [9292], served: false })).rejects.toThrow(
-    /`echo two; false` ended with 1:\ntwo/,
-  )
+  await expect(runTour(steps, { ports: [9292], served: false })).rejects.toThrow(/`echo two; false` ended with 1:\ntwo/)
 })
 
 test('a here-document belongs to its command', () => {
@@ -58,7 +56,7 @@ for (const page of pages) {
       }
       const steps = readTour(readFileSync(join(root, page.file), 'utf8'))
       expect(steps.length).toBeGreaterThan(10)
-      expect(differences(steps, await runTour(root, steps, page))).toEqual([])
+      expect(differences(steps, await runTour(steps, page))).toEqual([])
     }, 180_000)
   })
 }

@@ -4,6 +4,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import type { Web } from '../../packages/cloud-images/test/support/web.ts'
 import { cloudGuestTools } from '../../packages/engine/test/support/cloud-guest.ts'
+import { launcher } from '../../packages/engine/test/support/launcher.ts'
 import { run } from '../support/run.ts'
 import { freePort, startService } from '../support/service.ts'
 import { serveMirror } from './cloud-mirror.ts'
@@ -35,12 +36,11 @@ export const pages: readonly Page[] = [
 
 /** What each step printed, standard error too. A step that fails is an error, and what still runs then is ended. */
 export async function runTour(
-  root: string,
   steps: readonly Step[],
   { ports, served, mirrored = false }: Pick<Page, 'ports' | 'served' | 'mirrored'>,
 ): Promise<string[]> {
   const folder = await mkdtemp(join(tmpdir(), 'moraine-tour-'))
-  const moraine = join(root, 'bin', 'moraine')
+  const moraine = launcher('moraine')
   let mirror: Web | undefined
   const service = served ? await startService(moraine, join(folder, 'service')) : undefined
   try {

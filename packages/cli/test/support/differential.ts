@@ -15,6 +15,7 @@ import { join } from 'node:path'
 import { afterAll, expect, it } from 'vitest'
 import { launcher } from '../../../engine/test/support/launcher.ts'
 import { projectRoot, type RunResult, type RunSettings, run, tool } from '../../../engine/test/support/process.ts'
+import { isDrawn } from '../../../engine/test/support/random.ts'
 
 /** What `npm run build:binary` makes: the standalone executable, and the link by whose name it is qemu-img. */
 export const standalone = {
@@ -41,17 +42,6 @@ export const compared =
   process.env.MORAINE_COMMAND === 'built'
     ? { program: process.execPath, args: [join(projectRoot, 'packages/cli/dist/main.js')] }
     : { program: ourQemuImg, args: [] }
-
-/** With `MORAINE_BUDGET` below 1, as in CI, that share of the cases is drawn, by `MORAINE_SEED`: other ones for each commit. Everywhere else all are run. */
-const share = Number(process.env.MORAINE_BUDGET ?? '1')
-
-function isDrawn(title: string): boolean {
-  if (share >= 1) return true
-  const digest = createHash('sha256')
-    .update(`${process.env.MORAINE_SEED ?? ''} ${title}`)
-    .digest()
-  return digest.readUInt32BE() / 2 ** 32 < share
-}
 
 /** What can be seen of a run. */
 interface Seen {

@@ -10,6 +10,7 @@ import { describeWith } from '../support/process.ts'
 import { buildQcow2 } from '../support/qcow2-builder.ts'
 import type { Qcow2Image } from '../support/qcow2-image.ts'
 import { fileSha, qemuCheck, tryQemuImg } from '../support/qemu.ts'
+import { isDrawn } from '../support/random.ts'
 import { headerRows } from './malformed/header-rows.ts'
 import { nameRows } from './malformed/name-rows.ts'
 import { bent, plain, type Refusal, type Row } from './malformed/row.ts'
@@ -113,7 +114,7 @@ describe('malformed qcow2 images', () => {
 })
 
 describeWith(['qemu-img'], 'malformed qcow2 images as QEMU sees them', () => {
-  it.each(rows.map((row) => [row.name, row] as const))('%s', async (_name, row) => {
+  it.each(rows.filter(({ name }) => isDrawn(name)).map((row) => [row.name, row] as const))('%s', async (_name, row) => {
     const file = save(row)
     const differs = row.differs ?? {}
     if (differs.all !== undefined) return

@@ -1,4 +1,5 @@
 /** Chance and time in tests: a seed that is printed, a time budget that grows on demand. */
+import { createHash } from 'node:crypto'
 
 /** The seed of this run: `MORAINE_SEED`, or a random one; printed with `what`, so that a failure can be repeated. */
 export function seed(what: string): number {
@@ -14,6 +15,16 @@ export function budget(ms: number): number {
   const factor = Number(process.env.MORAINE_BUDGET ?? '1')
   if (!(factor > 0)) throw new Error(`MORAINE_BUDGET is no positive number: ${process.env.MORAINE_BUDGET}`)
   return ms * factor
+}
+
+/** With `MORAINE_BUDGET` below 1, as in CI, that share of the cases of a large set is drawn by their titles and `MORAINE_SEED`: other ones for each commit. Everywhere else all are run. */
+export function isDrawn(title: string): boolean {
+  const share = budget(1)
+  if (share >= 1) return true
+  const digest = createHash('sha256')
+    .update(`${process.env.MORAINE_SEED ?? ''} ${title}`)
+    .digest()
+  return digest.readUInt32BE() / 2 ** 32 < share
 }
 
 /** Time for a test that loops for `budget(ms)`: the budget and a reserve for its last round. */

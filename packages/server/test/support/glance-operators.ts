@@ -196,6 +196,7 @@ const locations: Step[] = [
   change(image(30), 'remove', '/locations/0'),
   but("ours does not show the catalog's rows", change(image(30), 'replace', '/locations', [at('/other?9')])),
   change(image(30), 'replace', '/locations', [at('/other')]),
+  change(image(30), 'replace', '/locations', [at('/other', { note: 'two' })]),
   get(`/v2/images/${image(30)}`),
   box(image(31)),
   put(image(31), file),

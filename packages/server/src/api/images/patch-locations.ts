@@ -67,9 +67,9 @@ export async function resolveLocationChange(
     if (!['active', 'queued'].includes(before.status)) throw notNow(operation, before.status)
     if (operation === 'remove') return without(before, position)
     const now = readableLocations(before)
-    // Digests and size are of the data that is there.
+    // Digests and size are of the data that is there: only what is said of the same places may change, and their order.
     if (operation === 'replace' && now.length > 0) {
-      if (isDeepStrictEqual(now.map(essence), added.map(essence))) return before
+      if (isDeepStrictEqual(placesOf(now), placesOf(added))) return { ...before, locations: added }
       throw new HttpError(400, 'Original locations is not empty')
     }
     const at = position === '-' || operation === 'replace' ? now.length : Number(position)
@@ -99,8 +99,8 @@ export async function resolveLocationChange(
   }
 }
 
-function essence({ store, key, metadata }: Location): unknown {
-  return [store, key, metadata]
+function placesOf(locations: readonly Location[]): string[] {
+  return locations.map(({ store, key }) => `${store} ${key}`).toSorted()
 }
 
 function without(image: Image, position: string): Image {
