@@ -37,7 +37,10 @@ const featureRows: Row[] = Array.from({ length: 59 }, (_, i) => i + 5).flatMap((
   ]
 })
 
-const rows: Row[] = [...headerRows, ...featureRows, ...tableRows, ...nameRows]
+// They are all alike.
+const featuresDrawn = featureRows.filter(({ name }) => isDrawn(name))
+
+const rows: Row[] = [...headerRows, ...featuresDrawn, ...tableRows, ...nameRows]
 
 /** Writes a row's files into a folder of their own; the image's path. */
 function save(row: Row): string {
