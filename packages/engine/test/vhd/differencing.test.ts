@@ -186,6 +186,27 @@ describe('differencing vhds', () => {
 })
 
 describe('sector bitmaps and footers', () => {
+  it('take two requests to one sector at the same time', async () => {
+    await createFile(child, 'vhd', size, '', { name: base, format: 'vhd' })
+    await withWritable(child, 'vhd', async (disk) => {
+      for (let turns = 0; turns < 40; turns++) {
+        const at = (8 + 2 * turns) * 512
+        await disk.write(at, new Uint8Array(512).fill(1))
+        // The sector is in the file, and the one behind it is not.
+        const first = disk.write(at + 256, new Uint8Array(256 + 511).fill(2))
+        for (let turn = 0; turn < turns; turn++) await new Promise((resolve) => setImmediate(resolve))
+        await Promise.all([first, disk.write(at, new Uint8Array(256).fill(4))])
+        const wanted = content.slice(at, at + 1024)
+        wanted.fill(4, 0, 256)
+        wanted.fill(2, 256, 1023)
+        const bytes = new Uint8Array(1024)
+        await disk.read(at, bytes)
+        expect(Buffer.compare(bytes, wanted), `after ${turns} turns`).toBe(0)
+      }
+    })
+    expect((await checkFile(child, 'vhd')).lines).toEqual([])
+  })
+
   it('clear bits of a dynamic image read as zeros, whatever lies there', async () => {
     const image = readFileSync(base)
     const first = image.readUInt32BE(1536) * 512

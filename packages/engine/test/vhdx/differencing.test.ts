@@ -96,6 +96,29 @@ describe('differencing vhdx images', () => {
     expect(Buffer.compare(before, readFileSync(parent)), 'the parent is as it was').toBe(0)
   })
 
+  it.each([512, 4096])('take two requests to one sector at the same time, sectors of %i', async (sector) => {
+    await makePair(sector)
+    await withWritable(child, 'vhdx', async (disk) => {
+      const at = mib + 8 * sector
+      const half = sector / 2
+      await disk.write(at, new Uint8Array(sector).fill(1))
+      // The sector is in the file, and the one behind it is not.
+      await Promise.all([
+        disk.write(at + half, new Uint8Array(half + sector - 1).fill(2)),
+        disk.zero(at, half - 1, 'unmap'),
+        disk.write(at + half - 1, new Uint8Array([3])),
+      ])
+      const wanted = content.slice(at, at + 2 * sector)
+      wanted.fill(0, 0, half - 1)
+      wanted[half - 1] = 3
+      wanted.fill(2, half, 2 * sector - 1)
+      const bytes = new Uint8Array(2 * sector)
+      await disk.read(at, bytes)
+      expect(Buffer.compare(bytes, wanted)).toBe(0)
+    })
+    expect((await checkFile(child, 'vhdx')).lines).toEqual([])
+  })
+
   it('mark what they hold by sectors, the lowest bit first, and whole blocks by their entry', async () => {
     await withWritable(child, 'vhdx', async (disk) => {
       await disk.write(mib + 512 * 3, new Uint8Array(1024).fill(1))

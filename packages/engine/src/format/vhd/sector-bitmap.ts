@@ -21,7 +21,8 @@ export function sectorBitmap(bytes: Uint8Array, sectors: number): SectorBitmap {
   return { bytes, full: bitRun(bytes, 0, sectors).length === sectors && sectors > 0 && isSet(bytes, 0) }
 }
 
-function isSet(bytes: Uint8Array, sector: number): boolean {
+/** Whether a sector has its bit. */
+export function isSet(bytes: Uint8Array, sector: number): boolean {
   return ((bytes[sector >>> 3] as number) & (0x80 >>> (sector & 7))) !== 0
 }
 

@@ -16,7 +16,7 @@ import { DynamicVhdDisk } from './disk.ts'
 import { lengthenTable, planTable, refuseOverParent, sizeFor } from './growth.ts'
 import type { VhdImage } from './image.ts'
 import { footerBytes, mostSectors, noBlock, sectorBytes, setSize } from './layout.ts'
-import { type SectorBitmap, sectorBitmap, setBits } from './sector-bitmap.ts'
+import { isSet, type SectorBitmap, sectorBitmap, setBits } from './sector-bitmap.ts'
 
 /** Bitmaps that may wait to be written. */
 const mostChanged = 1024
@@ -133,20 +133,24 @@ export class WritableVhdDisk extends DynamicVhdDisk implements WritableDisk {
     const start = roundDown(at, sectorBytes)
     const end = roundUp(at + length, sectorBytes)
     const base = this.image.hostOf(sector) - (at - (at % blockSize))
-    if (start === at && end === at + length) await this.#put(base + at, length, content, signal)
+    const first = (start % blockSize) / sectorBytes
+    const last = first + (end - start) / sectorBytes
+    // The rest of a sector at either end keeps what it shows: of one that is not in the file all is written, and other writes to it wait, as this one holds the order. Of one that is,
+    // others may write the rest at the same time.
+    const from = isSet(bitmap.bytes, first) ? at : start
+    const to = isSet(bitmap.bytes, last - 1) ? at + length : end
+    if (from === at && to === at + length) await this.#put(base + at, length, content, signal)
     else {
-      // The rest of a sector at either end keeps what it shows. Other writes to it wait: this one holds the order.
       const inner = { start: roundUp(at, sectorBytes), end: roundDown(at + length, sectorBytes) }
       if ('zero' in content && inner.end > inner.start) {
         await this.#put(base + inner.start, inner.end - inner.start, content, signal)
-        if (start < inner.start) await this.#mend(base, start, at, new Uint8Array(inner.start - at))
-        if (end > inner.end) await this.#mend(base, inner.end, inner.end, new Uint8Array(at + length - inner.end))
+        const [head, tail] = [new Uint8Array(inner.start - at), new Uint8Array(at + length - inner.end)]
+        if (head.length > 0) await this.#mend(base, { from, to: inner.start }, at, head)
+        if (tail.length > 0) await this.#mend(base, { from: inner.end, to }, inner.end, tail)
       } else {
-        await this.#mend(base, start, at, 'from' in content ? content.from : new Uint8Array(length))
+        await this.#mend(base, { from, to }, at, 'from' in content ? content.from : new Uint8Array(length))
       }
     }
-    const first = (start % blockSize) / sectorBytes
-    const last = first + (end - start) / sectorBytes
     setBits(bitmap, first, last)
     const { full } = sectorBitmap(bitmap.bytes, blockSize / sectorBytes)
     bitmap.full = full
@@ -154,16 +158,14 @@ export class WritableVhdDisk extends DynamicVhdDisk implements WritableDisk {
     await this.#settleCrowd()
   }
 
-  /** Writes whole sectors from `start` on: `bytes` at `at`, and around them what is there. */
-  async #mend(base: number, start: number, at: number, bytes: Uint8Array): Promise<void> {
-    const whole = new Uint8Array(roundUp(at + bytes.length, sectorBytes) - start)
-    const inDisk = Math.min(whole.length, this.size - start)
-    if (at > start) await this.read(start, whole.subarray(0, Math.min(sectorBytes, inDisk)))
-    const last = whole.length - sectorBytes
-    const hasTail = (at + bytes.length) % sectorBytes !== 0
-    if (hasTail && (last > 0 || at === start)) await this.read(start + last, whole.subarray(last, inDisk))
-    whole.set(bytes, at - start)
-    await this.store.write(base + start, whole)
+  /** Writes a range: `bytes` at `at`, and around them what is there. */
+  async #mend(base: number, { from, to }: { from: number; to: number }, at: number, bytes: Uint8Array): Promise<void> {
+    const whole = new Uint8Array(to - from)
+    const behind = at + bytes.length
+    if (at > from) await this.read(from, whole.subarray(0, at - from))
+    if (to > behind) await this.read(behind, whole.subarray(behind - from, Math.min(to, this.size) - from))
+    whole.set(bytes, at - from)
+    await this.store.write(base + from, whole)
   }
 
   /** Gives a block a place: one that reads as zeros with every sector in it, or one that shows the parent with none. Returns its sector. */

@@ -67,17 +67,24 @@ export class WritableVhdxDisk extends VhdxDisk implements WritableDisk {
     return this.#parts.run(() => this.#writeParts(offset, from, signal))
   }
 
-  /** Writes whole sectors around a range that begins or ends within one: what the parent shows of them must be kept. */
+  /** Writes a range that begins or ends within a sector. What the parent shows of one that is not in the file is written with it; of one that is, others may write the rest at the
+   *  same time. */
   async #writeParts(offset: number, from: Uint8Array, signal?: AbortSignal): Promise<void> {
     const { logicalSector } = this.image.metadata
-    const start = roundDown(offset, logicalSector)
-    const end = roundUp(offset + from.length, logicalSector)
+    const behind = offset + from.length
+    const [first, last] = [roundDown(offset, logicalSector), roundDown(behind - 1, logicalSector)]
+    const start = (await this.#isHere(first)) ? offset : first
+    const end = (await this.#isHere(last)) ? behind : last + logicalSector
     const whole = new Uint8Array(end - start)
-    const last = end - logicalSector
-    await this.read(start, whole.subarray(0, logicalSector), signal)
-    if (last > start) await this.read(last, whole.subarray(last - start), signal)
+    if (offset > start) await this.read(start, whole.subarray(0, offset - start), signal)
+    if (end > behind) await this.read(behind, whole.subarray(behind - start), signal)
     whole.set(from, offset - start)
     await this.#writeSectors(start, whole, signal)
+  }
+
+  /** Whether the sector that begins at `offset` is in this file. */
+  async #isHere(offset: number): Promise<boolean> {
+    return (await this.image.map.resolve(offset, this.image.metadata.logicalSector)).kind === 'data'
   }
 
   async #writeSectors(offset: number, from: Uint8Array, signal?: AbortSignal): Promise<void> {
@@ -156,7 +163,8 @@ export class WritableVhdxDisk extends VhdxDisk implements WritableDisk {
         // Another request may have completed the block meanwhile.
         if (entry.state !== blockState.partiallyPresent) continue
         const from = guest - block * blockSize
-        await this.writer.setSectors(block, from, from + length, true)
+        const { logicalSector } = this.image.metadata
+        await this.writer.setSectors(block, roundDown(from, logicalSector), roundUp(from + length, logicalSector), true)
         const there = Math.min(blockSize, this.size - block * blockSize)
         const run = await map.resolve(block * blockSize, there)
         if (run.kind === 'data' && run.length === there) {
