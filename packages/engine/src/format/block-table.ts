@@ -15,6 +15,8 @@ interface Page {
   /** Changed entries lie in [from, to); nothing changed when `to` is 0. */
   from: number
   to: number
+  /** It is on its way to the file, which tells what it was until then. */
+  writing: boolean
 }
 
 /** Where a table lies. */
@@ -124,6 +126,7 @@ export class BlockTable {
       const bytes = this.#encode(page.entries.subarray(from, to))
       const changed = { from: page.from, to: page.to }
       page.to = 0
+      page.writing = true
       this.#dirty--
       try {
         await store.write(this.#place.offset + (page.number * pageEntries + from) * entryBytes, bytes)
@@ -132,6 +135,8 @@ export class BlockTable {
         page.from = page.to === 0 ? changed.from : Math.min(page.from, changed.from)
         page.to = Math.max(page.to, changed.to)
         throw error
+      } finally {
+        page.writing = false
       }
     }
   }
@@ -173,7 +178,7 @@ export class BlockTable {
     const values = new Uint32Array(count)
     const little = order === 'little'
     for (let i = 0; i < count; i++) values[i] = view.getUint32(i * entryBytes, little)
-    return { number, entries: values, from: 0, to: 0 }
+    return { number, entries: values, from: 0, to: 0, writing: false }
   }
 
   #keep(page: Page): Page {
@@ -182,7 +187,7 @@ export class BlockTable {
     this.#pages.set(page.number, page)
     if (this.#pages.size > this.#capacity) {
       for (const [number, old] of this.#pages) {
-        if (old.to > 0 || old === page) continue
+        if (old.to > 0 || old.writing || old === page) continue
         this.#pages.delete(number)
         if (this.#last === old) this.#last = undefined
         if (this.#pages.size <= this.#capacity) break

@@ -19,6 +19,8 @@ export interface TablePage {
   /** Changed bytes lie in [from, to); nothing changed when `to` is 0. */
   from: number
   to: number
+  /** It is on its way to the file, which tells what it was until then. */
+  writing: boolean
 }
 
 /** Where an entry stands. */
@@ -161,12 +163,15 @@ export class EntryTables {
     for (const page of pages) {
       const { from, to } = page
       page.to = 0
+      page.writing = true
       this.#dirty -= page.bytes.length
       try {
         await store.write(page.offset + from, page.bytes.slice(from, to))
       } catch (error) {
         this.touch(page, from, to)
         throw error
+      } finally {
+        page.writing = false
       }
     }
     return pages.length > 0
@@ -181,12 +186,12 @@ export class EntryTables {
   }
 
   #keep(offset: number, kind: TableKind, bytes: Uint8Array): TablePage {
-    const page: TablePage = { offset, kind, bytes, view: viewOf(bytes), from: 0, to: 0 }
+    const page: TablePage = { offset, kind, bytes, view: viewOf(bytes), from: 0, to: 0, writing: false }
     this.#put(page)
     this.#last = undefined
     if (this.#held > this.#capacity) {
       for (const [other, old] of this.#pages) {
-        if (old.to > 0 || old === page) continue
+        if (old.to > 0 || old.writing || old === page) continue
         this.#drop(other)
         if (this.#held <= this.#capacity) break
       }

@@ -14,6 +14,8 @@ export interface Page {
   readonly bytes: Uint8Array
   readonly view: DataView
   dirty: boolean
+  /** It is on its way to the file, which tells what it was until then. */
+  writing: boolean
   used: number
 }
 
@@ -140,6 +142,7 @@ export class MetadataCache {
     }
     for (const page of run) {
       page.dirty = false
+      page.writing = true
       this.#dirty--
     }
     try {
@@ -148,13 +151,15 @@ export class MetadataCache {
     } catch (error) {
       for (const page of run) this.touch(page)
       throw error
+    } finally {
+      for (const page of run) page.writing = false
     }
   }
 
   #keep(offset: number, kind: PageKind, bytes: Uint8Array): Page {
     const old = this.#pages.get(offset)
     if (old?.dirty) this.#dirty--
-    const page: Page = { offset, kind, bytes, view: viewOf(bytes), dirty: false, used: ++this.#clock }
+    const page: Page = { offset, kind, bytes, view: viewOf(bytes), dirty: false, writing: false, used: ++this.#clock }
     this.#pages.set(offset, page)
     if (this.#pages.size > this.#capacity) this.#evict()
     return page
@@ -162,7 +167,7 @@ export class MetadataCache {
 
   /** Drops the quarter of the clean pages that was used longest ago. */
   #evict(): void {
-    const clean = [...this.#pages.values()].filter((page) => !page.dirty)
+    const clean = [...this.#pages.values()].filter(({ dirty, writing }) => !dirty && !writing)
     clean.sort((a, b) => a.used - b.used)
     for (const page of clean.slice(0, Math.ceil(clean.length / 4))) this.#pages.delete(page.offset)
   }

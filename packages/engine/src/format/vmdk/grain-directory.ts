@@ -53,6 +53,7 @@ export class GrainDirectory {
   readonly #entryBytes: number
   readonly #decode: Decode
   readonly #pages = new Map<number, DataView>()
+  readonly #loading = new Map<number, Promise<DataView>>()
 
   constructor(file: ByteSource, offset: number, count: number, decode: Decode = hostedEntry, entryBytes = 4) {
     this.#file = file
@@ -89,24 +90,36 @@ export class GrainDirectory {
 
   /** Points an entry of a hosted directory at a table. */
   async set(index: number, sector: number, store: ByteStore): Promise<void> {
+    const page = Math.floor((index * 4) / pageBytes)
+    const view = this.#pages.get(page) ?? (await this.#load(page))
     const bytes = new Uint8Array(4)
     viewOf(bytes).setUint32(0, sector, true)
     await store.write(this.offset + index * 4, bytes)
-    const page = Math.floor((index * 4) / pageBytes)
-    this.#pages.get(page)?.setUint32(index * 4 - page * pageBytes, sector, true)
+    view.setUint32(index * 4 - page * pageBytes, sector, true)
+    // It may have been dropped, and read again as it was.
+    this.#keep(page, view)
   }
 
-  async #load(page: number): Promise<DataView> {
+  #load(page: number): Promise<DataView> {
+    const running = this.#loading.get(page)
+    if (running !== undefined) return running
+    const loading = this.#read(page).finally(() => this.#loading.delete(page))
+    this.#loading.set(page, loading)
+    return loading
+  }
+
+  async #read(page: number): Promise<DataView> {
     const bytes = new Uint8Array(Math.min(pageBytes, this.count * this.#entryBytes - page * pageBytes))
     await readPadded(this.#file, this.offset + page * pageBytes, bytes)
-    const known = this.#pages.get(page)
-    if (known !== undefined) return known
     const view = viewOf(bytes)
+    this.#keep(page, this.#pages.get(page) ?? view)
+    return this.#pages.get(page) ?? view
+  }
+
+  #keep(page: number, view: DataView): void {
     this.#pages.set(page, view)
-    if (this.#pages.size > keptPages) {
-      const [oldest] = this.#pages.keys()
-      if (oldest !== undefined) this.#pages.delete(oldest)
-    }
-    return view
+    if (this.#pages.size <= keptPages) return
+    const [oldest] = this.#pages.keys()
+    if (oldest !== undefined) this.#pages.delete(oldest)
   }
 }

@@ -13,6 +13,8 @@ export interface GrainTable {
   readonly bytes: Uint8Array
   readonly view: DataView
   dirty: boolean
+  /** The file does not tell it yet: it is on its way there, or no directory names it. */
+  held: boolean
   used: number
 }
 
@@ -34,6 +36,7 @@ export class GrainTables {
   readonly #capacity: number
   readonly #tables = new Map<number, GrainTable>()
   readonly #loading = new Map<number, Promise<GrainTable | undefined>>()
+  readonly #unlinked = new Set<GrainTable>()
   #clock = 0
   #dirty = 0
   #last = -2
@@ -57,6 +60,11 @@ export class GrainTables {
     return this.#dirty * 2 > this.#capacity
   }
 
+  /** Those that no directory names yet. */
+  get unlinked(): readonly GrainTable[] {
+    return [...this.#unlinked]
+  }
+
   get isDirty(): boolean {
     return this.#dirty > 0
   }
@@ -76,11 +84,19 @@ export class GrainTables {
     return promise
   }
 
-  /** A new table, all zeros and dirty, at a place that nothing refers to yet. */
+  /** A new table, all zeros and dirty, at a place that nothing refers to yet. It stays in memory until `linked`. */
   fresh(index: number, offset: number, copy: number): GrainTable {
     const table = this.#keep(index, offset, copy, new Uint8Array(this.#tableBytes))
+    table.held = true
+    this.#unlinked.add(table)
     this.touch(table)
     return table
+  }
+
+  /** Says that the directory names a table that was fresh. */
+  linked(table: GrainTable): void {
+    this.#unlinked.delete(table)
+    table.held = false
   }
 
   /** Marks a table as changed. */
@@ -96,7 +112,10 @@ export class GrainTables {
   async writeBack(store: ByteStore): Promise<void> {
     if (this.#dirty === 0) return
     const tables = [...this.#tables.values()].filter(({ dirty }) => dirty)
-    for (const table of tables) table.dirty = false
+    for (const table of tables) {
+      table.dirty = false
+      table.held = true
+    }
     this.#dirty -= tables.length
     const pieces = tables.map(({ offset, copy, bytes }) => ({ offset, copy, bytes: bytes.slice() }))
     try {
@@ -106,6 +125,8 @@ export class GrainTables {
     } catch (error) {
       for (const table of tables) this.touch(table)
       throw error
+    } finally {
+      for (const table of tables) table.held = this.#unlinked.has(table)
     }
   }
 
@@ -157,7 +178,7 @@ export class GrainTables {
   }
 
   #keep(index: number, offset: number, copy: number, bytes: Uint8Array): GrainTable {
-    const table = { index, offset, copy, bytes, view: viewOf(bytes), dirty: false, used: ++this.#clock }
+    const table = { index, offset, copy, bytes, view: viewOf(bytes), dirty: false, held: false, used: ++this.#clock }
     this.#tables.set(index, table)
     if (this.#tables.size > this.#capacity) this.#evict()
     return table
@@ -165,7 +186,7 @@ export class GrainTables {
 
   /** Drops the quarter of the clean tables that was used longest ago. */
   #evict(): void {
-    const clean = [...this.#tables.values()].filter(({ dirty }) => !dirty)
+    const clean = [...this.#tables.values()].filter(({ dirty, held }) => !dirty && !held)
     clean.sort((a, b) => a.used - b.used)
     for (const table of clean.slice(0, Math.ceil(clean.length / 4))) this.#tables.delete(table.index)
   }

@@ -12,8 +12,6 @@ export class GrainWriter {
   readonly store: ByteStore
   /** Where the next grain goes, in bytes. As QEMU counts it: the end of the file, rounded up to whole grains. */
   #next: number
-  /** Tables whose directory entries must be written once the tables are there. */
-  readonly #unlinked = new Map<number, GrainTable>()
 
   constructor(extent: SparseExtent, store: ByteStore) {
     this.extent = extent
@@ -90,24 +88,23 @@ export class GrainWriter {
     const tableBytes = roundUp(shape.tableEntries * 4, sectorBytes)
     const offset = this.#take(shape.redundant === undefined ? tableBytes : 2 * tableBytes)
     this.#next = roundUp(this.#next, shape.grainBytes)
-    const fresh = tables.fresh(index, offset, shape.redundant === undefined ? 0 : offset + tableBytes)
-    this.#unlinked.set(index, fresh)
-    return fresh
+    return tables.fresh(index, offset, shape.redundant === undefined ? 0 : offset + tableBytes)
   }
 
   /** Writes what is held back: the grains are made safe first, then the tables point at them, then the directory at new tables. */
   async writeBack(): Promise<void> {
     const { tables, shape } = this.extent
-    if (!tables.isDirty && this.#unlinked.size === 0) return
+    if (!tables.isDirty && tables.unlinked.length === 0) return
     if (this.store.kind !== 'device' && this.store.size < this.#end) await this.store.resize(this.#end)
     await this.store.flush()
     await tables.writeBack(this.store)
-    if (this.#unlinked.size === 0) return
+    if (tables.unlinked.length === 0) return
     await this.store.flush()
-    for (const [index, { offset, copy }] of this.#unlinked) {
+    for (const table of tables.unlinked) {
+      const { index, offset, copy } = table
       await shape.redundant?.set(index, copy / sectorBytes, this.store)
       await shape.directory.set(index, offset / sectorBytes, this.store)
+      tables.linked(table)
     }
-    this.#unlinked.clear()
   }
 }
