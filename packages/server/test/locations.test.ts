@@ -66,6 +66,43 @@ describe('a location', () => {
     expect((await settled(id)).status).toBe('active')
   })
 
+  it('that turned out wrong leaves no copy that the next one would be served from', async () => {
+    let release = () => {}
+    const held = new Promise<void>((resolve) => {
+      release = resolve
+    })
+    const hosted = await start(
+      {
+        ...{ importAllowedHosts: '127.0.0.1', importPorts: '*', imageCacheSize: 2 ** 30 },
+        stores: `one=folder:${folder.fresh()}; web=http`,
+      },
+      (service) => {
+        const begin = service.hashes.start.bind(service.hashes)
+        // The digests are known only when the test says so.
+        service.hashes.start = (algorithm) => {
+          const hash = begin(algorithm)
+          return { ...hash, digest: () => held.then(() => hash.digest()) }
+        }
+        return service
+      },
+    )
+    const [bad, good] = [randomBytes(100_000), randomBytes(100_000)]
+    mirror.files.set('/bad', { data: bad, etag: '"bad"' })
+    mirror.files.set('/good', { data: good, etag: '"good"' })
+    const at = `${hosted.url}/v2/images/${await createImage(hosted.url)}`
+    const status = async () => (await ask(at)).json<ImageDocument>().status
+    const said = { os_hash_algo: 'sha512', os_hash_value: '00'.repeat(64) }
+    const post = (body: object) => ask(`${at}/locations`, 'POST', JSON.stringify(body))
+    await post({ ...from('/bad'), validation_data: said })
+    await expect.poll(status).toBe('active')
+    expect((await ask(`${at}/file`)).body.equals(bad)).toBe(true)
+    release()
+    await expect.poll(status).toBe('queued')
+    await post(from('/good'))
+    await expect.poll(status).toBe('active')
+    expect((await ask(`${at}/file`)).body.equals(good)).toBe(true)
+  })
+
   it('is refused when the data is not safe', async () => {
     const hostile = Buffer.alloc(200_000)
     hostile.write('KDMV')

@@ -8,6 +8,7 @@ import { temporaryFolder } from '../../engine/test/support/folder.ts'
 import { describeWith } from '../../engine/test/support/process.ts'
 import { qemuImg } from '../../engine/test/support/qemu.ts'
 import { abandonExpired, abandon as abandonUpload } from '../src/api/data/tus-parts.ts'
+import { StoreError } from '../src/store/store.ts'
 import { servedProcesses } from './support/served.ts'
 import { type Answer, ask, createImage, type Subject, services, showImage, upload } from './support/service.ts'
 
@@ -153,6 +154,55 @@ describe('an upload in parts', () => {
     expect(await showImage(second.url, id)).toMatchObject({ status: 'active', os_hash_value: sha512(bytes) })
     await second.end()
   })
+})
+
+describe('an upload whose last step fails', () => {
+  it('is not said to be whole, and goes on', async () => {
+    let fails = false
+    const subject = await start({}, (service) => {
+      const { data } = service.stores.default
+      const resume = data.resume?.bind(data)
+      data.resume = async (...given) => {
+        const upload = await resume?.(...given)
+        if (upload === undefined) throw new Error('it cannot')
+        const read = upload.read.bind(upload)
+        return Object.assign(upload, { read: () => (fails ? Promise.reject(new Error('EIO: read')) : read()) })
+      }
+      return service
+    })
+    const { url } = subject
+    for (const isSaid of [true, false]) {
+      const data = randomBytes(MiB)
+      const id = await createImage(url)
+      await begin(url, id, data.length)
+      fails = true
+      expect((await send(url, id, 0, isSaid ? data : slowly(data, 0))).status).toBe(500)
+      fails = false
+      const offset = await offsetOf(url, id)
+      expect(offset).toBeLessThan(data.length)
+      expect((await send(url, id, offset, data.subarray(offset))).status).toBe(204)
+      expect(await showImage(url, id)).toMatchObject({ status: 'active', os_hash_value: sha512(data) })
+    }
+  })
+})
+
+it('an upload of no bytes is whole once it is begun', async () => {
+  const { url } = await start()
+  const id = await createImage(url)
+  const { status, headers } = await begin(url, id, 0)
+  expect([status, headers['upload-offset']]).toEqual([201, '0'])
+  expect(await showImage(url, id)).toMatchObject({ status: 'active', size: 0, os_hash_value: sha512(Buffer.alloc(0)) })
+  expect(await offsetOf(url, id)).toBe(0)
+})
+
+it('a store without room says so before anything is sent', async () => {
+  const subject = await start({}, (service) => {
+    service.stores.default.data.begin = () => Promise.reject(new StoreError('full', 'no room'))
+    return service
+  })
+  const id = await createImage(subject.url)
+  expect((await begin(subject.url, id, 10)).status).toBe(413)
+  expect((await showImage(subject.url, id)).status).toBe('queued')
 })
 
 describe('what is refused', () => {

@@ -4,6 +4,7 @@ import type { ByteSource } from '@moraine/engine'
 import type { CachedImages } from '../catalog/cached-images.ts'
 import type { Catalog } from '../catalog/catalog.ts'
 import { type Image, readableLocations } from '../catalog/image.ts'
+import { isLocked } from '../import/lock.ts'
 import type { RunningWork } from '../running-work.ts'
 import type { Stores } from '../store/stores.ts'
 import type { CacheWriter, FileCache } from './file-cache.ts'
@@ -66,8 +67,10 @@ export class ImageCache {
     return undefined
   }
 
-  /** Where a whole download is to be copied to: only of an image that does not lie on this machine already. */
+  /** Where a whole download is to be copied to: only of an image that does not lie on this machine already, and of no data that may still turn out to be wrong: the image would then get
+   *  other data. */
   async beginCopy(image: Image): Promise<CacheWriter | undefined> {
+    if (isLocked(image)) return undefined
     const [first] = this.#stores.inOrder(readableLocations(image))
     if (!this.isOn || first === undefined || this.#stores.get(first.store)?.type === 'file') return undefined
     return this.#files.begin(image.id)
@@ -153,8 +156,11 @@ export class ImageCache {
   async #fillAll(): Promise<void> {
     for (const id of await this.queued()) {
       if (this.#isOver) return
+      const image = await this.#catalog.get(id)
+      // Its data is still looked at; it stays in the queue.
+      if (image !== undefined && isLocked(image)) continue
       try {
-        await this.#copy(id)
+        if (image?.status === 'active') await this.#copy(image)
       } catch (error) {
         this.#onError(id, error)
       }
@@ -162,9 +168,8 @@ export class ImageCache {
     }
   }
 
-  async #copy(id: string): Promise<void> {
-    const image = await this.#catalog.get(id)
-    if (image?.status !== 'active') return
+  async #copy(image: Image): Promise<void> {
+    const { id } = image
     const writer = await this.#files.begin(id)
     if (writer === undefined) return
     try {

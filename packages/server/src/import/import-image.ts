@@ -12,7 +12,7 @@ import { CannotResume, download } from '../web/download.ts'
 import { bytesOf, checked, until } from './body.ts'
 import { ImportFailed } from './explain.ts'
 import { fetchFromGlance } from './glance-download.ts'
-import { type Job, readJob, storesBefore } from './job.ts'
+import { type Job, readJob, storesThatStay } from './job.ts'
 import type { Keeper } from './keeper.ts'
 import { arrived, givenUp, holding, ImportLost, importing, lockProperty, unlocked } from './lock.ts'
 import { needsFile, type Processed, processData } from './plugins.ts'
@@ -46,7 +46,7 @@ class Import {
   }
 
   async run(): Promise<JsonObject> {
-    const { imageId, taskId, stores, method } = this.#job
+    const { imageId, taskId, stores } = this.#job
     const result = { image_id: imageId }
     const first = await this.#service.catalog.get(imageId)
     // An earlier attempt came to its end, and only the task does not know.
@@ -57,7 +57,9 @@ class Import {
       await this.#change((image) => {
         const missing = stores.filter((store) => !readableLocations(image).some((copy) => copy.store === store))
         const noted = importing(holding(image, taskId), this.#service.stores.multiple ? missing : [])
-        return method === 'copy-image' ? noted : { ...noted, status: 'importing' }
+        // An earlier run may have made it active: one store was enough.
+        const isInUse = image.status === 'active' || image.status === 'deactivated'
+        return isInUse ? noted : { ...noted, status: 'importing' }
       })
       await this.#bring()
       await this.#finish()
@@ -157,7 +159,8 @@ class Import {
           throw new ImportFailed('the data is not the same as that of the image')
         }
         const noted = this.#service.stores.multiple ? arrived(before, store, true) : before
-        const isReady = method !== 'copy-image' && (isLast || !allMustSucceed)
+        // Not where it was deactivated after the first of several stores.
+        const isReady = before.status === 'importing' && (isLast || !allMustSucceed)
         return {
           ...noted,
           ...{ size, virtualSize, checksum, hashAlgorithm: 'sha512', hashValue, diskFormat, containerFormat },
@@ -267,13 +270,13 @@ class Import {
   }
 
   async #finish(): Promise<void> {
-    const { method, taskId } = this.#job
+    const { taskId } = this.#job
     const staged: Location[] = []
     await this.#change((image) => {
       const free = unlocked(holding(image, taskId))
       staged.push(...image.locations.filter(({ status }) => status === 'staged'))
       const locations = image.locations.filter(({ status }) => status !== 'staged')
-      return { ...free, locations, status: method === 'copy-image' ? free.status : 'active' }
+      return { ...free, locations, status: free.status === 'importing' ? 'active' : free.status }
     })
     await this.#remove(staged)
   }
@@ -284,7 +287,7 @@ class Import {
     let gone: Location[] = []
     try {
       await this.#change((image) => {
-        const after = givenUp(holding(image, taskId), stores, storesBefore(this.#job, image))
+        const after = givenUp(holding(image, taskId), stores, storesThatStay(this.#job, image))
         gone = image.locations.filter((location) => !after.locations.includes(location))
         return after
       })

@@ -55,8 +55,9 @@ export function readJob({ id, imageId, input }: Task): Job {
   }
 }
 
-/** Stores that had the data before the import began. */
-export function storesBefore({ method, stores }: Job, image: Image): string[] {
-  if (method !== 'copy-image') return []
-  return image.locations.map(({ store }) => store).filter((store) => !stores.includes(store))
+/** Stores whose copies stay when the import is given up: those that had the data before it began, and, once the image is in use because one store was enough, all that have it. */
+export function storesThatStay({ method, stores }: Job, image: Image): string[] {
+  const all = image.locations.map(({ store }) => store)
+  if (method === 'copy-image') return all.filter((store) => !stores.includes(store))
+  return image.status === 'importing' || image.status === 'queued' || image.status === 'uploading' ? [] : all
 }

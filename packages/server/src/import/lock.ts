@@ -24,6 +24,11 @@ function merged(image: Image, name: string, add: readonly string[], take: readon
   return [...new Set([...now, ...add])].toSorted().join(',')
 }
 
+/** Whether a task brings data into the image, or still looks at it. */
+export function isLocked({ properties }: Image): boolean {
+  return properties.has(lockProperty)
+}
+
 /** Takes the lock. */
 export function locked(image: Image, taskId: string): Image {
   return withProperties(image, { [lockProperty]: taskId })
@@ -50,9 +55,9 @@ export function unlocked(image: Image): Image {
   return withProperties(image, { [lockProperty]: undefined })
 }
 
-/** The image after an import that failed: waiting for data again, or as it was before when that was already there. @param before Stores that had it before. */
-export function givenUp(image: Image, stores: readonly string[], before: readonly string[]): Image {
-  const kept = image.locations.filter(({ store, status }) => status === 'active' && before.includes(store))
+/** The image after an import that failed: waiting for data again, or as it was before when that was already there. @param staying Stores whose copies stay. */
+export function givenUp(image: Image, stores: readonly string[], staying: readonly string[]): Image {
+  const kept = image.locations.filter(({ store, status }) => status === 'active' && staying.includes(store))
   const free = unlocked(withProperties(image, { [importingProperty]: merged(image, importingProperty, [], stores) }))
   return kept.length > 0 ? { ...free, locations: kept } : emptied(free)
 }

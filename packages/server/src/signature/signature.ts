@@ -5,6 +5,9 @@ import type { Verification } from '../store/hash-protocol.ts'
 /** An image whose signature is not good, or cannot be checked; the text is for its owner. */
 export class SignatureError extends Error {}
 
+/** The signature was checked, and is not that of the data. */
+export class WrongSignature extends SignatureError {}
+
 /** Whatever keeps a signature from being checked. */
 export function uncheckable(reason: string): SignatureError {
   return new SignatureError(`Signature verification for the image failed: ${reason}.`)

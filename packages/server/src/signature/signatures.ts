@@ -2,7 +2,7 @@
 import type { Image } from '../catalog/image.ts'
 import type { Verification } from '../store/hash-protocol.ts'
 import { type FindCertificate, readCertificate } from './certificates.ts'
-import { readSigned, SignatureError, uncheckable, verificationOf } from './signature.ts'
+import { readSigned, SignatureError, uncheckable, verificationOf, WrongSignature } from './signature.ts'
 
 /** Where certificates are looked for, in this order. */
 export interface CertificatePlaces {
@@ -45,7 +45,7 @@ export class Signatures {
       if (certificate === undefined) throw uncheckable(`Certificate not found with ID: ${certificateId}`)
       return verificationOf(signed, certificate)
     } catch (error) {
-      throw error instanceof SignatureError ? of(id, error) : error
+      throw error instanceof SignatureError ? new SignatureError(told(id, error.message)) : error
     }
   }
 
@@ -65,10 +65,10 @@ export class Signatures {
 }
 
 /** What a wrong signature is answered with. */
-export function wrongSignature(id: string): SignatureError {
-  return of(id, new SignatureError('Signature verification failed'))
+export function wrongSignature(id: string): WrongSignature {
+  return new WrongSignature(told(id, 'Signature verification failed'))
 }
 
-function of(id: string, { message }: SignatureError): SignatureError {
-  return new SignatureError(`Signature verification failed for image ${id}: ${message}`)
+function told(id: string, reason: string): string {
+  return `Signature verification failed for image ${id}: ${reason}`
 }

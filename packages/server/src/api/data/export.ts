@@ -17,6 +17,7 @@ import { nodeCodecs } from '@moraine/engine/node'
 import type { FastifyBaseLogger, FastifyReply, FastifyRequest } from 'fastify'
 import type { CacheWriter, FileCache } from '../../cache/file-cache.ts'
 import { type Image, readableLocations } from '../../catalog/image.ts'
+import { isLocked } from '../../import/lock.ts'
 import type { Service } from '../../service.ts'
 import { HttpError } from '../http-error.ts'
 import { findImage } from '../images/access.ts'
@@ -69,7 +70,8 @@ export function addExport(routes: Routes, service: Service): void {
       request,
       reply,
       stream,
-      await service.exports.begin(name),
+      // The data of an image that is still looked at may turn out to be wrong, and others take its place.
+      isLocked(image) ? undefined : await service.exports.begin(name),
       async () => {
         // The image may have been deleted meanwhile; then nothing of it may stay.
         const now = await service.catalog.get(image.id)

@@ -7,7 +7,7 @@ import type { Resumable } from '../../catalog/resumables.ts'
 import { type Taken, takeData } from '../../import/take-data.ts'
 import { RefusedContent } from '../../inspect/judge.ts'
 import type { Service } from '../../service.ts'
-import { SignatureError } from '../../signature/signature.ts'
+import { WrongSignature } from '../../signature/signature.ts'
 import { takeIn } from '../../store/intake.ts'
 import type { StoreUpload } from '../../store/store.ts'
 import { passingOver, wholeBody } from '../../store/stored-part.ts'
@@ -130,12 +130,14 @@ async function takeHeld(part: Part): Promise<number> {
     await report(received, true)
     return received
   } catch (error) {
-    if (error instanceof RefusedContent || error instanceof SignatureError || (await catalog.get(id)) === undefined) {
+    // A signature that cannot be checked now may be later, as when its certificate is out of reach.
+    if (error instanceof RefusedContent || error instanceof WrongSignature || (await catalog.get(id)) === undefined) {
       await store?.abort()
       await abandon(service, upload)
     } else {
       const received = (await store?.suspend?.().catch(() => undefined)) ?? upload.received
-      await report(Math.min(received, length), true)
+      // An upload of which all is there is over; until the image has the data, a byte is always wanted.
+      await report(Math.min(received, length - 1), true)
     }
     throw error
   }
@@ -185,7 +187,7 @@ async function takeWhole(
   image: Image,
   { received }: Resumable,
   store: StoreUpload,
-  part: Part,
+  part: Pick<Part, 'message' | 'log'>,
   body: AsyncIterable<Uint8Array>,
   onBytes: (length: number) => Promise<void> | undefined,
 ): Promise<Taken> {
@@ -201,6 +203,27 @@ async function takeWhole(
       return length > old ? onBytes(length - old) : undefined
     },
   })
+}
+
+/** Takes in an upload of no bytes, for which no part will come. @param data As it was begun. */
+export async function takeEmpty(
+  service: Service,
+  image: Image,
+  upload: Resumable,
+  data: StoreUpload,
+  part: Pick<Part, 'message' | 'log'>,
+): Promise<void> {
+  try {
+    await conclude(
+      service,
+      upload,
+      data,
+      await takeWhole(service, image, upload, data, part, nothing(), () => undefined),
+    )
+  } catch (error) {
+    await data.abort()
+    throw error
+  }
 }
 
 async function* nothing(): AsyncGenerator<Uint8Array> {}

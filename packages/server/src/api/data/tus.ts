@@ -4,15 +4,14 @@ import type { FastifyReply, FastifyRequest } from 'fastify'
 import type { Image } from '../../catalog/image.ts'
 import { nobodysWorker, type Resumable } from '../../catalog/resumables.ts'
 import { newKey } from '../../import/new-key.ts'
-import { OverQuota } from '../../quota/reservation.ts'
 import type { Service } from '../../service.ts'
 import { HttpError } from '../http-error.ts'
 import { enforceOn, findImage, noImage } from '../images/access.ts'
 import { baseUrl, imageParams, mediaType, type Routes, refuseOtherMethods, unsupportedType } from '../routes.ts'
 import { staleLock, withoutLock } from './import-lock.ts'
 import { letContinue } from './linger.ts'
-import { checkFormats, refuseUpload, refuseWithoutRoom, tooLarge } from './receive.ts'
-import { abandon, abandonExpired, appendPart, busy, expiryOf } from './tus-parts.ts'
+import { checkFormats, explain, refuseUpload, refuseWithoutRoom, tooLarge } from './receive.ts'
+import { abandon, abandonExpired, appendPart, busy, expiryOf, takeEmpty } from './tus-parts.ts'
 
 const url = '/v2/images/:image_id/tus'
 const version = '1.0.0'
@@ -67,11 +66,12 @@ export function addTus(routes: Routes, service: Service): void {
     if (image === undefined) throw noImage(id)
     try {
       await (await service.quotas.reserve(upload.key, owner)).expect(length)
-      await (await store.data.begin(upload.key, length)).suspend?.()
+      const data = await store.data.begin(upload.key, length)
+      if (length === 0) await takeEmpty(service, image, begins, data, { message: request.raw, log: request.log })
+      else await data.suspend?.()
     } catch (error) {
       await abandon(service, begins)
-      if (error instanceof OverQuota) throw new HttpError(413, `Image exceeds the storage quota: ${error.message}`)
-      throw error
+      throw explain(error, request.raw)
     }
     return showOffset(reply, begins)
       .header('location', `${baseUrl(service, request)}/v2/images/${id}/tus`)

@@ -8,6 +8,7 @@ import { locationInput } from '../../import/location.ts'
 import { locked } from '../../import/lock.ts'
 import type { Service } from '../../service.ts'
 import { StoreError } from '../../store/store.ts'
+import { staleLock, withoutLock } from '../data/import-lock.ts'
 import { HttpError } from '../http-error.ts'
 import { imageParams, type Routes, readBody, refuseBody, refuseOtherMethods, sendJson } from '../routes.ts'
 import { enforceOn, findImage, noImage } from './access.ts'
@@ -50,6 +51,7 @@ export function addLocations(routes: Routes, service: Service): void {
       validation_data?: { checksum?: string; os_hash_value: string }
     }
     checkQueued(sight.image)
+    const stale = await staleLock(service, sight.image)
     const location = await findLocation(service, address, {})
     const taskId = randomUUID()
     const { projectId: owner, userId } = request.caller
@@ -63,7 +65,7 @@ export function addLocations(routes: Routes, service: Service): void {
     }
     const change = (before: Image) => {
       checkQueued(before)
-      return locked({ ...before, status: 'importing' as const, locations: [location] }, taskId)
+      return locked({ ...withoutLock(before, stale), status: 'importing' as const, locations: [location] }, taskId)
     }
     if ((await catalog.update(id, change, { starts })) === undefined) throw noImage(id)
     tasks.kick()

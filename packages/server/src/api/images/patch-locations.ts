@@ -4,6 +4,7 @@ import { emptied, type Image, type Location, readableLocations } from '../../cat
 import type { JsonObject } from '../../catalog/json.ts'
 import { lookAt } from '../../import/location.ts'
 import type { Service } from '../../service.ts'
+import { staleLock, withoutLock } from '../data/import-lock.ts'
 import { HttpError } from '../http-error.ts'
 import { findLocation } from './locations.ts'
 import { readValidationData, type ValidationData } from './validation-data.ts'
@@ -54,6 +55,8 @@ export async function resolveLocationChange(
   { operation, position, given }: LocationChange,
 ): Promise<ApplyLocations> {
   const { locationQuota } = service.config
+  // An import that was accepted brings the data of an image that waits for it.
+  const stale = image.status === 'queued' ? await staleLock(service, image) : undefined
   const said = given.flatMap(({ validation_data: one }) => one ?? [])
   readValidationData(image, said)
   const added: Location[] = []
@@ -95,7 +98,15 @@ export async function resolveLocationChange(
     } = readValidationData(before, said)
     if (before.status === 'active') return { ...before, locations }
     if (facts === undefined) throw notNow(operation, before.status)
-    return { ...emptied(before), ...facts, checksum, hashAlgorithm, hashValue, locations, status: 'active' }
+    return {
+      ...emptied(withoutLock(before, stale)),
+      ...facts,
+      checksum,
+      hashAlgorithm,
+      hashValue,
+      locations,
+      status: 'active',
+    }
   }
 }
 
