@@ -20,7 +20,7 @@ async function moved(bytes: Uint8Array, size: number): Promise<Uint8Array> {
 }
 
 /** A disk of sectors of 4096 bytes, which the tools do not take for one when it is a file: a table without partitions. */
-function largeSectors(sectors: number): Uint8Array {
+function largeSectors(sectors: number, lastUsable = sectors - 6): Uint8Array {
   const bytes = new Uint8Array(sectors * 4096)
   const view = new DataView(bytes.buffer)
   const last = sectors - 1
@@ -39,7 +39,7 @@ function largeSectors(sectors: number): Uint8Array {
       [24, own],
       [32, other],
       [40, 6],
-      [48, last - 5],
+      [48, lastUsable],
       [72, entries],
     ] as const) {
       view.setBigUint64(at + field, BigInt(value), true)
@@ -58,6 +58,14 @@ it('moves a GPT of sectors of 4096 bytes', async () => {
   expect(await moveGptEnd(MemoryStore.from(largeSectors(100)), 100 * 4096 + 512)).toEqual({
     reason: 'the new size is no whole number of its sectors of 4096 bytes',
   })
+})
+
+it('leaves a GPT as it is where the copy of its entries would stand on what partitions may have', async () => {
+  const reason = 'its partitions may reach to where the second copy of its entries would stand'
+  // The last four sectors before the last one of the longer disk are wanted.
+  expect(await moveGptEnd(MemoryStore.from(largeSectors(100, 97)), 101 * 4096)).toEqual({ reason })
+  expect(await moveGptEnd(MemoryStore.from(largeSectors(100, 95)), 101 * 4096)).toHaveProperty('patches')
+  expect(await moveGptEnd(MemoryStore.from(largeSectors(100, 96)), 101 * 4096)).toEqual({ reason })
 })
 
 /** A table made for the longer disk, with what stays of the old end. */

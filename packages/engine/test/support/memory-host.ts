@@ -75,8 +75,13 @@ export class MemoryHost<Store extends ByteStore = ByteStore> {
     return openDisk(this.file(name), { formats: allFormats, format, gate: this.gate, codecs: nodeCodecs, purpose })
   }
 
-  async openForWriting(name: string, format: string, purpose?: OpenOptions['purpose']): Promise<WritableDisk> {
-    const common = { formats: allFormats, format, gate: this.gate, codecs: nodeCodecs, purpose }
+  async openForWriting(
+    name: string,
+    format: string,
+    purpose?: OpenOptions['purpose'],
+    limits?: OpenOptions['limits'],
+  ): Promise<WritableDisk> {
+    const common = { formats: allFormats, format, gate: this.gate, codecs: nodeCodecs, purpose, limits }
     const disk = await openDisk(this.file(name), { ...common, mode: 'write' })
     if (!isWritable(disk)) throw new Error(`${name} was opened for writing and cannot be written`)
     return disk

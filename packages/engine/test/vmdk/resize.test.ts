@@ -1,9 +1,12 @@
 /** VMDK images that grow. */
 import { readFileSync, statSync } from 'node:fs'
+import { defaultLimits } from '@moraine/engine'
 import { expect, it } from 'vitest'
 import { kindsOf, testGrowing, testGrownAgainstQemu } from '../support/block-resize.ts'
-import { createFile, withImage, withWritable } from '../support/disk.ts'
+import { createIn, openForWritingIn, openIn } from '../support/block-subject.ts'
+import { closing, createFile, withImage, withWritable } from '../support/disk.ts'
 import { temporaryFolder } from '../support/folder.ts'
+import { memoryHost } from '../support/journal-host.ts'
 import { describeWith } from '../support/process.ts'
 import { bytesSha, guestSha } from '../support/qemu.ts'
 import { subject } from './subject.ts'
@@ -20,6 +23,65 @@ testGrownAgainstQemu(subject, [
 ])
 
 const folder = temporaryFolder()
+
+it('a descriptor keeps the bytes of its names', async () => {
+  // In UTF-8 the letter has a byte that Windows' code page has elsewhere.
+  for (const subformat of ['monolithicSparse', 'monolithicFlat']) {
+    const file = folder.fresh('-Stra\u00dfe.vmdk')
+    await createFile(file, 'vmdk', 1 << 20, `subformat=${subformat}`)
+    const descriptor = () => readFileSync(file).toString('utf8', 0, 4096)
+    const names = descriptor().match(/"[^"]*\u00dfe[^"]*"/)
+    expect(names).not.toBeNull()
+    await withWritable(file, 'vmdk', async (disk) => {
+      await disk.resize(300 << 20)
+      await disk.write(0, new Uint8Array(512).fill(3))
+    })
+    expect(descriptor()).toContain(names?.[0])
+    await withImage(file, 'vmdk', async (disk) => {
+      const bytes = new Uint8Array(512)
+      await disk.read(0, bytes)
+      expect([disk.size, bytes[511]]).toEqual([300 << 20, 3])
+    })
+  }
+})
+
+it('nothing changes where the descriptor has no room for the size', async () => {
+  const store = await createIn(subject, { options: '', size: 1 << 20 })
+  const text = new Uint8Array(20 * 512)
+  await store.read(512, text)
+  text.fill('\n'.charCodeAt(0), text.indexOf(0))
+  await store.write(512, text)
+  const disk = await openForWritingIn(subject, store)
+  await expect(disk.resize(2 ** 40)).rejects.toMatchObject({ kind: 'invalid', field: 'extent', value: 20 * 512 + 12 })
+  expect(disk.size).toBe(1 << 20)
+  await disk.close()
+  expect(await closing(await openIn(subject, store), async ({ size }) => size)).toBe(1 << 20)
+})
+
+it('a table for each of many new grains needs no more memory than the caller gives', async () => {
+  const host = memoryHost()
+  await host.create({ name: 'base.vmdk', format: 'vmdk', size: 2 ** 38 })
+  await host.create({
+    name: 'top.vmdk',
+    format: 'vmdk',
+    options: 'zeroed_grain=on',
+    size: 2 ** 38,
+    parent: { name: 'base.vmdk', format: 'vmdk' },
+  })
+  const file = host.file('top.vmdk')
+  // As VMware makes them: directories without tables.
+  const header = new DataView(new ArrayBuffer(512))
+  await file.read(0, new Uint8Array(header.buffer))
+  for (const at of [48, 56]) await file.zero(Number(header.getBigUint64(at, true)) * 512, 8192 * 4, 'unmap')
+  const limits = { ...defaultLimits, cacheBytes: 256 * 1024 }
+  const disk = await host.openForWriting('top.vmdk', 'vmdk', undefined, limits)
+  const before = file.size
+  await disk.zero(0, disk.size, 'unmap')
+  // 8192 tables of 2 KiB and their copies, nearly all of which went into the file as they were made.
+  expect(file.size - before).toBeGreaterThan(7500 * 4096)
+  await disk.close()
+})
+
 describeWith(['qemu-img'], 'vmdk images of other kinds', () => {
   it.each(['monolithicFlat', 'vmfs'])('%s grow and shrink', async (subformat) => {
     const file = folder.fresh('.vmdk')

@@ -67,20 +67,36 @@ export async function fillBlocks(writer: VhdxWriter, first: number): Promise<voi
   }
 }
 
-/** Takes the places of all blocks from `first` on away, for good. */
+/** Takes the places of all blocks from `first` on away, for good.
+ *  @throws MoraineError `corrupt`, before anything is changed, where one of them is no place for a block. */
 export async function dropBlocks(writer: VhdxWriter, first: number): Promise<void> {
   const { image, store } = writer
   const { map, metadata } = image
-  for (let block = first; block < map.geometry.blocks; block++) {
+  const { blocks } = map.geometry
+  const entryOf = async (block: number) => {
     const at = map.entryOffset(block)
-    const { state, offset } = map.entryIn(await map.pages.at(at), at)
+    const entry = map.entryIn(await map.pages.at(at), at)
+    return { ...entry, hasPlace: entry.state >= blockState.fullyPresent }
+  }
+  for (let block = first; block < blocks; block++) {
+    const entry = await entryOf(block)
+    if (entry.hasPlace) map.checked(block, entry)
+  }
+  // Nothing points at them any more when their bytes go.
+  let given: number[] = []
+  const giveBack = async (): Promise<void> => {
+    await writer.writeBack()
+    for (const offset of given) await store.discard(offset, Math.min(metadata.blockSize, store.size - offset))
+    given = []
+  }
+  for (let block = first; block < blocks; block++) {
+    const { state, offset, hasPlace } = await entryOf(block)
     if (state === blockState.notPresent) continue
     await writer.setBlock(block, blockState.notPresent, 0)
-    if (map.pages.crowded) await writer.writeBack()
-    const there = Math.min(metadata.blockSize, store.size - offset)
-    if (state >= blockState.fullyPresent && there > 0) await store.discard(offset, there)
+    if (hasPlace) given.push(offset)
+    if (map.pages.crowded) await giveBack()
   }
-  await writer.writeBack()
+  await giveBack()
 }
 
 /** Writes the size of the disk into the metadata, through the log. */

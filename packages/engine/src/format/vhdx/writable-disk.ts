@@ -211,6 +211,7 @@ export class WritableVhdxDisk extends VhdxDisk implements WritableDisk {
       const at = map.entryOffset(block)
       if (map.entryIn(await map.pages.at(at), at).state === blockState.partiallyPresent) return false
       await this.writer.begin()
+      if (map.pages.crowded) await this.writer.writeBack()
       await this.writer.setBlock(block, blockState.zero, 0)
       return true
     })

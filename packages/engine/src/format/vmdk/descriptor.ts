@@ -1,5 +1,6 @@
 /** The descriptor: the text that says what a VMDK is and which extents it is made of. Facts: VMware's "Virtual Disk Format 5.0"; keys in any case, CR or not,
  *  blanks around everything, NULs behind the text, as its readers take them. */
+import { latin1 } from '../../bytes/header.ts'
 import { MoraineError } from '../../core/index.ts'
 import { bounds } from './layout.ts'
 
@@ -118,13 +119,13 @@ function failIdentity(path: string, field: string, embedded: boolean): never {
 function textOf(bytes: Uint8Array): string {
   const nul = bytes.indexOf(0)
   const text = nul < 0 ? bytes : bytes.subarray(0, nul)
-  const latin1 = new TextDecoder('latin1').decode(text)
-  const encoding = /^[ \t]*encoding[ \t]*=[ \t]*"?([\w-]+)/im.exec(latin1)?.[1] ?? 'utf-8'
+  const plain = latin1(text)
+  const encoding = /^[ \t]*encoding[ \t]*=[ \t]*"?([\w-]+)/im.exec(plain)?.[1] ?? 'utf-8'
   try {
     return new TextDecoder(encoding).decode(text)
   } catch {
     // An encoding that nobody knows: names in ASCII still come out right.
-    return latin1
+    return plain
   }
 }
 
@@ -217,7 +218,7 @@ export function newCid(): number {
 /** The bytes of a descriptor with another content identity, its own or that of the parent, else as they were. Undefined when there is none to replace. */
 export function replaceCid(bytes: Uint8Array, cid: number, key: 'CID' | 'parentCID' = 'CID'): Uint8Array | undefined {
   const nul = bytes.indexOf(0)
-  const text = new TextDecoder('latin1').decode(nul < 0 ? bytes : bytes.subarray(0, nul))
+  const text = latin1(bytes, 0, nul < 0 ? bytes.length : nul)
   const match = new RegExp(`^([ \\t]*${key}[ \\t]*=[ \\t]*"?(?:0x)?)([0-9a-f]{1,8})(?![0-9a-f])`, 'im').exec(text)
   if (match === null) return undefined
   const start = match.index + (match[1] ?? '').length
@@ -233,7 +234,8 @@ export function replaceCid(bytes: Uint8Array, cid: number, key: 'CID' | 'parentC
 /** The bytes of a descriptor of one extent with another size in bytes, in the extent's line and in the cylinders; else as they were. Readers look for the comments, too. */
 export function replaceSize(bytes: Uint8Array, size: number): Uint8Array {
   const nul = bytes.indexOf(0)
-  const old = new TextDecoder('latin1').decode(nul < 0 ? bytes : bytes.subarray(0, nul))
+  // Not by a decoder: what platforms call Latin-1 is Windows' code page 1252, and bytes in UTF-8 would not come back as they were.
+  const old = latin1(bytes, 0, nul < 0 ? bytes.length : nul)
   const number = (key: string): number => {
     const found = new RegExp(`^[ \\t]*ddb\\.geometry\\.${key}[ \\t]*=[ \\t]*"?(\\d+)`, 'im').exec(old)?.[1]
     return Number(found ?? 0)

@@ -68,8 +68,10 @@ export class GrainWriter {
     const { tableEntries, grainBytes } = this.extent.shape
     let grain = at / grainBytes
     let entry = value
-    for (const end = grain + count; grain < end; ) {
+    for (const [start, end] = [grain, grain + count]; grain < end; ) {
       const index = Math.floor(grain / tableEntries)
+      // Of a long run of grains, which may need more tables than there is room for. (A packed grain is one, and its bytes are not in the file yet.)
+      if (grain > start && this.crowded) await this.writeBack()
       const table = await this.#tableFor(index)
       const stop = Math.min(end, (index + 1) * tableEntries)
       for (; grain < stop; grain++) {

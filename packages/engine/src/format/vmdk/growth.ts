@@ -45,11 +45,12 @@ export async function resizeFlat(
   take: (part: Part) => void,
 ): Promise<void> {
   const before = part.length
+  const describe = await planDescription(image, descriptor, size)
   const stale = Math.min(store.size, begin + size) - (begin + before)
   if (stale > 0) await store.zero(begin + before, stale, 'unmap')
   if (size > before && store.size < begin + size) await store.resize(begin + size)
   await store.flush()
-  await describeSize(image, descriptor, size)
+  await describe()
   take({ ...part, length: size })
   if (size > before || store.size <= begin + size) return
   await store.resize(begin + size)
@@ -64,6 +65,7 @@ export async function growSparse(
   take: (part: Part) => void,
 ): Promise<void> {
   const { image, parent } = disk
+  const describe = await planDescription(image, store, size)
   const larger = await longerExtent({ extent, store }, size, image)
   take({ ...part, length: size, sparse: larger })
   try {
@@ -76,7 +78,7 @@ export async function growSparse(
     take(part)
     throw error
   }
-  await describeSize(image, store, size)
+  await describe()
 }
 
 /** An extent that covers `size` bytes, its directories and new tables behind all else. Nothing in the file points at them yet.
@@ -131,19 +133,25 @@ async function writeCapacity(store: ByteStore, { shape }: SparseExtent): Promise
   await store.flush()
 }
 
-/** Tells the size in the descriptor. Nothing but the numbers changes in it. */
-async function describeSize(image: VmdkImage, store: ByteStore, size: number): Promise<void> {
+/** What tells the size in the descriptor, in which nothing but the numbers changes. It is asked for before anything else changes.
+ *  @throws MoraineError `invalid` where the descriptor has no room. */
+async function planDescription(image: VmdkImage, store: ByteStore, size: number): Promise<() => Promise<void>> {
   const { place, descriptor } = image
   const old = new Uint8Array(place.length ?? Math.min(store.size, bounds.descriptorBytes))
   await readPadded(store, place.offset, old)
   const text = replaceSize(old, size)
   if (place.length !== undefined && text.length > place.length) {
-    throw fault(store, 'invalid', 'there is no room for the new size in the descriptor', 'extent')
+    throw fault(store, 'invalid', 'there is no room for the new size in the descriptor', 'extent', {
+      value: text.length,
+      rule: `at most ${place.length} bytes`,
+    })
   }
   const bytes = new Uint8Array(Math.max(old.length, text.length))
   bytes.set(text)
-  await store.write(place.offset, changedPart(old, bytes))
-  await store.flush()
-  const [line] = descriptor.extents
-  if (line !== undefined) line.sectors = size / sectorBytes
+  return async () => {
+    await store.write(place.offset, changedPart(old, bytes))
+    await store.flush()
+    const [line] = descriptor.extents
+    if (line !== undefined) line.sectors = size / sectorBytes
+  }
 }

@@ -39,6 +39,10 @@ export async function moveGptEnd(source: ByteSource, size: number, signal?: Abor
   const found = await readSound(source, head, sector, signal)
   if (typeof found === 'string') return { reason: found }
   if (size % sector !== 0) return { reason: `the new size is no whole number of its sectors of ${sector} bytes` }
+  const lastFree = size / sector - 2 - Math.ceil(found.entries.length / sector)
+  if (u64le(viewOf(found.primary), 48) > lastFree) {
+    return { reason: 'its partitions may reach to where the second copy of its entries would stand' }
+  }
   return { patches: patchesFor(found, source.size / sector, size / sector) }
 }
 
