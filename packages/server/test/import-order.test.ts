@@ -1,5 +1,5 @@
 /** What an import that was accepted, or is under way, may count on; and what others may do to its image meanwhile. */
-import { randomBytes } from 'node:crypto'
+import { createHash, randomBytes } from 'node:crypto'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { beforeAll, describe, expect, it, vi } from 'vitest'
 import { temporaryFolder } from '../../engine/test/support/folder.ts'
@@ -106,4 +106,32 @@ describe('an import into stores of which one is enough', () => {
     expect(await showImage(url, id)).toMatchObject({ status: 'active', stores: 'one' })
     expect((await dataOf(url, id)).equals(data)).toBe(true)
   })
+})
+
+it('compares the data of another image service with the digest that it says', async () => {
+  const remote = '5f0c5c6e-3c1e-4f0b-9a54-1f9b5a3e7c21'
+  const facts = { status: 'active', disk_format: 'raw', container_format: 'bare', os_hash_algo: 'sha512' }
+  const say = (what: string) => mirror.files.set(`/v2/images/${remote}`, { data: Buffer.from(what) })
+  const { url } = await start({
+    ...{ importRetries: 2, importMethods: 'glance-download', importRegions: `two=${mirror.url}` },
+  })
+  const method = { name: 'glance-download', glance_region: 'two', glance_image_id: remote }
+  const message = async (id: string) => {
+    expect((await ask(`${url}/v2/images/${id}/import`, 'POST', JSON.stringify({ method }))).status).toBe(202)
+    await unlocked(url, id)
+    const last = async () =>
+      (await ask(`${url}/v2/images/${id}/tasks`)).json<{ tasks: { status: string; message: string }[] }>().tasks.at(-1)
+    await vi.waitUntil(async () => /success|failure/.test((await last())?.status ?? ''), waiting)
+    return (await last())?.message
+  }
+  const id = await createImage(url)
+  say('<html>')
+  expect(await message(id)).toContain('something that is no image')
+  say(JSON.stringify({ ...facts, os_hash_value: '00'.repeat(64) }))
+  // As Glance: no ETag, and the connection breaks.
+  mirror.files.set(`/v2/images/${remote}/file`, { data, cutAfter: 70_000 })
+  expect(await message(id)).toContain('was expected')
+  say(JSON.stringify({ ...facts, os_hash_value: createHash('sha512').update(data).digest('hex') }))
+  expect(await message(id)).toBe('')
+  expect((await dataOf(url, id)).equals(data)).toBe(true)
 })

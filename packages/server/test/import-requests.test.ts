@@ -1,6 +1,8 @@
 /** What the routes of imports and tasks take, and what they say. */
 import { setTimeout as sleep } from 'node:timers/promises'
 import { beforeAll, describe, expect, it } from 'vitest'
+import { believing } from './support/believing.ts'
+import { asCaller } from './support/glance.ts'
 import { type Mirror, startMirror } from './support/mirror.ts'
 import { type Answer, ask, createImage, type Subject, services, showImage } from './support/service.ts'
 
@@ -54,6 +56,22 @@ describe('requests', () => {
 })
 
 describe('tasks', () => {
+  it('of an image are shown to its project and to theirs, not to all who see the image', async () => {
+    const { url } = await start({ importAllowedHosts: '127.0.0.1', importPorts: '*', importRetries: 0 }, (service) => ({
+      ...service,
+      identity: believing,
+    }))
+    mirror.files.set('/signed?key=secret', { data: Buffer.from('data') })
+    const [owner, other, admin] = [asCaller('p1', ['member']), asCaller('p2', ['member']), asCaller('p3', ['admin'])]
+    const facts = { disk_format: 'raw', container_format: 'bare', visibility: 'community' }
+    const { id } = (await ask(`${url}/v2/images`, 'POST', JSON.stringify(facts), owner)).json<{ id: string }>()
+    const body = JSON.stringify(fromWeb('/signed?key=secret'))
+    expect((await ask(`${url}/v2/images/${id}/import`, 'POST', body, owner)).status).toBe(202)
+    const seen = async (who: Record<string, string>) =>
+      (await ask(`${url}/v2/images/${id}/tasks`, 'GET', undefined, who)).json<{ tasks: unknown[] }>().tasks.length
+    expect([await seen(owner), await seen(admin), await seen(other)]).toEqual([1, 1, 0])
+  })
+
   it('make an image of old, are listed, and cannot be deleted', async () => {
     mirror.files.set('/legacy', { data: Buffer.from('legacy') })
     const input = {

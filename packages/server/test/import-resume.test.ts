@@ -94,6 +94,21 @@ describe('a download whose service stops', () => {
     expect(ranges(cut.path)).toEqual([expect.stringMatching(/ bytes=\d+-$/)])
   })
 
+  it('goes on in another process as soon as its task is given back', async () => {
+    const path = `/file${++files}`
+    const first = await start(web)
+    mirror.files.set(path, { data, etag: '"1"', milliseconds: 5 })
+    const id = await importFrom(first.url, path)
+    await vi.waitUntil(() => stored(first.data).some((size) => size >= 2 * MiB), { ...waiting, interval: 5 })
+    // It lives on, as while it waits for other tasks to be put away.
+    await first.service.tasks.stop()
+    mirror.requests.length = 0
+    mirror.files.set(path, { data, etag: '"1"' })
+    const next = await goesOn({ path, id, first }, data)
+    expect(ranges(path)).toEqual([expect.stringMatching(/ bytes=\d+-$/)])
+    await next.close()
+  })
+
   it('goes on through several stops', async () => {
     const cut = await cutOff({ data, etag: '"1"' })
     mirror.files.set(cut.path, { data, etag: '"1"', milliseconds: 10 })
@@ -132,6 +147,25 @@ describe('begins anew', () => {
     const cut = await cutOff(before)
     if (after !== undefined) mirror.files.set(cut.path, after)
     await goesOn(cut, expected)
+  })
+
+  it('in the same process, when it breaks and nothing tells that the rest would be of the same file', async () => {
+    const { url, data: home } = await start(web)
+    const [first, second] = [randomBytes(2 * MiB), randomBytes(2 * MiB)]
+    const file = { data: first, cutAfter: MiB }
+    let times = 0
+    mirror.files.set('/swapped', {
+      data: first,
+      answer({ headers }, response) {
+        expect(headers.range).toBeUndefined()
+        response.writeHead(200, { 'content-length': file.data.length })
+        if (++times === 3) response.end(second)
+        else response.write((times === 1 ? first : second).subarray(0, file.cutAfter), () => response.destroy())
+      },
+    })
+    const id = await importFrom(url, '/swapped')
+    expect(await settled(url, id)).toMatchObject({ status: 'active', os_hash_value: digest(second) })
+    expect([times, kept(home)]).toEqual([3, []])
   })
 
   it('when what was kept is not there any more', async () => {

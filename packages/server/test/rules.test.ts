@@ -19,6 +19,19 @@ const create = (subject: Subject, facts: object, who = {}): Promise<Answer> =>
 const patch = (subject: Subject, id: string, changes: object[], who = {}): Promise<Answer> =>
   ask(`${subject.url}/v2/images/${id}`, 'PATCH', JSON.stringify(changes), { ...who, 'content-type': newPatch })
 
+it('a rule about the caller that nobody knows is no text that a property could be', () => {
+  const policy = new Policy({
+    get_image: 'group_id:%(group)s',
+    modify_image: "'group_id':%(group)s",
+    add_image: 'True:%(group)s',
+  })
+  const caller = { userId: 'u', userName: 'u', projectId: 'p', roles: new Set<string>(), isService: false }
+  const group = (value: string) => (name: string) => (name === 'group' ? value : undefined)
+  expect(policy.allows('get_image', caller, group('group_id'))).toBe(false)
+  expect(policy.allows('modify_image', caller, group('group_id'))).toBe(true)
+  expect(policy.allows('add_image', caller, group('True'))).toBe(true)
+})
+
 describe('formats', () => {
   it('are those of the settings, in requests and in the schema', async () => {
     const subject = await start({ diskFormats: 'raw, qcow2', containerFormats: 'bare' })

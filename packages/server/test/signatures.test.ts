@@ -303,6 +303,24 @@ describeWith(['openssl', cursive], 'a signature', () => {
     }>()
     expect(tasks[0]?.input.certificate).toEqual({ id, pem: pem.toString() })
     expect(JSON.stringify(tasks)).not.toContain('"ann"')
+    // A task that makes the image, too; a certificate that somebody brings along is not believed.
+    const input = {
+      ...{ import_from: method.uri, import_from_format: 'raw', image_properties: mine },
+      certificate: { id, pem: readFileSync(join(certificates, `${signers.rsa.id}.pem`), 'utf8') },
+    }
+    for (const token of ['root', 'eve']) keystone.tokens.set(token, { ...tokenOf(token), roles: [{ name: 'admin' }] })
+    keys.files.set(`/v1/secrets/${id}`, guarded('root', facts, 'application/json'))
+    keys.files.set(`/v1/secrets/${id}/payload`, guarded('root', pem, 'text/plain'))
+    for (const [token, end] of [
+      ['root', 'success'],
+      ['eve', 'failure'],
+    ] as const) {
+      const made = await ask(`${url}/v2/tasks`, 'POST', JSON.stringify({ type: 'import', input }), as(token))
+      expect(made.status).toBe(201)
+      const task = async () =>
+        (await ask(made.headers.location ?? '', 'GET', undefined, as(token))).json<{ status: string }>().status
+      await expect.poll(task, waiting).toBe(end)
+    }
   })
 
   it('is not looked at where it is not whole, nor where the operator does not want it', async () => {

@@ -79,9 +79,9 @@ describe('the gate', () => {
 
   it.each([
     ['http://127.0.0.1/', 'is not on the internet'],
-    ['http://localhost/', 'has the address', at('127.0.0.1')],
-    ['http://example.org/', 'has the address 10.0.0.1', at('10.0.0.1')],
-    ['http://example.org/', 'has the address ::1', at('93.184.215.14', '::1')],
+    ['http://localhost/', 'localhost has an address that is not on the internet', at('127.0.0.1')],
+    ['http://example.org/', 'example.org has an address that is not on the internet', at('10.0.0.1')],
+    ['http://example.org/', 'has an address that is not', at('93.184.215.14', '::1')],
     ['http://example.org/', 'has no address', at()],
     ['http://[::1]/', 'is not on the internet'],
     ['http://[::ffff:7f00:1]/', 'not on the internet'],
@@ -136,7 +136,7 @@ describe('the gate', () => {
       { ...rules, importAllowedHosts: 'images.example.org, *.mirror.org, 10.1.0.0/16' },
       at('10.1.2.3'),
     )
-    for (const host of ['images.example.org', 'a.b.mirror.org', '10.1.2.3', 'inside.example']) {
+    for (const host of ['images.example.org', 'images.example.org.', 'a.b.mirror.org', '10.1.2.3', 'inside.example']) {
       await only.resolve(only.check(`http://${host}/`).hostname)
     }
     for (const host of ['10.2.0.1', '127.0.0.1']) expect(() => only.check(`http://${host}/`)).toThrow('not on the list')
@@ -294,6 +294,67 @@ describe('a client', () => {
           })
         ).equals(data),
       ).toBe(true)
+    })
+
+    it('goes on when a part does not say again when the file was changed', async () => {
+      const modified = 'Mon, 05 Jan 2026 10:00:00 GMT'
+      const half = data.length / 2
+      mirror.files.set('/terse', {
+        data,
+        answer({ headers }, response) {
+          if (headers.range === undefined) {
+            response.writeHead(200, { 'content-length': data.length, 'last-modified': modified })
+            response.write(data.subarray(0, half), () => response.destroy())
+            return
+          }
+          expect(headers).toMatchObject({ range: `bytes=${half}-`, 'if-range': modified })
+          const range = `bytes ${half}-${data.length - 1}/${data.length}`
+          response.writeHead(206, { 'content-range': range }).end(data.subarray(half))
+        },
+      })
+      expect((await get('/terse')).equals(data)).toBe(true)
+    })
+
+    it.each<[string, Omit<MirrorFile, 'data'>]>([
+      ['nothing to know the file by', { cutAfter: 300_000 }],
+      ['a weak tag', { etag: 'W/"1"', cutAfter: 300_000 }],
+      [
+        'no length',
+        {
+          answer: (_request, response) =>
+            void response.writeHead(200, { etag: '"1"' }).write(data.subarray(0, 300_000), () => response.destroy()),
+        },
+      ],
+    ])('begins anew, or not at all, when it breaks at a server that says %s', async (_what, file) => {
+      mirror.files.set('/unknown', { data, ...file })
+      mirror.requests.length = 0
+      await expect(get('/unknown')).rejects.toThrow(CannotResume)
+      await expect(get('/unknown', { retries: 0 })).rejects.not.toThrow(CannotResume)
+      expect(mirror.requests).toEqual(['GET /unknown', 'GET /unknown'])
+    })
+
+    it('goes on by the length alone when the whole is compared with a digest', async () => {
+      mirror.files.set('/checked', { data, cutAfter: 300_000 })
+      expect((await get('/checked', { isChecked: true })).equals(data)).toBe(true)
+    })
+
+    it('takes another file while no byte has come', async () => {
+      let times = 0
+      mirror.files.set('/mirrors', {
+        data,
+        answer(_request, response) {
+          const tag = `"${++times}"`
+          response.writeHead(200, { etag: tag, 'content-length': data.length + 2 - times })
+          if (times === 2) response.end(data)
+          else {
+            response.flushHeaders()
+            setTimeout(() => response.destroy(), 50)
+          }
+        },
+      })
+      const sizes: number[] = []
+      expect((await get('/mirrors', { onSize: (size: number) => sizes.push(size) })).equals(data)).toBe(true)
+      expect(sizes).toEqual([data.length + 1, data.length])
     })
 
     it('ends when the file has changed meanwhile', async () => {

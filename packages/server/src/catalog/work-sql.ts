@@ -44,13 +44,7 @@ export class SqlWork implements Work {
   }
 
   async bury(workerId: string): Promise<Upload[]> {
-    await this.#db
-      .updateTable('uploads')
-      .set({ worker_id: nobodysWorker })
-      .where('worker_id', '=', workerId)
-      .where('task_id', 'is not', null)
-      .where('version', 'is not', null)
-      .execute()
+    await this.#release('worker_id', workerId)
     const rows = await this.#db.selectFrom('uploads').selectAll().where('worker_id', '=', workerId).execute()
     const taken: Upload[] = []
     for (const upload of rows.map(uploadOf)) if (await this.#take(upload)) taken.push(upload)
@@ -72,6 +66,10 @@ export class SqlWork implements Work {
   async keepUpload(key: string, received: number, version: JsonObject): Promise<void> {
     const row = { received, version: JSON.stringify(version) }
     await this.#db.updateTable('uploads').set(row).where('key', '=', key).execute()
+  }
+
+  async releaseKept(key: string): Promise<void> {
+    await this.#release('key', key)
   }
 
   takeKept(taskId: string, workerId: string, key: string): Promise<KeptUpload | undefined> {
@@ -129,6 +127,17 @@ export class SqlWork implements Work {
       .union(this.#db.selectFrom('uploads').select('key').where('store', '=', store).where('key', 'in', keys))
       .execute()
     return new Set(rows.map(({ key }) => key))
+  }
+
+  /** What is kept for a task is nobody's from now on. */
+  async #release(column: 'key' | 'worker_id', value: string): Promise<void> {
+    await this.#db
+      .updateTable('uploads')
+      .set({ worker_id: nobodysWorker })
+      .where(column, '=', value)
+      .where('task_id', 'is not', null)
+      .where('version', 'is not', null)
+      .execute()
   }
 
   /** Ends an upload in the name of a worker that is gone. Resolves to false when another process did. */

@@ -141,6 +141,8 @@ export interface Work {
   closeUpload(key: string): Promise<boolean>
   /** Notes how much of a task's upload is on stable storage, and of what it is. From then on it outlives its worker. */
   keepUpload(key: string, received: number, version: JsonObject): Promise<void>
+  /** Lets go of what is kept: whichever worker takes the task next goes on with it, also while this one lives. */
+  releaseKept(key: string): Promise<void>
   /** Gives a worker what workers that are gone have kept for a task, under a new key, so that none of them can finish it. Resolves to it as it was. */
   takeKept(taskId: string, workerId: string, key: string): Promise<KeptUpload | undefined>
   /** What workers that are gone have kept of an image. */

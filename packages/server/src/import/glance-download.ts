@@ -1,7 +1,9 @@
 /** Images of another image service: their facts and their data. */
+import type { JsonObject } from '../catalog/json.ts'
 import type { Service } from '../service.ts'
 import { WebClient } from '../web/client.ts'
 import { WebGate } from '../web/gate.ts'
+import { checkable } from './body.ts'
 import { ImportFailed } from './explain.ts'
 import type { Job } from './job.ts'
 
@@ -13,7 +15,12 @@ export interface GlanceFacts {
   diskFormat: string | null
   containerFormat: string | null
   properties: [string, string][]
+  /** `os_hash_algo` and `os_hash_value`, where that service has a digest that can be checked. */
+  digest: JsonObject
 }
+
+/** An image of another service, as it is fetched. Its client is closed by whoever is done with it. */
+export type OtherGlance = ReturnType<typeof fetchFromGlance>
 
 /** The services of the setting `importRegions`, by region. */
 export function regions(setting: string): Map<string, string> {
@@ -53,7 +60,7 @@ export function fetchFromGlance(
     const answer = await client.get(url, { ...headers, accept: 'application/json' }, signal)
     const text = await readText(answer.body)
     if (answer.status !== 200) throw new ImportFailed(`the other image service answered ${answer.status}`)
-    const document = JSON.parse(text) as Record<string, unknown>
+    const document = readDocument(text)
     if (document.status !== 'active') {
       throw new ImportFailed(`Source image status should be active instead of ${String(document.status)}`)
     }
@@ -62,9 +69,24 @@ export function fetchFromGlance(
         typeof entry[1] === 'string' && copied.some((start) => entry[0].startsWith(start)),
     )
     const format = (value: unknown) => (typeof value === 'string' ? value : null)
-    return { diskFormat: format(document.disk_format), containerFormat: format(document.container_format), properties }
+    const { os_hash_algo, os_hash_value } = document
+    const isCheckable = checkable.some((name) => name === os_hash_algo) && typeof os_hash_value === 'string'
+    return {
+      ...{ diskFormat: format(document.disk_format), containerFormat: format(document.container_format), properties },
+      digest: isCheckable ? ({ os_hash_algo, os_hash_value } as JsonObject) : {},
+    }
   }
   return { facts, data: { url: `${url}/file`, headers, client } }
+}
+
+function readDocument(text: string): Record<string, unknown> {
+  try {
+    const document: unknown = JSON.parse(text)
+    if (typeof document === 'object' && document !== null) return document as Record<string, unknown>
+  } catch {
+    // Said below.
+  }
+  throw new ImportFailed('the other image service answered with something that is no image')
 }
 
 async function readText(body: AsyncIterable<Uint8Array>): Promise<string> {

@@ -1,4 +1,5 @@
 /** The task that brings data into an image: from where it was staged, from the web, from another image service, or from the image's own copies. */
+import { setTimeout as sleep } from 'node:timers/promises'
 import type { ByteSource } from '@moraine/engine'
 import { type Image, type Location, readableLocations } from '../catalog/image.ts'
 import type { JsonObject } from '../catalog/json.ts'
@@ -8,10 +9,10 @@ import type { StoreUpload } from '../store/store.ts'
 import { passingOver, wholeBody } from '../store/stored-part.ts'
 import { stagingStore } from '../store/stores.ts'
 import { type Handler, isStopped, type Run } from '../task/runner.ts'
-import { CannotResume, download } from '../web/download.ts'
+import { CannotResume, download, pauseBefore } from '../web/download.ts'
 import { bytesOf, checked, until } from './body.ts'
 import { ImportFailed } from './explain.ts'
-import { fetchFromGlance } from './glance-download.ts'
+import { fetchFromGlance, type OtherGlance } from './glance-download.ts'
 import { type Job, readJob, storesThatStay } from './job.ts'
 import type { Keeper } from './keeper.ts'
 import { arrived, givenUp, holding, ImportLost, importing, lockProperty, unlocked } from './lock.ts'
@@ -36,6 +37,9 @@ class Import {
   readonly #signal: AbortSignal
   #copied = 0
   #expected: number | undefined
+  #remote: OtherGlance | undefined
+  /** What another image service says of its data. */
+  #digest: JsonObject = {}
 
   constructor(service: Service, run: Run, log: Log) {
     this.#service = service
@@ -67,6 +71,8 @@ class Import {
     } catch (error) {
       if (!isStopped(this.#run.signal) && !(error instanceof ImportLost)) await this.#giveUp()
       throw error
+    } finally {
+      await this.#remote?.data.client.close()
     }
   }
 
@@ -116,14 +122,18 @@ class Import {
     return this.#job.method === 'web-download' || this.#job.method === 'glance-download'
   }
 
-  /** Begins anew where what was fetched before turns out to be of no use. */
+  /** Begins anew where what was fetched before turns out to be of no use: as often as a download is tried again, and once in any case, for what an earlier run has left. */
   async #fetching(work: () => Promise<Image>): Promise<void> {
-    try {
-      await work()
-    } catch (error) {
-      if (!(error instanceof CannotResume)) throw error
-      this.#log.warn({ image: this.#job.imageId, reason: error.message }, 'a download begins anew')
-      await work()
+    const most = Math.max(1, this.#service.config.importRetries)
+    for (let times = 0; ; times++) {
+      try {
+        await work()
+        return
+      } catch (error) {
+        if (!(error instanceof CannotResume) || times === most) throw error
+        this.#log.warn({ image: this.#job.imageId, reason: error.message }, 'a download begins anew')
+      }
+      if (times > 0) await sleep(pauseBefore(times), undefined, { signal: this.#signal })
     }
   }
 
@@ -226,11 +236,11 @@ class Import {
     const { config, web } = this.#service
     const { details, method } = this.#job
     const { url, headers, client } =
-      method === 'glance-download'
-        ? fetchFromGlance(this.#service, this.#job).data
-        : { url: String(details.uri), headers: {}, client: web }
+      method === 'glance-download' ? this.#otherGlance().data : { url: String(details.uri), headers: {}, client: web }
+    const { os_hash_algo: algorithm, os_hash_value: expected } = method === 'glance-download' ? this.#digest : details
+    const isChecked = typeof algorithm === 'string' && typeof expected === 'string'
     const rest = download({
-      ...{ client, url, headers, retries: config.importRetries, signal: this.#signal, from: keeper?.from },
+      ...{ client, url, headers, retries: config.importRetries, signal: this.#signal, from: keeper?.from, isChecked },
       onVersion: (version) => keeper?.saw(version),
       onSize: (size) => {
         if (size > config.imageSizeCap) throw tooLarge(config.imageSizeCap)
@@ -243,21 +253,25 @@ class Import {
       keeper?.from?.at ?? 0,
       noticed(rest, () => keeper?.tick()),
     )
-    const { os_hash_algo: algorithm, os_hash_value: expected } = details
-    const isChecked = typeof algorithm === 'string' && typeof expected === 'string'
     return isChecked ? checked(body, algorithm, expected) : body
   }
 
   /** Takes over from the other service what it says about the image. */
   async #copyFacts(): Promise<Image> {
     const { taskId } = this.#job
-    const facts = await fetchFromGlance(this.#service, this.#job).facts(this.#signal)
+    const facts = await this.#otherGlance().facts(this.#signal)
+    this.#digest = facts.digest
     return this.#change((image) => ({
       ...holding(image, taskId),
       diskFormat: facts.diskFormat,
       containerFormat: facts.containerFormat,
       properties: new Map([...image.properties, ...facts.properties]),
     }))
+  }
+
+  #otherGlance(): OtherGlance {
+    this.#remote ??= fetchFromGlance(this.#service, this.#job)
+    return this.#remote
   }
 
   #onBytes(length: number, reserve: (length: number) => Promise<void> | undefined): Promise<void> | undefined {

@@ -48,13 +48,16 @@ export class Keeper {
       })
   }
 
-  /** Stops here. Resolves to whether anything is kept. */
+  /** Stops here; whoever runs the task next goes on. Resolves to whether anything is kept. */
   async suspend(): Promise<boolean> {
     await this.#noting
     if (this.#version === undefined) return false
     const received = (await this.#upload.suspend?.()) ?? 0
-    if (received > 0) await this.#note(received, this.#version)
-    return received > 0
+    if (received === 0) return false
+    await this.#note(received, this.#version)
+    // Whoever takes the task next must not find it in the hands of a process that is still ending.
+    await this.#work.releaseKept(this.#key)
+    return true
   }
 
   #note(received: number, version: FileVersion): Promise<void> {

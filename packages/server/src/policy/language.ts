@@ -114,7 +114,7 @@ function template(text: string): (target: Target) => string | undefined {
   }
 }
 
-/** What a rule can ask about the caller; anything else is a constant such as `True`. */
+/** What a rule can ask about the caller, and constants such as `True`. */
 function callerValue(kind: string): string | ((caller: Caller) => string | null) {
   switch (kind) {
     case 'project_id':
@@ -124,6 +124,7 @@ function callerValue(kind: string): string | ((caller: Caller) => string | null)
     case 'user':
       return ({ userId }) => userId
     default:
-      return kind
+      // A name that is not known here is nobody's: were it a text, a property of the image could be it.
+      return /^(True|False|None|-?\d+(\.\d+)?)$/.test(kind) ? kind : () => null
   }
 }

@@ -50,7 +50,10 @@ export class Signatures {
   }
 
   /** The certificate of a signed image from where a token is needed, for a task that will have none. What cannot be had now the task says when it runs. */
-  async fetched({ properties }: Signable, token: string | undefined): Promise<CarriedCertificate | undefined> {
+  async fetched(
+    { properties }: Pick<Image, 'properties'>,
+    token: string | undefined,
+  ): Promise<CarriedCertificate | undefined> {
     const id = properties.get('img_signature_certificate_uuid')
     const { keyManager } = this.#places ?? {}
     if (id === undefined || keyManager === undefined) return undefined

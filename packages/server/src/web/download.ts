@@ -6,8 +6,8 @@ import { WebRefused } from './gate.ts'
 /** A download that failed for good; the text says why. */
 export class DownloadError extends Error {}
 
-/** What was fetched before is of no use: the server has another file now, or does not give the rest of it. */
-export class CannotResume extends Error {}
+/** What was fetched before is of no use: the server has another file now, does not give the rest of it, or says nothing by which to know that the rest is of the same file. */
+export class CannotResume extends DownloadError {}
 
 export interface DownloadOptions {
   client: Pick<WebClient, 'get'>
@@ -15,6 +15,8 @@ export interface DownloadOptions {
   headers?: Record<string, string>
   /** How often in a row it is tried again without a byte in between. */
   retries: number
+  /** The caller compares the whole with a digest that it knows: the rest may come from a server that says nothing to know the file by but its length. */
+  isChecked?: boolean
   /** Of the first pause; each next one is twice as long. */
   pauseMilliseconds?: number
   signal: AbortSignal
@@ -43,11 +45,16 @@ export function canGoOn({ etag, modified, size }: FileVersion): boolean {
   return size !== undefined && (etag !== undefined || modified !== undefined)
 }
 
+/** So long a pause precedes another try. @param failures In a row; at least 1. */
+export function pauseBefore(failures: number, first = 500): number {
+  return Math.min(first * 2 ** (failures - 1), longestPause)
+}
+
 const passing = new Set([408, 425, 429, 500, 502, 503, 504])
 const longestPause = 30_000
 
 /** The bytes at an address. When the connection breaks or ends early, the rest is asked for, as long as the server says that the file is the same.
- *  @throws WebRefused, DownloadError; the signal's reason. */
+ *  @throws WebRefused, DownloadError; CannotResume when all of it has to be fetched anew; the signal's reason. */
 export async function* download(options: DownloadOptions): AsyncGenerator<Uint8Array> {
   const { signal, retries, pauseMilliseconds = 500 } = options
   let at = options.from?.at ?? 0
@@ -62,12 +69,12 @@ export async function* download(options: DownloadOptions): AsyncGenerator<Uint8A
     const before = at
     try {
       const answer = await ask(options, at, version)
-      const seen = versionOf(answer)
-      if (version === undefined) {
-        version = seen
-        options.onVersion?.(seen)
-        if (seen.size !== undefined) options.onSize?.(seen.size)
-      } else if (!isSame(version, seen)) {
+      // Until the first byte has come, any file will do.
+      if (version === undefined || at === 0) {
+        version = versionOf(answer)
+        options.onVersion?.(version)
+        if (version.size !== undefined) options.onSize?.(version.size)
+      } else if (!isSame(version, answer)) {
         discard(answer)
         throw new DownloadError('the file changed while it was downloaded')
       }
@@ -92,9 +99,11 @@ export async function* download(options: DownloadOptions): AsyncGenerator<Uint8A
       const cause = refusalIn(error)
       if (cause !== undefined) throw cause
       reason = error instanceof TryAgain ? error.message : `the connection failed: ${textOf(error)}`
-      if (at > 0 && version !== undefined && version.size === undefined) {
-        throw new DownloadError(`${reason}, and the server did not say how long the file is`)
-      }
+    }
+    // What came could be of one file, and the rest of another.
+    if (at > 0 && version !== undefined && !canGoOn(version) && !(options.isChecked && version.size !== undefined)) {
+      if (retries === 0) throw new DownloadError(reason)
+      throw new CannotResume(`${reason}, and the server says nothing to know the rest by`)
     }
     failures = at > before ? 1 : failures + 1
     if (failures > retries) {
@@ -102,7 +111,7 @@ export async function* download(options: DownloadOptions): AsyncGenerator<Uint8A
       throw isAgreed ? new DownloadError(tried) : new CannotResume(tried)
     }
     options.onRetry?.(reason, at)
-    await sleep(Math.min(pauseMilliseconds * 2 ** (failures - 1), longestPause), undefined, { signal }).catch(() => {
+    await sleep(pauseBefore(failures, pauseMilliseconds), undefined, { signal }).catch(() => {
       throw signal.reason
     })
   }
@@ -134,11 +143,15 @@ function discard({ body }: WebAnswer): void {
   body.on('error', () => {}).destroy()
 }
 
-function isSame(first: FileVersion, now: FileVersion): boolean {
+function isSame(first: FileVersion, answer: WebAnswer): boolean {
+  const now = versionOf(answer)
+  const modified = text(answer.headers['last-modified'])
+  // A part that was asked for with `If-Range` need not say it again. Source: RFC 9110, 15.3.7.
+  const isSilent = modified === undefined && answer.status === 206
   return (
     first.size === now.size &&
     (first.etag === undefined || first.etag === now.etag) &&
-    (first.modified === undefined || first.modified === now.modified)
+    (first.modified === undefined || first.modified === modified || isSilent)
   )
 }
 

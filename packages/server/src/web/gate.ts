@@ -95,22 +95,26 @@ export class WebGate {
   async resolve(host: string): Promise<{ address: string; family: number }[]> {
     const addresses = isIP(host) === 0 ? await this.#resolve(host) : [{ address: host, family: isIP(host) }]
     if (addresses.length === 0) throw new WebRefused(`${host} has no address`)
-    for (const { address } of addresses) this.#checkAddress(host, address)
+    // The dot of a complete name is for the resolver alone.
+    for (const { address } of addresses) this.#checkAddress(host.replace(/\.$/, ''), address)
     return addresses
   }
 
   #checkAddress(host: string, address: string): void {
     const plain = address.replace(/%.*$/, '')
     if (this.#denied.hasAddress(plain))
-      throw new WebRefused(`the address ${plain} is on the list of those that are denied`)
+      throw new WebRefused(
+        `${host === plain ? `the address ${plain}` : `an address of ${host}`} is on the list of those that are denied`,
+      )
     if (this.#allowed !== undefined) {
       // Who names a host here knows where it is.
       if (this.#allowed.hasName(host) || this.#allowed.hasAddress(plain)) return
       throw notAllowed(host)
     }
     if (!isPublic(plain))
+      // Which address that is, only those are told who can ask the same servers for names.
       throw new WebRefused(
-        `${host === plain ? host : `${host} has the address ${plain}, which`} is not on the internet`,
+        host === plain ? `${host} is not on the internet` : `${host} has an address that is not on the internet`,
       )
   }
 }

@@ -3,9 +3,11 @@ import { randomUUID } from 'node:crypto'
 import { Type } from '@fastify/type-provider-typebox'
 import { type Task, type TaskEnd, type TaskQuery, type TaskSortKey, taskSortKeys } from '../../catalog/work.ts'
 import type { Config } from '../../config.ts'
+import { legacyProperties } from '../../import/legacy.ts'
 import { taskAuditLine } from '../../operate/audit.ts'
 import type { Service } from '../../service.ts'
 import { WebRefused } from '../../web/gate.ts'
+import { tokenOf } from '../data/receive.ts'
 import { HttpError } from '../http-error.ts'
 import { enforce, findImage } from '../images/access.ts'
 import { isoTime } from '../images/image-document.ts'
@@ -19,8 +21,13 @@ export function addTasks(routes: Routes, service: Service): void {
 
   const ofImage = '/v2/images/:image_id/tasks'
   routes.get(ofImage, { schema: { params: imageParams }, onRequest: refuseBody }, async (request, reply) => {
-    const { image } = await findImage(service, request.caller, request.params.image_id, () => new HttpError(404))
-    return sendJson(reply, { tasks: (await tasks.ofImage(image.id)).map(imageTaskDocument) })
+    const { caller } = request
+    const { image } = await findImage(service, caller, request.params.image_id, () => new HttpError(404))
+    // Whoever sees a public image need not know from which address, signed for one project, and by whom it was brought.
+    const isOwn = (project: string | null) => project === caller.projectId
+    const all = isOwn(image.owner) || service.policy.isAdmin(caller)
+    const shown = (await tasks.ofImage(image.id)).filter(({ owner }) => all || isOwn(owner))
+    return sendJson(reply, { tasks: shown.map(imageTaskDocument) })
   })
 
   routes.post('/v2/tasks', async (request, reply) => {
@@ -32,9 +39,11 @@ export function addTasks(routes: Routes, service: Service): void {
       if (error instanceof WebRefused) throw refusedSource(String(input.import_from), error)
     }
     const { projectId: owner, userId } = request.caller
+    const { certificate: _given, ...asked } = input
+    const certificate = await service.signatures.fetched({ properties: legacyProperties(input) }, tokenOf(request.raw))
     const task = await tasks.create({
       ...{ id: randomUUID(), type, owner, imageId: null, userId },
-      ...{ requestId: request.id, input },
+      ...{ requestId: request.id, input: { ...asked, ...(certificate === undefined ? {} : { certificate }) } },
     })
     service.tasks.kick()
     return sendJson(
