@@ -4,7 +4,7 @@ import { Failure } from './failure.ts'
 
 const largest = 0x7fff_ffff_ffff_ffffn
 
-/** A size that must fit 63 bits. `what` names it in messages, as in `image size`; they tell the bounds that the caller has for it.
+/** A size from `least` to `most`, which is by default what 63 bits hold. `what` names it in messages, as in `image size`.
  *  @throws Failure */
 export function readSize(
   what: string,
@@ -14,7 +14,7 @@ export function readSize(
 ): bigint {
   warnOfHex(text, warn)
   const size = scanSize(text)
-  if (typeof size === 'bigint' && size <= largest) return size
+  if (typeof size === 'bigint' && size >= least && size <= most) return size
   if (size !== 'invalid') throw new Failure(`Invalid ${what} specified. Must be between ${least} and ${most}.`)
   throw new Failure([
     `Invalid ${what} specified. You may use k, M, G, T, P or E suffixes for`,

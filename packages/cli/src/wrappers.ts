@@ -105,18 +105,15 @@ const headBytes = 512
 /** Whether a file may be a container, by its first bytes: a tar, or XML. What it really is, is found out by what is loaded then. (Turning all of them into a text costs a start
  *  more than the rest of it.) */
 export function beginsAsContainer(head: Uint8Array): boolean {
-  if (latin1(head, 257, 262) === 'ustar') return true
-  let at = latin1(head, 0, 3) === '\xef\xbb\xbf' ? 3 : 0
+  const bytes = Buffer.from(head.buffer, head.byteOffset, head.byteLength)
+  if (bytes.toString('latin1', 257, 262) === 'ustar') return true
+  let at = bytes.toString('latin1', 0, 3) === '\xef\xbb\xbf' ? 3 : 0
   while (at < headBytes && isSpace(head[at])) at++
-  return /^<[?!a-zA-Z]$/.test(latin1(head, at, at + 2))
+  return /^<[?!a-zA-Z]$/.test(bytes.toString('latin1', at, at + 2))
 }
 
 function isSpace(byte: number | undefined): boolean {
   return byte === 0x20 || byte === 0xa0 || (byte !== undefined && byte >= 9 && byte <= 13)
-}
-
-function latin1(bytes: Uint8Array, start: number, end: number): string {
-  return Reflect.apply(String.fromCharCode, undefined, bytes.subarray(start, end))
 }
 
 function note({ err, persona }: Context, text: string): void {

@@ -36,6 +36,8 @@ describeWith(['qemu-img'], 'bench', () => {
     '-n -c 5 r.raw',
     '-t foo r.raw',
     '-c 5 -S -1 r.raw',
+    '-c 5 -S 3G r.raw',
+    '-c 5 -s 2G r.raw',
     '-c 5 -o x r.raw',
     '-c 3 nope',
     '-x',

@@ -1,4 +1,4 @@
-/** A GPT on a disk that a preset makes longer: its second header moves to the new end, as sgdisk moves it, and only where it was sound. */
+/** A GPT on a disk that a preset or `resize --move-gpt` makes longer: its second header moves to the new end, as sgdisk moves it, and only where it was sound. */
 import { closeSync, copyFileSync, openSync, readFileSync, truncateSync, writeFileSync, writeSync } from 'node:fs'
 import { expect, it } from 'vitest'
 import { temporaryFolder } from '../../engine/test/support/folder.ts'
@@ -94,6 +94,48 @@ describeWith(['qemu-img', 'sfdisk', 'sgdisk'], 'a GPT at a new end', () => {
     const file = folder.fresh('.raw')
     await runOk(moraine, ['convert', '-O', 'raw', box, file])
     expect(await runOk(path('sgdisk'), ['-v', file])).toContain('No problems found.')
+  })
+
+  it.each([
+    ['raw', 'raw', '+7M', undefined],
+    ['qcow2', 'qcow2', '64M', undefined],
+    // Of whole cylinders, before and after.
+    ['vhd', 'vpc', '33000K', 302 * 4 * 17 * 512],
+  ] as const)('moves when a %s image grows', async (format, qemu, size, bytes) => {
+    const source = await disk('sgdisk', bytes)
+    const image = folder.fresh(`.${format}`)
+    await qemuImg('convert', '-f', 'raw', '-O', qemu, source, image)
+    const before = readFileSync(image)
+    const plan = await runOk(moraine, ['resize', '--dry-run', '--move-gpt', '-f', format, image, size])
+    expect(plan).toContain('the second header of the GPT is moved to the new end')
+    expect(readFileSync(image).equals(before)).toBe(true)
+    expect(await runOk(moraine, ['resize', '--move-gpt', '-f', format, image, size])).toBe('Image resized.\n')
+    const file = folder.fresh('.raw')
+    await qemuImg('convert', '-f', qemu, '-O', 'raw', image, file)
+    expect(await runOk(path('sgdisk'), ['-v', file])).toContain('No problems found.')
+    const [old, now] = [readFileSync(source), readFileSync(file)]
+    expect(now.length).toBeGreaterThan(old.length)
+    expect(now.subarray(1024, old.length).equals(old.subarray(1024))).toBe(true)
+  })
+
+  it('is left by resize as it was where it cannot move, and so is all else', async () => {
+    const source = await disk('sfdisk')
+    change(source, readFileSync(source).length - 512, Buffer.alloc(512))
+    const before = readFileSync(source)
+    const resize = (...args: string[]) => run(moraine, ['resize', '-f', 'raw', '--move-gpt', ...args])
+    const refused = await resize(source, '20M')
+    expect([refused.code, refused.stderr]).toEqual([
+      1,
+      'moraine: the GPT cannot be moved: its second header is missing\nWithout --move-gpt it is left as it is.\n',
+    ])
+    expect((await resize('--shrink', source, '1M')).stderr).toBe(
+      'moraine: --move-gpt goes with a size that is larger\n',
+    )
+    expect(readFileSync(source).equals(before)).toBe(true)
+    const empty = folder.fresh('.raw')
+    writeFileSync(empty, Buffer.alloc(70_144))
+    expect((await resize(empty, '1M')).stderr).toContain('there is no GPT to move')
+    expect(readFileSync(empty)).toHaveLength(70_144)
   })
 
   it('is not spoken of where the size stays, or there is none', async () => {

@@ -75,9 +75,10 @@ function readRequest(operands: readonly string[], warn: Warn): Request {
     const at = operand.indexOf('=')
     const name = at < 0 ? operand : operand.slice(0, at)
     const value = operand.slice(at + 1)
-    if (at >= 0 && name === 'bs') request.blockSize = Number(sizeOf('bs', value, 1n, 2n ** 31n - 1n, warn))
-    else if (at >= 0 && name === 'count') request.count = sizeOf('count', value, 0n, undefined, warn)
-    else if (at >= 0 && name === 'skip') request.skip = sizeOf('skip', value, 0n, undefined, warn)
+    if (at >= 0 && name === 'bs')
+      request.blockSize = Number(readSize('bs', value, warn, { least: 1n, most: 2n ** 31n - 1n }))
+    else if (at >= 0 && name === 'count') request.count = readSize('count', value, warn)
+    else if (at >= 0 && name === 'skip') request.skip = readSize('skip', value, warn)
     else if (at >= 0 && name === 'if') request.source = value
     else if (at >= 0 && name === 'of') request.target = value
     else throw new Failure(`unrecognized operand ${name}`)
@@ -85,12 +86,6 @@ function readRequest(operands: readonly string[], warn: Warn): Request {
   const { source, target } = request
   if (source === undefined || target === undefined) throw new Failure('Must specify both input and output files')
   return { blockSize: 512, count: undefined, skip: 0n, ...request, source, target }
-}
-
-function sizeOf(name: string, text: string, least: bigint, most: bigint | undefined, warn: Warn): bigint {
-  const size = readSize(name, text, warn, { least, most })
-  if (most === undefined || (size >= least && size <= most)) return size
-  throw new Failure(`Invalid ${name} specified. Must be between ${least} and ${most}.`)
 }
 
 async function copy(context: Context, disk: Disk, request: Request, formatName: string): Promise<void> {

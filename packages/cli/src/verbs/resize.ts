@@ -29,9 +29,11 @@ export const verb = defineVerb({
   about:
     'Sets the size, or adds to it (+) or takes from it (-). What lies in the image is not adapted: before shrinking, shrink the ' +
     'file systems and partitions in it; after growing, grow them. Every format that is written grows (of VMDK what is one sparse or one flat extent); raw, ' +
-    'LUKS, qcow2, VHDX, fixed VHD and flat VMDK shrink. A VHD whose maker goes by its geometry gets the next size that is one.',
+    'LUKS, qcow2, VHDX, fixed VHD and flat VMDK shrink. A VHD whose maker goes by its geometry gets the next size that is one. ' +
+    'The second header of a GPT stays where it was, unless --move-gpt is given.',
   examples: [
     ['moraine resize disk.qcow2 +10G', 'grow by 10 GiB'],
+    ['moraine resize --move-gpt disk.raw +10G', 'and move the second header of the GPT to the new end'],
     ['moraine resize --shrink disk.qcow2 20G', 'cut off what lies beyond 20 GiB'],
   ],
   trailing: { count: 1, least: 2, message: 'Not enough arguments' },
@@ -51,6 +53,11 @@ export const verb = defineVerb({
         if (mode === undefined) throw new Failure(`Invalid preallocation mode '${text}'`)
         return mode
       },
+    },
+    moveGpt: {
+      long: 'move-gpt',
+      extension: true,
+      help: 'When growing: move the second header of the GPT to the new end, as sgdisk -e does. Refused where the table is not sound.',
     },
     quiet,
     shrink: { long: 'shrink', help: 'Allow a smaller size: what lies beyond it is lost.' },
@@ -83,6 +90,7 @@ export const verb = defineVerb({
         )
         return 1
       }
+      if (values.moveGpt && size <= BigInt(disk.size)) throw new Failure('--move-gpt goes with a size that is larger')
       if (size > longestImage) throw new Failure(beyondLongest(size))
       // QEMU's raw leaves the resizing to the file, which says so.
       if (
@@ -101,7 +109,11 @@ export const verb = defineVerb({
           throw new MoraineError('limit', 'File too large', { path: filename, field: 'size', value: size })
         }
         if (isWritable(disk)) {
-          await disk.resize(Number(size), preallocation, values.shrink)
+          const resize = (): Promise<void> => disk.resize(Number(size), preallocation, values.shrink)
+          if (values.moveGpt) {
+            const { growWithGpt } = await import('../longer-disk.ts')
+            await growWithGpt(disk, Number(size), resize, context.signal)
+          } else await resize()
           await disk.flush()
         } else if (findFormat(allFormats, disk.format)?.can.resize === false) {
           throw new MoraineError('unsupported', `the format '${disk.format}' cannot be resized`)
@@ -112,6 +124,7 @@ export const verb = defineVerb({
       if (values.dryRun) {
         const after = isWritable(disk) ? disk.size : Number(size)
         const plan = planOf(filename, disk.format, { before, after }, preallocation)
+        if (values.moveGpt) plan.writes.push((await import('../longer-disk.ts')).gptMoved)
         const { printPlan } = await import('../dry-run.ts')
         printPlan(context, plan, wantsJson(values.output))
         return 0
