@@ -9,8 +9,8 @@ import { wholeOf } from '../support/block-subject.ts'
 import { closing } from '../support/disk.ts'
 import { JournalHost, memoryHost } from '../support/journal-host.ts'
 import type { MemoryHost } from '../support/memory-host.ts'
-import { DiskModel, type Step } from '../support/model.ts'
-import { type Moment, possible } from '../support/moments.ts'
+import { churn, DiskModel } from '../support/model.ts'
+import { expectOneOf, type Moment, possible } from '../support/moments.ts'
 import { budget, Random, seed, timeFor } from '../support/random.ts'
 import { subject as vdi } from '../vdi/subject.ts'
 import { subject as vhd } from '../vhd/subject.ts'
@@ -28,26 +28,6 @@ const harmless: Record<string, RegExp | undefined> = {
   // Tables have a copy, and one of the two may be older.
   vmdk: /the redundant copy of grain table \d+ differs/,
   qcow2: /^Leaked cluster|refcount=\d+ reference=0/,
-}
-
-function churn(random: Random, count: number, size: number): Step[] {
-  return Array.from({ length: count }, (): Step => {
-    const at = random.int(0, size - 1)
-    const length = random.int(0, 60_000)
-    const kind = random.int(0, 9)
-    if (kind < 5) return { do: 'write', at, length, seed: random.int(0, 1e9) }
-    if (kind < 7) return { do: 'zero', at, length, mode: random.bool() ? 'unmap' : 'allocate' }
-    return random.bool() ? { do: 'flush' } : { do: 'several', at, seed: random.int(0, 1e9) }
-  })
-}
-
-/** Every byte is what it was in one of the versions. */
-function expectOneOf(bytes: Uint8Array, versions: readonly Uint8Array[]): void {
-  if (versions.some((version) => Buffer.compare(version, bytes) === 0)) return
-  for (let i = 0; i < bytes.length; i++) {
-    if (versions.some((version) => version[i] === bytes[i])) continue
-    throw new Error(`byte ${i} is ${bytes[i]}, which it never was`)
-  }
 }
 
 /** The check finds nothing grave, and after a repair nothing at all; the content stays. */

@@ -23,34 +23,32 @@ interface Damaged {
 const big = (view: DataView, at: number) => Number(view.getBigUint64(at))
 const little = (view: DataView, at: number) => Number(view.getBigUint64(at, true))
 
-/** Entries of 32 bits: the third shows what the second does, the fifth leads just behind the file, where a copy may come to lie. */
-function entries32(at: (view: DataView) => number, isLittle: boolean, behind: (bytes: Uint8Array) => number) {
-  const shared = (_bytes: Uint8Array, view: DataView): void =>
-    view.setUint32(at(view) + 8, view.getUint32(at(view) + 4, isLittle), isLittle)
-  const lost = (bytes: Uint8Array, view: DataView): void => view.setUint32(at(view) + 16, behind(bytes), isLittle)
+type Damage = Damaged['damages'][string]
+
+function alsoBoth(shared: Damage, lost: Damage): Damaged['damages'] {
   return {
     'one place twice': shared,
     'an entry that leads nowhere': lost,
-    both(bytes: Uint8Array, view: DataView): void {
+    both(bytes, view) {
       shared(bytes, view)
       lost(bytes, view)
     },
   }
 }
 
+/** Entries of 32 bits: the third shows what the second does, the fifth leads just behind the file, where a copy may come to lie. */
+function entries32(at: (view: DataView) => number, isLittle: boolean, behind: (bytes: Uint8Array) => number) {
+  const shared: Damage = (_bytes, view) =>
+    view.setUint32(at(view) + 8, view.getUint32(at(view) + 4, isLittle), isLittle)
+  const lost: Damage = (bytes, view) => view.setUint32(at(view) + 16, behind(bytes), isLittle)
+  return alsoBoth(shared, lost)
+}
+
 function entries64(at: (view: DataView) => number, isLittle: boolean, behind: (bytes: Uint8Array) => number) {
-  const shared = (_bytes: Uint8Array, view: DataView): void =>
+  const shared: Damage = (_bytes, view) =>
     view.setBigUint64(at(view) + 16, view.getBigUint64(at(view) + 8, isLittle), isLittle)
-  const lost = (bytes: Uint8Array, view: DataView): void =>
-    view.setBigUint64(at(view) + 32, BigInt(behind(bytes)), isLittle)
-  return {
-    'one place twice': shared,
-    'an entry that leads nowhere': lost,
-    both(bytes: Uint8Array, view: DataView): void {
-      shared(bytes, view)
-      lost(bytes, view)
-    },
-  }
+  const lost: Damage = (bytes, view) => view.setBigUint64(at(view) + 32, BigInt(behind(bytes)), isLittle)
+  return alsoBoth(shared, lost)
 }
 
 const subjects: readonly Damaged[] = [

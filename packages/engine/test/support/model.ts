@@ -27,6 +27,28 @@ const bounds: { kind: string; words: RegExp }[] = [
   { kind: 'limit', words: /reference count of cluster \d+ leaves its range .* \+ 1; rule: 0 to (1|3|15)\)/ },
 ]
 
+/** Random changes of content, with a flush now and then. `more`: further kinds of steps, each as often as a flush. */
+export function churn(random: Random, count: number, size: number, more: readonly ('discard' | 'pack')[] = []): Step[] {
+  return Array.from({ length: count }, (): Step => {
+    const at = random.int(0, size - 1)
+    const length = random.int(0, 50_000)
+    switch (random.pick(['write', 'write', 'write', 'zero', 'zero', 'several', 'flush', ...more] as const)) {
+      case 'write':
+        return { do: 'write', at, length, seed: random.int(0, 1e9) }
+      case 'zero':
+        return { do: 'zero', at, length, mode: random.bool() ? 'unmap' : 'allocate' }
+      case 'several':
+        return { do: 'several', at, seed: random.int(0, 1e9) }
+      case 'discard':
+        return { do: 'discard', at, length }
+      case 'pack':
+        return { do: 'pack', at, value: random.int(0, 254) }
+      default:
+        return { do: 'flush' }
+    }
+  })
+}
+
 /** The model beside an open disk. */
 export class DiskModel {
   disk: WritableDisk

@@ -9,6 +9,15 @@ export interface Moment {
   durable: boolean
 }
 
+/** Every byte is what it was in one of the versions. */
+export function expectOneOf(bytes: Uint8Array, versions: readonly Uint8Array[]): void {
+  if (versions.some((version) => Buffer.compare(version, bytes) === 0)) return
+  for (let i = 0; i < bytes.length; i++) {
+    if (versions.some((version) => version[i] === bytes[i])) continue
+    throw new Error(`byte ${i} is ${bytes[i]}, which it never was since the last flush`)
+  }
+}
+
 /** What the disk may hold when the power fails at `time`: the last moment that was durable by then, and all that began since. */
 export function possible<Kind extends Moment>(moments: readonly Kind[], time: number): Kind[] {
   const first = moments.findLastIndex(({ durable, from }) => durable && from <= time)

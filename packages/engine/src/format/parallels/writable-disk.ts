@@ -9,19 +9,13 @@ import {
   type WritableDisk,
   type ZeroMode,
 } from '../../core/index.ts'
+import { GatheredWrites } from '../gathered-writes.ts'
 import { checkSizeChange, clearGained } from '../growth.ts'
-import { type MappedRun, settled } from '../mapped-disk.ts'
+import type { MappedRun } from '../mapped-disk.ts'
 import { ParallelsDisk, type ParallelsImage } from './disk.ts'
 import { BitmapKeeper, bitClusters } from './extension.ts'
 import { growTable } from './growth.ts'
 import { encodeHeader, headerBytes, inUse, mostEntries, setGeometry } from './layout.ts'
-
-/** Guest bytes that lie side by side in the file: one write. */
-interface Piece {
-  offset: number
-  length: number
-  host: number
-}
 
 /** A Parallels image opened for writing. Calls that overlap in range are ordered by the caller; all others may run at the same time. */
 export class WritableParallelsDisk extends ParallelsDisk implements WritableDisk {
@@ -69,18 +63,12 @@ export class WritableParallelsDisk extends ParallelsDisk implements WritableDisk
   }
 
   async #write(offset: number, from: Uint8Array, signal?: AbortSignal): Promise<void> {
-    const writes: Promise<void>[] = []
-    const send = ({ offset: at, length, host }: Piece): void => {
-      const write = this.store.write(host, from.subarray(at - offset, at - offset + length), signal)
-      write.catch(() => {}) // Waited for below.
-      writes.push(write)
-    }
+    const writes = new GatheredWrites(this.store, offset, from, signal)
     try {
       await this.#order.run(async () => {
         throwIfCancelled(signal, this.name)
         await this.#modify()
         this.#keeper?.note(offset, from.length)
-        let piece: Piece | undefined
         for (let at = offset; at < offset + from.length; ) {
           let run = await this.resolve(at, offset + from.length - at)
           if (run.kind !== 'data') {
@@ -89,18 +77,13 @@ export class WritableParallelsDisk extends ParallelsDisk implements WritableDisk
             const host = (await this.#allocate(Math.floor(at / clusterSize))) + (at % clusterSize)
             run = { kind: 'data', host, length }
           }
-          if (piece !== undefined && piece.offset + piece.length === at && piece.host + piece.length === run.host) {
-            piece.length += run.length
-          } else {
-            if (piece !== undefined) send(piece)
-            piece = { offset: at, length: run.length, host: run.host }
-          }
+          writes.add(at, run.length, run.host)
           at += run.length
         }
-        if (piece !== undefined) send(piece)
+        writes.send()
       })
     } finally {
-      await settled(writes)
+      await writes.settle()
     }
   }
 

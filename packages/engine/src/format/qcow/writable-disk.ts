@@ -11,12 +11,14 @@ import {
   type WritableDisk,
   type ZeroMode,
 } from '../../core/index.ts'
-import { placeOf, type TablePage } from '../entry-tables.ts'
+import type { TablePage } from '../entry-tables.ts'
+import { track } from '../gathered-writes.ts'
 import { checkSizeChange, clearGained } from '../growth.ts'
 import { type MappedRun, type MappedUnit, settled } from '../mapped-disk.ts'
 import { SectorEdges } from '../sector-edges.ts'
 import { QcowDisk, type QcowImage } from './disk.ts'
 import { moveL1, writeHeader } from './growth.ts'
+import { lastUse } from './last-use.ts'
 import { endOfNames, geometryOf, mostL1Entries, packedEntry, packedFlag } from './layout.ts'
 import { PackedGather } from './packed-gather.ts'
 
@@ -218,42 +220,9 @@ export class WritableQcowDisk extends QcowDisk implements WritableDisk {
     const { header, geometry } = this.image
     const tableEnd = header.l1Offset + geometry.l1Entries * 8
     // A device does not tell by its length.
-    const end = this.kind === 'device' ? await this.#lastUse() : Math.max(this.store.size, tableEnd)
+    const end = this.kind === 'device' ? await lastUse(this.image) : Math.max(this.store.size, tableEnd)
     this.#end = roundUp(end, sector)
     return this.#end
-  }
-
-  /** Byte offset behind everything that the tables point at. */
-  async #lastUse(): Promise<number> {
-    const { header, geometry, tables } = this.image
-    const entries = async (
-      kind: 'l1' | 'l2',
-      table: number,
-      count: number,
-      use: (page: DataView, at: number) => Promise<void>,
-    ) => {
-      for (let index = 0; index < count; ) {
-        const { page, bytes } = placeOf(kind, table, count, index)
-        const read = await tables.read(page, bytes)
-        const view = new DataView(read.buffer, read.byteOffset, read.byteLength)
-        for (let at = 0; at < bytes; at += 8, index++) await use(view, at)
-      }
-    }
-    let end = header.l1Offset + geometry.l1Entries * 8
-    await entries('l1', header.l1Offset, geometry.l1Entries, async (l1, at) => {
-      const table = l1.getUint32(at) * 2 ** 32 + l1.getUint32(at + 4)
-      if (table === 0) return
-      end = Math.max(end, table + geometry.l2Bytes)
-      await entries('l2', table, geometry.l2Entries, async (l2, entry) => {
-        const upper = l2.getUint32(entry) & (packedFlag - 1)
-        if (l2.getUint32(entry) >= packedFlag) {
-          // A packed cluster is shorter than a plain one.
-          const high = upper & (2 ** (31 - header.clusterBits) - 1)
-          end = Math.max(end, high * 2 ** 32 + l2.getUint32(entry + 4) + geometry.clusterSize)
-        } else end = Math.max(end, upper * 2 ** 32 + l2.getUint32(entry + 4) + geometry.clusterSize)
-      })
-    })
-    return end
   }
 
   /** Guest bytes never go over the header or the L1 table. */
@@ -449,10 +418,4 @@ export class WritableQcowDisk extends QcowDisk implements WritableDisk {
       await super.close()
     }
   }
-}
-
-/** Keeps a write that is waited for later; until then a failure of it is nobody's. */
-function track(writes: Promise<void>[], write: Promise<void>): void {
-  write.catch(() => {})
-  writes.push(write)
 }

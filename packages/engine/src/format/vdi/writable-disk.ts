@@ -10,20 +10,14 @@ import {
   type WritableDisk,
   type ZeroMode,
 } from '../../core/index.ts'
+import { GatheredWrites } from '../gathered-writes.ts'
 import { checkSizeChange, clearGained } from '../growth.ts'
-import { type MappedRun, settled } from '../mapped-disk.ts'
+import type { MappedRun } from '../mapped-disk.ts'
 import { newGuid } from '../new-guid.ts'
 import { VdiDisk, type VdiImage } from './disk.ts'
 import { FreeBlocks } from './free-blocks.ts'
 import { growMap } from './growth.ts'
 import { encodeHeader, entry, mostBlocks } from './layout.ts'
-
-/** Guest bytes that lie side by side in the file: one write. */
-interface Piece {
-  offset: number
-  length: number
-  host: number
-}
 
 /** A VDI image opened for writing. Calls that overlap in range are ordered by the caller; all others may run at the same time. */
 export class WritableVdiDisk extends VdiDisk implements WritableDisk {
@@ -58,17 +52,11 @@ export class WritableVdiDisk extends VdiDisk implements WritableDisk {
   }
 
   async #write(offset: number, from: Uint8Array, signal?: AbortSignal): Promise<void> {
-    const writes: Promise<void>[] = []
-    const send = ({ offset: at, length, host }: Piece): void => {
-      const write = this.store.write(host, from.subarray(at - offset, at - offset + length), signal)
-      write.catch(() => {}) // Waited for below.
-      writes.push(write)
-    }
+    const writes = new GatheredWrites(this.store, offset, from, signal)
     try {
       await this.#order.run(async () => {
         throwIfCancelled(signal, this.name)
         this.#modify()
-        let piece: Piece | undefined
         for (let at = offset; at < offset + from.length; ) {
           const found = this.resolve(at, offset + from.length - at)
           let run = found instanceof Promise ? await found : found
@@ -82,18 +70,13 @@ export class WritableVdiDisk extends VdiDisk implements WritableDisk {
             }
             run = { kind: 'data', host: (await this.#allocate(Math.floor(at / blockSize))) + (at % blockSize), length }
           }
-          if (piece !== undefined && piece.offset + piece.length === at && piece.host + piece.length === run.host) {
-            piece.length += run.length
-          } else {
-            if (piece !== undefined) send(piece)
-            piece = { offset: at, length: run.length, host: run.host }
-          }
+          writes.add(at, run.length, run.host)
           at += run.length
         }
-        if (piece !== undefined) send(piece)
+        writes.send()
       })
     } finally {
-      await settled(writes)
+      await writes.settle()
     }
   }
 

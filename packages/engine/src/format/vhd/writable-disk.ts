@@ -10,6 +10,7 @@ import {
   type WritableDisk,
   type ZeroMode,
 } from '../../core/index.ts'
+import { track } from '../gathered-writes.ts'
 import { checkSizeChange, clearGained, copyAside } from '../growth.ts'
 import { type MappedRun, settled } from '../mapped-disk.ts'
 import { DynamicVhdDisk } from './disk.ts'
@@ -103,9 +104,7 @@ export class WritableVhdDisk extends DynamicVhdDisk implements WritableDisk {
     const bitmap = this.image.peekBitmap(sector) ?? (await this.image.loadBitmap(block, sector))
     if (bitmap.full) {
       const host = this.image.hostOf(sector) + (at % header.blockSize)
-      const write = this.#put(host, length, content, signal)
-      write.catch(() => {}) // Waited for by the caller.
-      writes.push(write)
+      track(writes, this.#put(host, length, content, signal))
       return
     }
     await this.#changeSectors(sector, bitmap, at, length, content, signal)

@@ -9,6 +9,7 @@ import {
   type WritableDisk,
   type ZeroMode,
 } from '../../core/index.ts'
+import { track } from '../gathered-writes.ts'
 import { checkSizeChange, clearGained } from '../growth.ts'
 import { type MappedRun, settled } from '../mapped-disk.ts'
 import { VhdxDisk } from './disk.ts'
@@ -93,14 +94,8 @@ export class WritableVhdxDisk extends VhdxDisk implements WritableDisk {
       return this.#place(offset, from.length)
     })
     const writes: Promise<void>[] = []
-    const write = ({ guest, length, host }: Piece): void => {
-      const done = this.writer.store.write(host, from.subarray(guest - offset, guest - offset + length), signal)
-      // It is waited for below; until then a failure of it is nobody's.
-      done.catch(() => {})
-      writes.push(done)
-    }
-    for (const piece of melted(pieces)) {
-      write(piece)
+    for (const { guest, length, host } of melted(pieces)) {
+      track(writes, this.writer.store.write(host, from.subarray(guest - offset, guest - offset + length), signal))
       if (writes.length >= mostWrites) await settled(writes)
     }
     await settled(writes)

@@ -13,7 +13,9 @@ import {
   type ZeroMode,
 } from '../../core/index.ts'
 import { checkSizeChange } from '../growth.ts'
+import { BusyRanges } from './busy-ranges.ts'
 import { VmdkDisk } from './disk.ts'
+import { type Piece, writePieces } from './grain-pieces.ts'
 import { GrainWriter } from './grain-writer.ts'
 import { growSparse, resizableOf, resizeFlat } from './growth.ts'
 import { recordParentCid, renewCid } from './identity.ts'
@@ -24,25 +26,6 @@ import type { Run } from './sparse-extent.ts'
 
 /** Zeros that are written at once. */
 const zeroBytes = 1024 * 1024
-
-/** A guest range whose grains are being replaced; others wait for it. */
-interface Busy {
-  from: number
-  to: number
-  done: Promise<void>
-}
-
-/** A part of a request whose bytes lie together in a file. */
-interface Piece {
-  store: ByteStore
-  /** Guest byte offset and length of the request's bytes. */
-  guest: number
-  length: number
-  /** Byte offset in the file of the first of them. */
-  host: number
-  /** Grains that show the parent until their bytes are there. */
-  pending: { writer: GrainWriter; from: number; to: number; at: number; count: number; host: number } | undefined
-}
 
 /** A VMDK opened for writing. Calls that overlap in range are ordered by the caller; all others may run at the same time. */
 export class WritableVmdkDisk extends VmdkDisk implements WritableDisk {
@@ -57,7 +40,7 @@ export class WritableVmdkDisk extends VmdkDisk implements WritableDisk {
   readonly #order = new Mutex()
   /** Held while metadata changes. */
   readonly #metadata = new Mutex()
-  readonly #busy = new Set<Busy>()
+  readonly #busy = new BusyRanges()
   #begun: Promise<void> | undefined
   #ready = false
   #closed = false
@@ -88,10 +71,8 @@ export class WritableVmdkDisk extends VmdkDisk implements WritableDisk {
   }
 
   override read(offset: number, into: Uint8Array, signal?: AbortSignal): Promise<void> {
-    if (this.#busy.size > 0) {
-      const busy = this.#overlapping(offset, into.length)
-      if (busy !== undefined) return busy.done.then(() => this.read(offset, into, signal))
-    }
+    const busy = this.#busy.over(offset, into.length)
+    if (busy !== undefined) return busy.done.then(() => this.read(offset, into, signal))
     return super.read(offset, into, signal)
   }
 
@@ -103,7 +84,7 @@ export class WritableVmdkDisk extends VmdkDisk implements WritableDisk {
     if (offset < 0 || offset + from.length > this.size) return Promise.reject(this.outside(offset, from.length))
     if (from.length === 0) return Promise.resolve()
     if (this.#packed !== undefined) return this.#writeGrains(offset, from)
-    if (this.#ready && (this.#busy.size === 0 || this.#overlapping(offset, from.length) === undefined)) {
+    if (this.#ready && this.#busy.over(offset, from.length) === undefined) {
       try {
         const run = this.resolve(offset, from.length)
         // The table is on its way; what is wrong with it comes up again when the request is placed.
@@ -119,30 +100,24 @@ export class WritableVmdkDisk extends VmdkDisk implements WritableDisk {
   }
 
   async #writePlaced(offset: number, from: Uint8Array, signal?: AbortSignal): Promise<void> {
-    let finish = () => {}
-    const done = new Promise<void>((resolve) => {
-      finish = resolve
-    })
-    const busy: Busy[] = []
+    const replacing = this.#busy.begin()
     try {
       const pieces = await this.#order.run(async () => {
         await this.#begin()
-        await this.#untilFree(offset, from.length)
+        await this.#busy.untilFree(offset, from.length)
         throwIfCancelled(signal, this.name)
         const placed = await this.#metadata.run(() => this.#place(offset, from.length))
         for (const { pending } of placed) {
-          if (pending !== undefined) busy.push({ from: pending.from, to: pending.to, done })
+          if (pending !== undefined) replacing.add(pending.from, pending.to)
         }
-        for (const entry of busy) this.#busy.add(entry)
         return placed
       })
-      await this.#writePieces(pieces, offset, from, signal)
+      await writePieces(pieces, { offset, from }, (at, into) => this.readAt(at, into, signal), signal)
       await this.#metadata.run(async () => {
         for (const { pending } of pieces) await pending?.writer.link(pending.at, pending.count, pending.host)
       })
     } finally {
-      for (const entry of busy) this.#busy.delete(entry)
-      finish()
+      replacing.end()
     }
   }
 
@@ -184,49 +159,6 @@ export class WritableVmdkDisk extends VmdkDisk implements WritableDisk {
   /** Whether a range that begins here may hold bytes of the parent. */
   #showsParent(run: Run, guest: number): boolean {
     return run.kind === 'unallocated' && this.parent !== undefined && guest < this.parent.size
-  }
-
-  async #writePieces(
-    pieces: readonly Piece[],
-    offset: number,
-    from: Uint8Array,
-    signal: AbortSignal | undefined,
-  ): Promise<void> {
-    const writes: Promise<void>[] = []
-    for (let first = 0; first < pieces.length; ) {
-      const piece = pieces[first] as Piece
-      const { guest, host, store } = piece
-      let end = guest + piece.length
-      first++
-      if (piece.pending !== undefined) {
-        writes.push(this.#writeOverParent(piece, piece.pending, from.subarray(guest - offset, end - offset), signal))
-        continue
-      }
-      // What lies side by side goes out as one.
-      for (let next = pieces[first]; next?.pending === undefined && next?.store === store; next = pieces[first]) {
-        if (next.host !== host + end - guest) break
-        end += next.length
-        first++
-      }
-      writes.push(store.write(host, from.subarray(guest - offset, end - offset), signal))
-    }
-    for (const result of await Promise.allSettled(writes)) if (result.status === 'rejected') throw result.reason
-  }
-
-  /** Writes the bytes of a piece, and around them what its grains showed before. */
-  async #writeOverParent(
-    piece: Piece,
-    { from, to }: { from: number; to: number },
-    bytes: Uint8Array,
-    signal: AbortSignal | undefined,
-  ): Promise<void> {
-    const { guest, length, store } = piece
-    if (from === guest && to === guest + length) return store.write(piece.host, bytes, signal)
-    const whole = new Uint8Array(to - from)
-    await this.readAt(from, whole.subarray(0, guest - from), signal)
-    whole.set(bytes, guest - from)
-    await this.readAt(guest + length, whole.subarray(guest + length - from), signal)
-    return store.write(piece.host - (guest - from), whole, signal)
   }
 
   async writePacked(offset: number, packed: Uint8Array): Promise<void> {
@@ -280,7 +212,7 @@ export class WritableVmdkDisk extends VmdkDisk implements WritableDisk {
     const rest: { offset: number; length: number }[] = []
     await this.#order.run(async () => {
       await this.#begin()
-      await this.#untilFree(offset, length)
+      await this.#busy.untilFree(offset, length)
       await this.#metadata.run(async () => {
         for (let guest = offset; guest < offset + length; ) {
           throwIfCancelled(signal, this.name)
@@ -339,7 +271,7 @@ export class WritableVmdkDisk extends VmdkDisk implements WritableDisk {
     if (offset < 0 || offset + length > this.size) throw this.outside(offset, length)
     await this.#order.run(async () => {
       await this.#begin()
-      await this.#untilFree(offset, length)
+      await this.#busy.untilFree(offset, length)
       for (let guest = offset; guest < offset + length; ) {
         const run = await this.resolve(guest, offset + length - guest)
         if (run.kind === 'data') await this.#writable(run.file, guest).discard(run.host, run.length)
@@ -420,18 +352,6 @@ export class WritableVmdkDisk extends VmdkDisk implements WritableDisk {
     if (!(parent instanceof VmdkDisk) || parent.image.descriptor.cid === this.image.descriptor.parentCid) return
     await this.#order.run(() => recordParentCid(this.image, this.#store, parent.image.descriptor.cid))
     await this.#store.flush()
-  }
-
-  async #untilFree(offset: number, length: number): Promise<void> {
-    for (let other = this.#overlapping(offset, length); other !== undefined; ) {
-      await other.done
-      other = this.#overlapping(offset, length)
-    }
-  }
-
-  #overlapping(offset: number, length: number): Busy | undefined {
-    for (const busy of this.#busy) if (busy.from < offset + length && busy.to > offset) return busy
-    return undefined
   }
 
   #partOf(guest: number): Part {
