@@ -64,7 +64,8 @@ export async function openService(
       log.error({ err: error }, 'the catalog does not answer'),
     )
     await worker.start()
-    await onUploads(await catalog.work.closeForgotten())
+    const clearForgotten = async () => onUploads(await catalog.work.closeForgotten())
+    await clearForgotten()
     const isRestored = wasRestored(config)
     if (isRestored)
       log.warn(
@@ -116,9 +117,11 @@ export async function openService(
       limit: config.taskLimit,
       keepSeconds: config.taskHours * 3600,
       onLook: () => callerTokens.sweep(catalog.work.tasks),
-      onEnd: (task, end) => {
+      onEnd: async (task, end) => {
         callerTokens.drop(task.id)
         if (end !== undefined) audit(taskAuditLine(task, end))
+        // It was kept for a task that goes on elsewhere; or that is over, as when its image was deleted.
+        else await clearForgotten()
       },
       explain: (error, task) =>
         task.type === 'catalogue_sync' && isMoraineError(error) ? error.message : explainFailure(error),

@@ -35,6 +35,14 @@ const stored = (home: string) =>
 const ranges = (path: string) =>
   mirror.requests.filter((line) => line.startsWith(`GET ${path} `) || line === `GET ${path}`)
 
+/** Rows of uploads in the catalog. */
+function uploadsOf({ data: home }: Pick<Subject, 'data'>): number {
+  const database = new DatabaseSync(catalogPath(home), { readOnly: true })
+  const { count } = database.prepare('select count(*) as count from uploads').get() as { count: number }
+  database.close()
+  return count
+}
+
 async function importFrom(url: string, path: string, more = {}): Promise<string> {
   const id = await createImage(url, more)
   const method = { name: 'web-download', uri: `${mirror.url}${path}` }
@@ -193,7 +201,7 @@ it('belongs to the process that took it: one that was held for dead cannot finis
   await work.keepUpload('kept', 100, { etag: '"1"', size: 200 })
   // Of the other one nobody knows what it is part of.
   expect((await work.bury('w1')).map(({ key }) => key)).toEqual(['unknown'])
-  expect((await work.keptOf(imageId)).map(({ key }) => key)).toEqual(['kept'])
+  expect(await work.knownData('default', ['kept', 'unknown'])).toEqual(new Set(['kept']))
   expect(await work.takeKept('t2', 'w2', 'other')).toBeUndefined()
   const taken = await work.takeKept('t1', 'w2', 'new')
   expect(taken).toMatchObject({ key: 'kept', received: 100, version: { etag: '"1"', size: 200 } })
@@ -202,6 +210,23 @@ it('belongs to the process that took it: one that was held for dead cannot finis
   await expect(service.catalog.update(imageId, (image) => image, { closes: 'kept' })).rejects.toThrow('taken for dead')
   expect(await work.knownData('default', ['kept', 'new'])).toEqual(new Set(['new']))
   expect(await work.closeUpload('new')).toBe(true)
+})
+
+it('what a worker has that nobody knows is taken from it at the next start', async () => {
+  const first = await start()
+  const [image, other] = [await createImage(first.url), await createImage(first.url)]
+  const { catalog } = first.service
+  const opens = { key: `${image}.1`, store: 'default', imageId: image, workerId: 'gone', kind: 'upload' as const }
+  await catalog.update(image, (now) => ({ ...now, status: 'saving' }), { opens })
+  const id = '0d7a3f0e-8a25-4f3a-b7d4-222222222222'
+  const task = { id, type: 'import' as const, owner: null, imageId: other, userId: null, requestId: null }
+  await catalog.work.tasks.create({ ...task, input: {}, workerId: 'gone' })
+  expect(await catalog.work.strays()).toEqual(['gone'])
+  await first.close()
+  const next = await start({ data: first.data, importPorts: '1' })
+  expect((await showImage(next.url, image)).status).toBe('queued')
+  expect([uploadsOf(first), await next.service.catalog.work.strays()]).toEqual([0, []])
+  await vi.waitUntil(async () => (await next.service.catalog.work.tasks.get(id))?.status === 'failure', waiting)
 })
 
 describe('what was kept goes', () => {
@@ -215,7 +240,17 @@ describe('what was kept goes', () => {
     expect(kept(cut.first.data)).toHaveLength(1)
     expect((await ask(`${next.url}/v2/images/${cut.id}`, 'DELETE')).status).toBe(204)
     expect(kept(cut.first.data)).toEqual([])
-    expect(await next.service.catalog.work.keptOf(cut.id)).toEqual([])
+    expect(uploadsOf(cut.first)).toBe(0)
+  })
+
+  it('when its image is deleted while it comes', async () => {
+    const path = `/file${++files}`
+    const subject = await start(web)
+    mirror.files.set(path, { data, etag: '"1"', milliseconds: 20 })
+    const id = await importFrom(subject.url, path)
+    await vi.waitUntil(() => stored(subject.data).some((size) => size >= MiB), { ...waiting, interval: 5 })
+    expect((await ask(`${subject.url}/v2/images/${id}`, 'DELETE')).status).toBe(204)
+    await vi.waitUntil(() => kept(subject.data).length === 0 && uploadsOf(subject) === 0, waiting)
   })
 
   it('when its task is over, and when it is ended before it runs again', async () => {
@@ -224,10 +259,10 @@ describe('what was kept goes', () => {
       const database = new DatabaseSync(catalogPath(cut.first.data))
       database.exec(`update tasks set ${change}`)
       database.close()
-      const next = await start({ ...web, data: cut.first.data })
+      await start({ ...web, data: cut.first.data })
       await vi.waitUntil(() => kept(cut.first.data).length === 0, waiting)
       expect(ranges(cut.path)).toEqual([])
-      expect(await next.service.catalog.work.keptOf(cut.id)).toEqual([])
+      expect(uploadsOf(cut.first)).toBe(0)
     }
   })
 })

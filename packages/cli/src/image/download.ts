@@ -48,12 +48,13 @@ export async function* imageBytes(session: Session, { image, start, etag, onEtag
         attempts = 0
       }
       if (at === total) return
+      // A chunked body may end where it likes, and no connection breaks.
+      throw new ConnectionFailure(`the service ended the image after ${at} of ${total} bytes`)
     } catch (error) {
       const failure = connectionFailure(error, await session.addressOf(imagePath(image.id)), session.signal)
       if (!(failure instanceof ConnectionFailure)) throw failure
       if (++attempts >= mostAttempts) throw failure
     }
-    // A body that ends early without a broken connection counts the same.
     await sleep(100 * 2 ** attempts, session.signal)
   }
 }

@@ -1,12 +1,20 @@
 /** What every `moraine image` command has in common: the options that say who is calling, a session, and its end. */
 import { usageFailure } from '../failure.ts'
 import { type Context, defineVerb, type OptionSpec, type Values, type Verb } from '../verb.ts'
-import { outputFormat, wantsJson } from '../verbs/common.ts'
+import { outputFormat, progressMode, quiet, rehearsal, showProgress, wantsJson } from '../verbs/common.ts'
 import { accessOptions } from './access-options.ts'
 import type { Session } from './session.ts'
 
 /** Printing for people or for programs. */
 export const jsonOutput = { output: outputFormat } as const
+
+/** How verbs that save an image show it, or only tell it. */
+export const savingOptions = {
+  percent: showProgress,
+  progress: progressMode,
+  quiet: { ...quiet, long: 'quiet' },
+  ...rehearsal,
+} as const
 
 /** A command under `moraine image`, as it is declared. */
 export interface ImageVerb<Options extends Record<string, OptionSpec>> {

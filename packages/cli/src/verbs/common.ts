@@ -70,6 +70,12 @@ export const outputFormat = {
   help: 'Print for people (human, the default) or for programs (json).',
 } as const satisfies OptionSpec
 
+/** The same, checked as soon as it is met: whether it is for programs. */
+export const outputChoice = {
+  ...outputFormat,
+  parse: (text: string) => wantsJson(text),
+} as const satisfies OptionSpec
+
 /** What verbs that write take. */
 export const rehearsal = {
   dryRun: {

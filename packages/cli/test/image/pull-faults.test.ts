@@ -53,6 +53,20 @@ describe('pull', () => {
     expect(kept.equals(data.subarray(0, kept.length))).toBe(true)
   })
 
+  it('gives up on a service that ends the image early each time, and says so', async () => {
+    double.instead = (_request, response, path) => {
+      if (!path.endsWith('/file')) return false
+      response.end(data.subarray(0, 1_000_000))
+      return true
+    }
+    const { code, stderr } = await command.run('pull', 'disk', target)
+    expect([code, stderr]).toEqual([
+      1,
+      expect.stringContaining(`ended the image after 1000000 of ${data.length} bytes`),
+    ])
+    expect(gets().length).toBeLessThan(10)
+  })
+
   it('goes on in another run after it was stopped', async () => {
     double.etag = '"one"'
     const stop = double.sent(3_500_000)

@@ -23,7 +23,7 @@ import type { Usages } from './usage.ts'
 import { countImages, numberOfImages, SqlUsages, uploadingStatuses } from './usage-sql.ts'
 import { getWhole, imageOf, lookUpWhole, rowOf, selectWhole } from './whole-images.ts'
 import type { Work } from './work.ts'
-import { deleteUpload, insertUpload, removeKept, SqlWork } from './work-sql.ts'
+import { deleteUpload, insertUpload, SqlWork } from './work-sql.ts'
 
 /** How a catalog is opened. */
 export interface CatalogOptions {
@@ -203,7 +203,6 @@ class SqlCatalog implements Catalog {
       await db.deleteFrom('image_members').where('image_id', '=', id).execute()
       await db.deleteFrom('image_locations').where('image_id', '=', id).execute()
       await removeResumable(db, id)
-      await removeKept(db, id)
       return image
     })
   }

@@ -43,6 +43,19 @@ export class SqlWork implements Work {
     return rows.map(({ lease_until, ...facts }) => ({ ...facts, leaseUntil: lease_until }))
   }
 
+  async strays(): Promise<string[]> {
+    const known = this.#db.selectFrom('workers').select('id')
+    const having = (table: 'uploads' | 'tasks' | 'resumable_uploads') =>
+      this.#db
+        .selectFrom(table)
+        .select('worker_id')
+        .where('worker_id', 'is not', null)
+        .where('worker_id', '!=', nobodysWorker)
+        .where('worker_id', 'not in', known)
+    const rows = await having('uploads').union(having('tasks')).union(having('resumable_uploads')).execute()
+    return rows.flatMap(({ worker_id: id }) => id ?? [])
+  }
+
   async bury(workerId: string): Promise<Upload[]> {
     await this.#release('worker_id', workerId)
     const rows = await this.#db.selectFrom('uploads').selectAll().where('worker_id', '=', workerId).execute()
@@ -84,17 +97,6 @@ export class SqlWork implements Work {
       await db.updateTable('uploads').set({ key, worker_id: workerId }).where('key', '=', row.key).execute()
       return { ...uploadOf(row), received: row.received, version: JSON.parse(row.version ?? '{}') as JsonObject }
     })
-  }
-
-  async keptOf(imageId: string): Promise<Upload[]> {
-    const rows = await this.#db
-      .selectFrom('uploads')
-      .selectAll()
-      .where('image_id', '=', imageId)
-      .where('worker_id', '=', nobodysWorker)
-      .where('task_id', 'is not', null)
-      .execute()
-    return rows.map(uploadOf)
   }
 
   async closeForgotten(): Promise<Upload[]> {
@@ -171,12 +173,6 @@ export async function insertUpload(db: Database | Transaction<WorkTables>, uploa
 export async function deleteUpload(db: Database | Transaction<WorkTables>, key: string): Promise<boolean> {
   const { numDeletedRows } = await db.deleteFrom('uploads').where('key', '=', key).executeTakeFirstOrThrow()
   return numDeletedRows > 0n
-}
-
-/** In the same moment as its image is deleted: nobody goes on with what is kept of it. */
-export async function removeKept(db: Transaction<WorkTables>, imageId: string): Promise<void> {
-  const kept = db.deleteFrom('uploads').where('image_id', '=', imageId).where('worker_id', '=', nobodysWorker)
-  await kept.where('task_id', 'is not', null).execute()
 }
 
 function uploadOf({ key, store, image_id, worker_id, kind, task_id }: UploadTable): Upload {

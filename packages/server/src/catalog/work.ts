@@ -132,6 +132,8 @@ export interface Work {
   /** Makes a worker known, or its lease longer. */
   greet(worker: WorkerFacts): Promise<void>
   workers(): Promise<WorkerFacts[]>
+  /** Workers that are not known and yet have something: held for dead while they lived, and dead before they could say otherwise. */
+  strays(): Promise<string[]>
   /** Takes from a worker all it has: its uploads are over, save for those that are kept for a task (images that waited for them are `queued` again), its tasks wait for another.
    *  Resolves to the uploads, whose data is to be removed. */
   bury(workerId: string): Promise<Upload[]>
@@ -145,8 +147,6 @@ export interface Work {
   releaseKept(key: string): Promise<void>
   /** Gives a worker what workers that are gone have kept for a task, under a new key, so that none of them can finish it. Resolves to it as it was. */
   takeKept(taskId: string, workerId: string, key: string): Promise<KeptUpload | undefined>
-  /** What workers that are gone have kept of an image. */
-  keptOf(imageId: string): Promise<Upload[]>
   /** Closes what is kept for tasks that are over. Resolves to it: its data is to be removed. */
   closeForgotten(): Promise<Upload[]>
   /** Which of these names of data in a store belong to an image or to an upload. */

@@ -1,6 +1,7 @@
 /** Talks to a Keystone: as the service itself, with a token of its own that is renewed in time. */
 import { Agent as PlainAgent, request as plainRequest } from 'node:http'
 import { Agent as TlsAgent, request as tlsRequest } from 'node:https'
+import { readBounded } from '../web/read-bounded.ts'
 import { IdentityUnavailable } from './identity.ts'
 
 export interface KeystoneSettings {
@@ -147,18 +148,11 @@ export class KeystoneClient {
         reject(isStale ? new StaleConnection() : error)
       })
       message.on('response', (response) => {
-        const parts: Buffer[] = []
-        let length = 0
-        response.on('data', (part: Buffer) => {
-          parts.push(part)
-          length += part.length
-          if (length > longestBody) message.destroy(new Error(`an answer of more than ${longestBody} bytes`))
-        })
-        response.on('error', reject)
-        response.on('end', () => {
-          const document = parse(Buffer.concat(parts).toString())
-          resolve({ status: response.statusCode ?? 0, headers: response.headers, document })
-        })
+        const { statusCode: status = 0, headers: got } = response
+        readBounded(response, longestBody).then(
+          (whole) => resolve({ status, headers: got, document: parse(whole.toString()) }),
+          reject,
+        )
       })
       message.end(text)
     })

@@ -3,6 +3,7 @@ import type { JsonObject } from '../catalog/json.ts'
 import type { Service } from '../service.ts'
 import { WebClient } from '../web/client.ts'
 import { WebGate } from '../web/gate.ts'
+import { readBounded } from '../web/read-bounded.ts'
 import { checkable } from './body.ts'
 import { ImportFailed } from './explain.ts'
 import type { Job } from './job.ts'
@@ -58,7 +59,7 @@ export function fetchFromGlance(
   const client = new WebClient(gate, { ...config, importRedirects: 0 })
   const facts = async (signal: AbortSignal): Promise<GlanceFacts> => {
     const answer = await client.get(url, { ...headers, accept: 'application/json' }, signal)
-    const text = await readText(answer.body)
+    const text = (await readBounded(answer.body, mostFactBytes)).toString()
     if (answer.status !== 200) throw new ImportFailed(`the other image service answered ${answer.status}`)
     const document = readDocument(text)
     if (document.status !== 'active') {
@@ -87,15 +88,4 @@ function readDocument(text: string): Record<string, unknown> {
     // Said below.
   }
   throw new ImportFailed('the other image service answered with something that is no image')
-}
-
-async function readText(body: AsyncIterable<Uint8Array>): Promise<string> {
-  const parts: Uint8Array[] = []
-  let size = 0
-  for await (const part of body) {
-    size += part.length
-    if (size > mostFactBytes) throw new ImportFailed('the other image service says too much')
-    parts.push(part)
-  }
-  return Buffer.concat(parts).toString('utf8')
 }

@@ -60,6 +60,9 @@ class Import {
       this.#run.begin()
       await this.#change((image) => {
         const missing = stores.filter((store) => !readableLocations(image).some((copy) => copy.store === store))
+        // It may have been taken away since the import was accepted.
+        if (image.diskFormat === null) throw new ImportFailed("'disk_format' needs to be set before import")
+        if (image.containerFormat === null) throw new ImportFailed("'container_format' needs to be set before import")
         const noted = importing(holding(image, taskId), this.#service.stores.multiple ? missing : [])
         // An earlier run may have made it active: one store was enough.
         const isInUse = image.status === 'active' || image.status === 'deactivated'

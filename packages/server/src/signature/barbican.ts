@@ -2,6 +2,7 @@
 import { get as getPlain, type IncomingMessage } from 'node:http'
 import { get as getTls } from 'node:https'
 import type { Identity } from '../identity/identity.ts'
+import { readBounded } from '../web/read-bounded.ts'
 import { type FindCertificate, readCertificate } from './certificates.ts'
 import { SignatureError, uncheckable } from './signature.ts'
 
@@ -29,15 +30,8 @@ export function barbicanCertificates({ endpointOf, ca, timeoutSeconds, onTrouble
         ...(ca === undefined ? {} : { ca }),
       }
       const answered = (response: IncomingMessage) => {
-        const parts: Buffer[] = []
-        let length = 0
-        response.on('data', (part: Buffer) => {
-          parts.push(part)
-          length += part.length
-          if (length > longestBody) response.destroy(new Error(`an answer of more than ${longestBody} bytes`))
-        })
-        response.on('error', reject)
-        response.on('end', () => resolve({ status: response.statusCode ?? 0, body: Buffer.concat(parts) }))
+        const status = response.statusCode ?? 0
+        readBounded(response, longestBody).then((body) => resolve({ status, body }), reject)
       }
       const message = url.startsWith('https:') ? getTls(url, options, answered) : getPlain(url, options, answered)
       message.on('error', reject)

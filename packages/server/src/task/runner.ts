@@ -38,7 +38,7 @@ export interface RunnerOptions {
   /** Done each time tasks are looked for. */
   onLook(): Promise<void>
   /** A task does not run here any more. @param end Undefined when it is not over, or was ended elsewhere. */
-  onEnd(task: Task, end: TaskEnd | undefined): void
+  onEnd(task: Task, end: TaskEnd | undefined): Promise<void>
   /** What is told of a failure. */
   explain(error: unknown, task: Task): string
   log: { info(facts: object, text: string): void; error(facts: object, text: string): void }
@@ -154,7 +154,9 @@ export class TaskRunner {
       }
     } finally {
       clearInterval(beat)
-      onEnd(task, end)
+      await onEnd(task, end).catch((error: unknown) =>
+        log.error({ err: error, task: task.id }, 'what follows a task failed'),
+      )
     }
   }
 }

@@ -59,6 +59,7 @@ export class Worker {
   /** Begins, and clears away what dead workers left. */
   async start(): Promise<void> {
     await this.#beat()
+    for (const stray of await this.#work.strays()) await this.#onUploads(await this.#work.bury(stray))
     this.#timer = setInterval(() => {
       this.#beating = this.#beat().catch(this.#onError)
     }, beatMilliseconds).unref()

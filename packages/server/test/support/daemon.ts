@@ -1,6 +1,18 @@
 /** Starting other services for tests. */
-import type { ChildProcess } from 'node:child_process'
+import { type ChildProcess, type SpawnOptions, spawn } from 'node:child_process'
 import { createServer } from 'node:net'
+
+/** What stands before a command whose process is to end with the one that starts it, however that ends: an interrupted run of tests leaves nothing behind.
+ *  Debian: util-linux. */
+export function whileParentLives(signal: 'KILL' | 'QUIT' = 'KILL'): string[] {
+  return process.platform === 'linux' ? ['setpriv', '--pdeathsig', signal] : []
+}
+
+/** Starts a service that ends with this process. */
+export function spawnDaemon(command: string, args: readonly string[], options: SpawnOptions): ChildProcess {
+  const [first = command, ...rest] = [...whileParentLives(), command, ...args]
+  return spawn(first, rest, options)
+}
 
 /** Waits until a service answers at `url` with anything but an error; false when its process ended first, or in 45 seconds. */
 export async function answers(child: ChildProcess, url: string): Promise<boolean> {

@@ -1,11 +1,10 @@
 /** A real Glance for tests, as Debian's package python3-glance has it: without identity, on one SQLite file and one folder. Nothing of it runs
  *  but what is started here. */
-import { spawn } from 'node:child_process'
 import { accessSync, mkdirSync, openSync, readdirSync, readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { describe } from 'vitest'
 import { runOk } from '../../../engine/test/support/process.ts'
-import { answers, freePort } from './daemon.ts'
+import { answers, freePort, spawnDaemon } from './daemon.ts'
 import type { Login } from './identity-admin.ts'
 import type { Keystone } from './keystone.ts'
 import { limitsEndpoint } from './limits-double.ts'
@@ -212,7 +211,7 @@ async function runGlance(folder: string, port: number): Promise<Glance> {
   ]
   await runOk(python, call('manage', 'db_sync'))
   const output = openSync(join(folder, 'output.log'), 'w')
-  const child = spawn(python, call('api'), { stdio: ['ignore', output, output], cwd: folder })
+  const child = spawnDaemon(python, call('api'), { stdio: ['ignore', output, output], cwd: folder })
   const url = `http://127.0.0.1:${port}`
   const ended = new Promise<void>((resolve) => child.once('exit', () => resolve()))
   const stop = async () => {

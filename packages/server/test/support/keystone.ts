@@ -1,11 +1,10 @@
 /** A real Keystone for tests, as Debian's package python3-keystone has it: one process on one SQLite file, listening on loopback. Nothing of it runs but
  *  what is started here. */
-import { spawn } from 'node:child_process'
 import { randomBytes } from 'node:crypto'
 import { existsSync, mkdirSync, openSync, readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { describe } from 'vitest'
-import { answers, freePort } from './daemon.ts'
+import { answers, freePort, spawnDaemon } from './daemon.ts'
 import { administer, type IdentityAdmin, type Login, region } from './identity-admin.ts'
 
 /** Debian's Python, whatever else is on the path. */
@@ -102,7 +101,7 @@ export async function startKeystone(folder: string, port?: number): Promise<Keys
     }
   }
   const output = openSync(join(folder, 'output.log'), 'w')
-  const child = spawn(python, ['-W', 'ignore', '-c', program, folder, String(chosen)], {
+  const child = spawnDaemon(python, ['-W', 'ignore', '-c', program, folder, String(chosen)], {
     stdio: ['ignore', output, output],
     cwd: folder,
     env: { PATH: '/usr/bin:/bin', LC_ALL: 'C.UTF-8' },

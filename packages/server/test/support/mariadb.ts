@@ -1,10 +1,10 @@
 /** A MariaDB for tests, on a private socket. Nothing of it runs but what is started here. */
-import { spawn } from 'node:child_process'
 import { mkdirSync, openSync } from 'node:fs'
 import { userInfo } from 'node:os'
 import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { run, runOk, tool } from '../../../engine/test/support/process.ts'
+import { spawnDaemon } from './daemon.ts'
 
 export interface MariaDb {
   /** The path of its socket, which must be short: the system allows some hundred characters. */
@@ -26,7 +26,7 @@ export async function startMariaDb(folder: string): Promise<MariaDb> {
   await runOk(install, ['--no-defaults', data, user, '--auth-root-authentication-method=normal', '--skip-test-db'])
   const output = openSync(join(folder, 'log'), 'w')
   const options = [`--socket=${socket}`, '--skip-networking', `--tmpdir=${join(folder, 'tmp')}`]
-  const child = spawn(server, ['--no-defaults', data, user, ...options], { stdio: ['ignore', output, output] })
+  const child = spawnDaemon(server, ['--no-defaults', data, user, ...options], { stdio: ['ignore', output, output] })
   const ended = new Promise<void>((resolve) => child.once('exit', () => resolve()))
   const ask = (statement: string) => run(client, ['--no-defaults', '-S', socket, '-u', 'root', '-e', statement])
   for (let tries = 0; (await ask('select 1')).code !== 0; tries++) {

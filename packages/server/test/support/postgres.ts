@@ -6,6 +6,7 @@ import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { describe } from 'vitest'
 import { run, runOk } from '../../../engine/test/support/process.ts'
+import { whileParentLives } from './daemon.ts'
 
 export interface Postgres {
   /** The folder of its socket; everybody who may reach it is the user `glance`. */
@@ -41,25 +42,29 @@ export async function startPostgres(): Promise<Postgres> {
   // Not below a folder that is ours alone: PostgreSQL does not run as root, and has a user of its own then.
   const folder = mkdtempSync(join(tmpdir(), 'moraine-pg-'))
   const isRoot = userInfo().uid === 0
-  const as: string[] = []
+  const rights: string[] = []
   if (isRoot) {
     const [uid = 0, gid = 0] = (await Promise.all(['-u', '-g'].map((kind) => runOk('id', [kind, 'postgres'])))).map(
       Number,
     )
     chownSync(folder, uid, gid)
-    as.push('setpriv', '--reuid', String(uid), '--regid', String(gid), '--clear-groups')
+    rights.push('--reuid', String(uid), '--regid', String(gid), '--clear-groups')
   }
-  const command = (name: string, ...args: string[]): [string, string[]] => {
-    const [first = '', ...rest] = [...as, join(bin, name), ...args]
+  const command = (name: string, args: readonly string[], more: readonly string[] = []): [string, string[]] => {
+    const privileges = [...more, ...rights]
+    const before = privileges.length === 0 ? [] : ['setpriv', ...privileges]
+    const [first = '', ...rest] = [...before, join(bin, name), ...args]
     return [first, rest]
   }
   const data = join(folder, 'data')
-  await runOk(...command('initdb', '--username=glance', '--auth=trust', '--encoding=UTF8', '--no-sync', '-D', data), {
+  await runOk(...command('initdb', ['--username=glance', '--auth=trust', '--encoding=UTF8', '--no-sync', '-D', data]), {
     cwd: folder,
   })
   const output = openSync(join(folder, 'log'), 'w')
   const options = ['-k', folder, '-c', 'listen_addresses=', '-c', 'fsync=off']
-  const child = spawn(...command('postgres', '-D', data, ...options), {
+  // In one call: a process that takes other rights is tied to no other any more.
+  const tied = whileParentLives('QUIT').slice(1)
+  const child = spawn(...command('postgres', ['-D', data, ...options], tied), {
     cwd: folder,
     stdio: ['ignore', output, output],
   })

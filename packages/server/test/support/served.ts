@@ -3,6 +3,7 @@ import { spawn } from 'node:child_process'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { afterAll } from 'vitest'
 import { launcher } from '../../../engine/test/support/launcher.ts'
+import { whileParentLives } from './daemon.ts'
 
 export interface Served {
   url: string
@@ -26,7 +27,9 @@ export function launchedProcesses(): (data: string, environment?: Record<string,
     for (const child of children) await child.kill()
   })
   return (data, environment = {}) => {
-    const child = spawn(launcher('moraine'), ['serve', '--port', '0', '--data', data, '--log-level', 'silent'], {
+    const command = [launcher('moraine'), 'serve', '--port', '0', '--data', data, '--log-level', 'silent']
+    const [first = '', ...rest] = [...whileParentLives(), ...command]
+    const child = spawn(first, rest, {
       stdio: ['ignore', 'pipe', 'inherit'],
       env: { ...process.env, ...environment },
     })

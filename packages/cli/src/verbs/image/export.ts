@@ -2,11 +2,10 @@
 import { allFormats } from '@moraine/engine'
 import { Failure, usageFailure } from '../../failure.ts'
 import { formatOfName, newFormatNamed } from '../../formats.ts'
-import { defineImageVerb, type ImageCall } from '../../image/image-verb.ts'
+import { defineImageVerb, type ImageCall, savingOptions } from '../../image/image-verb.ts'
 import type { ImageDocument } from '../../image/images.ts'
 import { withProgress } from '../../output/progress.ts'
 import type { Values } from '../../verb.ts'
-import { progressMode, quiet, rehearsal, showProgress } from '../common.ts'
 
 const options = {
   targetFormat: {
@@ -28,10 +27,7 @@ const options = {
     long: 'verify',
     help: 'Read the file again: its structure is checked, and what the disk holds is compared with the digest of a raw image.',
   },
-  percent: showProgress,
-  progress: progressMode,
-  quiet: { ...quiet, long: 'quiet' },
-  ...rehearsal,
+  ...savingOptions,
 } as const
 
 type ExportValues = Values<typeof options>

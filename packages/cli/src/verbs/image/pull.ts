@@ -1,11 +1,10 @@
 /** `image pull`: an image becomes a file. */
 import { Failure, usageFailure } from '../../failure.ts'
-import { defineImageVerb, type ImageCall } from '../../image/image-verb.ts'
+import { defineImageVerb, type ImageCall, savingOptions } from '../../image/image-verb.ts'
 import type { ImageDocument } from '../../image/images.ts'
 import type { Pull } from '../../image/pull.ts'
 import { withProgress } from '../../output/progress.ts'
 import type { Values } from '../../verb.ts'
-import { progressMode, quiet, rehearsal, showProgress } from '../common.ts'
 
 const options = {
   targetFormat: {
@@ -26,10 +25,7 @@ const options = {
     argument: 'FMT',
     help: "Let the service convert it while it sends (moraine's own services only), as 'moraine image export' does.",
   },
-  percent: showProgress,
-  progress: progressMode,
-  quiet: { ...quiet, long: 'quiet' },
-  ...rehearsal,
+  ...savingOptions,
 } as const
 
 export const verb = defineImageVerb({

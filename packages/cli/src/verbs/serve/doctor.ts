@@ -1,10 +1,9 @@
 /** `serve doctor`: whether the catalog and the stores tell the same story. */
 import type { Finding } from '@moraine/server/upkeep'
-import { Failure, usageFailure } from '../../failure.ts'
+import { usageFailure } from '../../failure.ts'
 import { givenSettings, sharedSettingOptions } from '../../service-settings.ts'
 import { defineVerb } from '../../verb.ts'
-
-const modes = ['human', 'json'] as const
+import { outputChoice } from '../common.ts'
 
 export const verb = defineVerb({
   name: 'serve doctor',
@@ -23,17 +22,7 @@ export const verb = defineVerb({
     ...sharedSettingOptions,
     repair: { long: 'repair', help: 'Put right what can be.' },
     verify: { long: 'verify', help: 'Read all image data and compare it with its digest.' },
-    output: {
-      long: 'output',
-      argument: 'MODE',
-      values: () => modes,
-      help: `How to say it: ${modes.join(' or ')} (a list, when all is looked at).`,
-      parse(text: string): (typeof modes)[number] {
-        const mode = modes.find((known) => known === text)
-        if (mode === undefined) throw new Failure(`--output must be used with one of ${modes.join(', ')}`)
-        return mode
-      },
-    },
+    output: outputChoice,
   },
   async run(values, operands, context) {
     const [surplus] = operands
@@ -49,10 +38,10 @@ export const verb = defineVerb({
     }
     for await (const finding of doctor(givenSettings(values), options)) {
       found.push(finding)
-      if (values.output !== 'json') context.out.write(`${sentence(finding)}\n`)
+      if (!values.output) context.out.write(`${sentence(finding)}\n`)
     }
     const left = found.filter(({ repaired }) => !repaired).length
-    if (values.output === 'json') context.out.write(`${JSON.stringify({ images, findings: found }, null, 2)}\n`)
+    if (values.output) context.out.write(`${JSON.stringify({ images, findings: found }, null, 2)}\n`)
     else context.out.write(`${summary(images, found.length, left)}\n`)
     return left === 0 ? 0 : 2
   },

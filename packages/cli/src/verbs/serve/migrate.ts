@@ -4,15 +4,9 @@ import { Failure, usageFailure } from '../../failure.ts'
 import { sizeText } from '../../output/size.ts'
 import { givenSettings, sharedSettingOptions } from '../../service-settings.ts'
 import { defineVerb } from '../../verb.ts'
+import { outputChoice } from '../common.ts'
 
 const dataModes = ['link', 'copy', 'none'] as const
-const outputs = ['human', 'json'] as const
-
-function oneOf<Name extends string>(option: string, names: readonly Name[], text: string): Name {
-  const name = names.find((known) => known === text)
-  if (name === undefined) throw new Failure(`--${option} must be used with one of ${names.join(', ')}`)
-  return name
-}
 
 export const verb = defineVerb({
   name: 'serve migrate',
@@ -46,16 +40,14 @@ export const verb = defineVerb({
       argument: 'MODE',
       values: () => dataModes,
       help: 'link (default): the same file under a second name where that can be, else a copy. copy: a copy whose digest is compared. none: images without their data.',
-      parse: (text: string) => oneOf('data', dataModes, text),
+      parse(text: string): (typeof dataModes)[number] {
+        const mode = dataModes.find((known) => known === text)
+        if (mode === undefined) throw new Failure(`--data must be used with one of ${dataModes.join(', ')}`)
+        return mode
+      },
     },
     dryRun: { long: 'dry-run', help: 'Only tell what would be done.' },
-    output: {
-      long: 'output',
-      argument: 'MODE',
-      values: () => outputs,
-      help: `How to say it: ${outputs.join(' or ')}.`,
-      parse: (text: string) => oneOf('output', outputs, text),
-    },
+    output: outputChoice,
   },
   async run(values, operands, context) {
     const [surplus] = operands
@@ -72,9 +64,9 @@ export const verb = defineVerb({
     }
     for await (const step of migrate(givenSettings(values), options)) {
       steps.push(step)
-      if (values.output !== 'json' && isWorthALine(step)) context.out.write(`${sentence(step)}\n`)
+      if (!values.output && isWorthALine(step)) context.out.write(`${sentence(step)}\n`)
     }
-    if (values.output === 'json') context.out.write(`${JSON.stringify({ dryRun: options.dryRun, steps }, null, 2)}\n`)
+    if (values.output) context.out.write(`${JSON.stringify({ dryRun: options.dryRun, steps }, null, 2)}\n`)
     else context.out.write(summary(steps, options.dryRun))
     const isWhole =
       options.data === 'none' ||

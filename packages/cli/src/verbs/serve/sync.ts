@@ -2,7 +2,7 @@
 import type { SyncResult } from '@moraine/server/upkeep'
 import { givenSettings, sharedSettingOptions } from '../../service-settings.ts'
 import { defineVerb } from '../../verb.ts'
-import { outputFormat, wantsJson } from '../common.ts'
+import { outputChoice } from '../common.ts'
 
 export const verb = defineVerb({
   name: 'serve sync',
@@ -19,7 +19,7 @@ export const verb = defineVerb({
   options: {
     ...sharedSettingOptions,
     dryRun: { long: 'dry-run', help: 'Only tell what would be done.' },
-    output: { ...outputFormat, parse: (text: string) => wantsJson(text) },
+    output: outputChoice,
   },
   async run(values, operands, context) {
     const { sync } = await import('@moraine/server/upkeep')

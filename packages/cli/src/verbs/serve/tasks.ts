@@ -1,9 +1,10 @@
 /** `serve tasks`: what the service is at, and how to end it. */
 import type { TaskFacts } from '@moraine/server/upkeep'
 import { usageFailure } from '../../failure.ts'
+import { plainText } from '../../image/error-text.ts'
 import { givenSettings, sharedSettingOptions } from '../../service-settings.ts'
 import { defineVerb } from '../../verb.ts'
-import { outputFormat, wantsJson } from '../common.ts'
+import { outputChoice } from '../common.ts'
 
 export const verb = defineVerb({
   name: 'serve tasks',
@@ -22,7 +23,7 @@ export const verb = defineVerb({
     ...sharedSettingOptions,
     all: { long: 'all', help: 'Also those that are over and not yet forgotten.' },
     cancel: { long: 'cancel', help: 'End the tasks that are named.' },
-    output: { ...outputFormat, parse: (text: string) => wantsJson(text) },
+    output: outputChoice,
   },
   async run(values, operands, context) {
     const { cancelTask, tasks } = await import('@moraine/server/upkeep')
@@ -41,7 +42,8 @@ export const verb = defineVerb({
     for await (const task of tasks(settings, { all: values.all === true || operands.length > 0 })) {
       if (operands.length > 0 && !operands.includes(task.id)) continue
       chosen.push(task)
-      if (!json) context.out.write(`${sentence(task)}\n`)
+      // Servers that were asked have their say in it.
+      if (!json) context.out.write(`${plainText(sentence(task))}\n`)
     }
     if (json) context.out.write(`${JSON.stringify(chosen, null, 2)}\n`)
     return 0

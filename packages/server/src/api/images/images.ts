@@ -116,13 +116,13 @@ export function addImages(routes: Routes, service: Service): void {
     const missing = () => new HttpError(404, `Failed to find image ${id} to delete`)
     enforceOn(service, 'delete_image', await findImage(service, request.caller, id, missing))
     const upload = await catalog.resumables.get(id)
-    const kept = await catalog.work.keptOf(id)
     const image = await catalog.remove(id, ({ protected: isProtected }) => {
       if (isProtected) throw new HttpError(403, `Image ${id} is protected and cannot be deleted.`)
     })
     if (image === undefined) throw missing()
     // From here on the image is gone; data that cannot be removed now is swept away at the next start.
     await cancelTasks(service, id)
+    const kept = await catalog.work.closeForgotten()
     await service.stores.remove([...image.locations, ...kept], ({ store, key }, error) =>
       request.log.error({ err: error, image: id, store, key }, 'image data cannot be removed'),
     )
