@@ -35,6 +35,16 @@ it('there is a page for the command and for every verb', async () => {
   expect((JSON.parse(manifest) as { man: string[] }).man).toEqual(files.map((file) => `./man/${file}`))
 })
 
+it('no verb has two options of one name', async () => {
+  const verbs = await allVerbs(persona)
+  for (const verb of verbs) verbs.push(...((await verb.below?.all()) ?? []))
+  for (const verb of verbs) {
+    const names = optionsFor(verb, persona).flatMap(([, { short, long }]) => [short, long])
+    const given = names.filter((name) => name !== undefined)
+    expect([verb.name, given.filter((name, at) => given.indexOf(name) !== at)]).toEqual([verb.name, []])
+  }
+})
+
 describeWith(['groff'], 'by groff', () => {
   it('they have no warning', async () => {
     expect(await output('groff', ['-ww', '-man', '-Tutf8', '-z', ...files])).toBe('')

@@ -19,7 +19,10 @@ export const verb = defineVerb({
   examples: [
     ['moraine serve migrate --from /etc/glance/glance-api.conf --dry-run', 'only tells what it would do'],
     ['moraine serve migrate --from /etc/glance/glance-api.conf', 'data is linked where it can be, else copied'],
-    ['moraine serve migrate --from mysql://glance:PASSWORD@db/glance --files /var/lib/glance/images --data copy', ''],
+    [
+      'moraine serve migrate --from mysql://glance:PASSWORD@db/glance --files /var/lib/glance/images --image-data copy',
+      '',
+    ],
   ],
   options: {
     ...sharedSettingOptions,
@@ -36,13 +39,13 @@ export const verb = defineVerb({
       help: 'A folder with image data of Glance, when it is not where the database says.',
     },
     mode: {
-      long: 'data',
+      long: 'image-data',
       argument: 'MODE',
       values: () => dataModes,
       help: 'link (default): the same file under a second name where that can be, else a copy. copy: a copy whose digest is compared. none: images without their data.',
       parse(text: string): (typeof dataModes)[number] {
         const mode = dataModes.find((known) => known === text)
-        if (mode === undefined) throw new Failure(`--data must be used with one of ${dataModes.join(', ')}`)
+        if (mode === undefined) throw new Failure(`--image-data must be used with one of ${dataModes.join(', ')}`)
         return mode
       },
     },
