@@ -8,6 +8,7 @@ import {
   type Gate,
   isMoraineError,
   isWritable,
+  type Limits,
   MoraineError,
   memberGate,
   openDisk,
@@ -44,6 +45,8 @@ export interface OpenRequest {
   /** An opened disk in place of one that would be opened by this name, as the gate resolves it. */
   under?: { name: string; disk: Disk } | undefined
   cache?: CacheMode | undefined
+  /** It is looked through once, from front to back. */
+  walked?: boolean | undefined
   /** For a dry run: what is written stays in memory, and the files are only read. */
   rehearse?: boolean | undefined
   /** The image stands in a chain that was looked through before: that it is raw by its looks alone is not said again. */
@@ -178,12 +181,20 @@ async function open(context: Context, name: string, request: OpenRequest): Promi
       return cryptoLibrary()
     },
     secrets: context.objects.secrets,
-    limits: context.untrusted === undefined ? undefined : untrustedLimits,
+    limits: limitsOf(context, request.walked),
     warn: imageWarnings(context),
   })
   context.trace?.opened(name, context.persona.nameOf(disk.format), writes)
   if (request.use === 'read') forgetPlaces(disk, context.persona)
   return disk
+}
+
+/** A walk needs few tables at a time. With the engine's 16 MiB for each of two images of 1 TiB, those that are kept and those that wait for the collector came to 100 MiB. */
+const walkedCacheBytes = 4 * 1024 * 1024
+
+function limitsOf(context: Context, walked = false): Partial<Limits> {
+  const limits = context.untrusted === undefined ? {} : untrustedLimits
+  return walked ? { ...limits, cacheBytes: walkedCacheBytes } : limits
 }
 
 /** What `--image-opts`, a `json:` name or a name with a protocol describes. */

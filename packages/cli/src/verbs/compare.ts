@@ -102,6 +102,7 @@ async function openBoth(
     disks.push(
       await openImage(context, first, {
         use: 'read',
+        walked: true,
         format: values.format1,
         forceShare: share,
         imageOpts: opts,
@@ -111,6 +112,7 @@ async function openBoth(
     disks.push(
       await openImage(context, second, {
         use: 'read',
+        walked: true,
         format: values.format2,
         forceShare: share,
         imageOpts: opts,

@@ -88,6 +88,7 @@ export const verb = defineVerb({
     const disk = await openImage(context, filename, {
       imageOpts: values.imageOpts,
       use: 'read',
+      walked: true,
       format: values.format,
       forceShare: values.forceShare,
     })

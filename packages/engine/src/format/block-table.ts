@@ -91,9 +91,16 @@ export class BlockTable {
     return at - first
   }
 
-  /** Sets an entry in memory. One writer at a time. */
-  async set(index: number, value: number): Promise<void> {
-    const page = this.#peekPage(index) ?? (await this.#load(Math.floor(index / pageEntries)))
+  /** Sets an entry in memory, at once where its page is there. One writer at a time. */
+  set(index: number, value: number): Promise<void> | undefined {
+    const page = this.#peekPage(index)
+    if (page === undefined)
+      return this.#load(Math.floor(index / pageEntries)).then((loaded) => this.#setIn(loaded, index, value))
+    this.#setIn(page, index, value)
+    return undefined
+  }
+
+  #setIn(page: Page, index: number, value: number): void {
     const at = index % pageEntries
     page.entries[at] = value
     if (page.to === 0) {
@@ -120,10 +127,11 @@ export class BlockTable {
   async writeBack(store: ByteStore): Promise<void> {
     if (this.#dirty === 0) return
     const pages = [...this.#pages.values()].filter(({ to }) => to > 0).sort((a, b) => a.number - b.number)
+    const room = new Uint8Array(pageEntries * entryBytes)
     for (const page of pages) {
       const from = page.from - (page.from % sectorEntries)
       const to = Math.min(page.entries.length, divideUp(page.to, sectorEntries) * sectorEntries)
-      const bytes = this.#encode(page.entries.subarray(from, to))
+      const bytes = this.#encode(page.entries.subarray(from, to), room)
       const changed = { from: page.from, to: page.to }
       page.to = 0
       page.writing = true
@@ -172,10 +180,11 @@ export class BlockTable {
   async #read(number: number, signal?: AbortSignal): Promise<Page> {
     const { offset, entries, order } = this.#place
     const count = Math.min(pageEntries, entries - number * pageEntries)
-    const bytes = new Uint8Array(count * entryBytes)
-    await readPadded(this.#file, offset + number * pageEntries * entryBytes, bytes, signal)
-    const view = viewOf(bytes)
     const values = new Uint32Array(count)
+    const bytes = new Uint8Array(values.buffer)
+    await readPadded(this.#file, offset + number * pageEntries * entryBytes, bytes, signal)
+    // Each entry is turned where it stands, into the order of this machine.
+    const view = viewOf(bytes)
     const little = order === 'little'
     for (let i = 0; i < count; i++) values[i] = view.getUint32(i * entryBytes, little)
     return { number, entries: values, from: 0, to: 0, writing: false }
@@ -196,8 +205,8 @@ export class BlockTable {
     return page
   }
 
-  #encode(entries: Uint32Array): Uint8Array {
-    const bytes = new Uint8Array(entries.length * entryBytes)
+  #encode(entries: Uint32Array, into: Uint8Array): Uint8Array {
+    const bytes = into.subarray(0, entries.length * entryBytes)
     const view = viewOf(bytes)
     const little = this.#place.order === 'little'
     for (let i = 0; i < entries.length; i++) view.setUint32(i * entryBytes, entries[i] as number, little)

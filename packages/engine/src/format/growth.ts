@@ -69,8 +69,9 @@ export async function clearGained(
   const covered = Math.max(from, Math.min(disk.size, shown))
   if (covered > from) await disk.zero(from, covered - from, 'unmap')
   const end = Math.min(disk.size, roundUp(from, unit))
+  const buffer = new Uint8Array(Math.max(0, Math.min(pieceBytes, end - covered)))
   for (let at = covered; at < end; at += pieceBytes) {
-    const bytes = new Uint8Array(Math.min(pieceBytes, end - at))
+    const bytes = buffer.subarray(0, Math.min(pieceBytes, end - at))
     await disk.read(at, bytes)
     if (!isZero(bytes)) await disk.zero(at, bytes.length, 'unmap')
   }
@@ -78,10 +79,26 @@ export async function clearGained(
 
 /** Copies bytes within a file, to where nothing points yet. What lies past its end is zeros. */
 export async function copyAside(store: ByteStore, from: number, to: number, length: number): Promise<void> {
-  for (let at = 0; at < length; at += pieceBytes) {
-    const bytes = new Uint8Array(Math.min(pieceBytes, length - at))
-    await readPadded(store, from + at, bytes)
-    await store.write(to + at, bytes)
+  await new BlockCopier(store).copy(from, to, length)
+}
+
+/** Copies many blocks within a file, through one buffer: a repair may copy as many bytes as the file has, faster than memory is collected. */
+export class BlockCopier {
+  readonly #store: ByteStore
+  #buffer = new Uint8Array(0)
+
+  constructor(store: ByteStore) {
+    this.#store = store
+  }
+
+  /** As `copyAside`; one at a time. Nothing is flushed. */
+  async copy(from: number, to: number, length: number): Promise<void> {
+    if (this.#buffer.length < Math.min(length, pieceBytes)) this.#buffer = new Uint8Array(Math.min(length, pieceBytes))
+    for (let at = 0; at < length; at += pieceBytes) {
+      const bytes = this.#buffer.subarray(0, Math.min(pieceBytes, length - at))
+      await readPadded(this.#store, from + at, bytes)
+      await this.#store.write(to + at, bytes)
+    }
   }
 }
 
@@ -91,11 +108,11 @@ export async function writeEntries(
   place: { offset: number; from: number; to: number; order: 'little' | 'big' },
   entryAt: (index: number) => number,
 ): Promise<void> {
+  const buffer = new Uint8Array(Math.max(0, Math.min(pieceBytes, (place.to - place.from) * 4)))
+  const view = new DataView(buffer.buffer)
   for (let first = place.from; first < place.to; first += pieceBytes / 4) {
     const count = Math.min(pieceBytes / 4, place.to - first)
-    const bytes = new Uint8Array(count * 4)
-    const view = new DataView(bytes.buffer)
     for (let i = 0; i < count; i++) view.setUint32(i * 4, entryAt(first + i), place.order === 'little')
-    await store.write(place.offset + first * 4, bytes)
+    await store.write(place.offset + first * 4, buffer.subarray(0, count * 4))
   }
 }

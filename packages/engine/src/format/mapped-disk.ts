@@ -42,6 +42,9 @@ export interface MappedUnit {
 /** Extents in one batch. */
 const batchSize = 1024
 
+/** Bytes beyond twice its size that a packed unit may take: no codec makes more of what does not shrink. */
+const leastPacked = 64 * 1024
+
 /** Reads that are in flight at most for one request. */
 const mostReads = 64
 
@@ -176,7 +179,8 @@ export abstract class MappedDisk implements Disk {
     if (codec === undefined) {
       throw this.fault('unsupported', `no codec at hand for ${unit.codec}`, { field: 'codec', value: unit.codec })
     }
-    const packed = new Uint8Array(unit.packedLength)
+    // An image may say that 512 bytes take 128 MiB, and a read may want many units at once.
+    const packed = new Uint8Array(Math.min(unit.packedLength, 2 * unit.size + leastPacked))
     await readPadded(this.file, host, packed, signal)
     const bytes = new Uint8Array(unit.size)
     try {

@@ -53,6 +53,8 @@ export interface OpenOptions {
 
 const headBytes = 128 * 1024
 const tailBytes = 1536
+/** Every disk of a chain may keep as much of its tables. */
+const leastCacheBytes = 512 * 1024
 
 /** Names of images that are known by their end alone. */
 const knownByEnd = /\.(vhd|vpc|dmg)(\.[^./]*)?$/i
@@ -146,7 +148,8 @@ async function openInChain(source: ByteSource, options: OpenOptions, above: read
           const parent = await gate.open({ from: source.name, name, role, mode: 'read' })
           if (isDisk(parent) && isWhatWasAsked(parent, role, parentFormat)) return parent
           const { window: _window, vhdSize: _vhdSize, encryption: _encryption, ...rest } = options
-          return await openInChain(parent, { ...rest, format: parentFormat, mode: 'read' }, chain)
+          const below = { ...rest, limits: limitsBelow(limits), format: parentFormat, mode: 'read' as const }
+          return await openInChain(parent, below, chain)
         } catch (error) {
           throw parentError(error, role)
         }
@@ -167,6 +170,12 @@ async function openInChain(source: ByteSource, options: OpenOptions, above: read
     await source.close()
     throw error
   }
+}
+
+/** Each disk of a chain keeps half of the tables that the one over it keeps, so that a chain of 200 costs little more than two disks. */
+function limitsBelow(limits: Limits): Limits {
+  const half = Math.max(leastCacheBytes, limits.cacheBytes / 2)
+  return { ...limits, cacheBytes: Math.min(limits.cacheBytes, half) }
 }
 
 /** Whether a disk that the gate handed out, in place of the bytes of one, can stand below as it is. */

@@ -1,8 +1,9 @@
 /** Checking a Parallels image, and repairing it. What is found, in which words, and what is counted: QEMU 7.2's `qemu-img check`, and clusters that two
  *  entries share, which it does not look for (in the words of later versions). */
 import { roundUp } from '../../bytes/integers.ts'
-import { type ByteStore, type Disk, readPadded, throwIfCancelled } from '../../core/index.ts'
+import { type ByteStore, type Disk, throwIfCancelled } from '../../core/index.ts'
 import type { CheckOptions, CheckResult } from '../format.ts'
+import { BlockCopier } from '../growth.ts'
 import { ParallelsDisk, type ParallelsImage } from './disk.ts'
 import { bitClusters } from './extension.ts'
 import { encodeHeader, headerBytes, inUse, parallelsFault } from './layout.ts'
@@ -10,6 +11,8 @@ import { WritableParallelsDisk } from './writable-disk.ts'
 
 /** Most findings that are told one by one. */
 const mostTold = 1000
+/** Bytes of copies that are always allowed. */
+const leastCopies = 64 * 1024 * 1024
 
 /** Checks a disk opened with purpose `check`: closed as it should be, every cluster in the file and used once, nothing behind the last.
  *  `leaks` cuts off what is behind; `all` also empties entries that point nowhere, gives shared clusters a copy of their own, and says that the image is closed.
@@ -42,8 +45,8 @@ class ParallelsCheck {
     corruptionsFixed: 0,
   }
   #told = 0
-  /** Clusters whose entry is dropped, or gets a copy. */
-  readonly #wrong: { cluster: number; from: number | undefined }[] = []
+  /** Clusters that lie where another does, and get a copy. */
+  #shared = 0
 
   constructor(image: ParallelsImage, options: CheckOptions, store: ByteStore | undefined) {
     this.#image = image
@@ -60,8 +63,7 @@ class ParallelsCheck {
     const end = await this.#walk()
     if (this.#store !== undefined) await this.#repair(this.#store)
     // Copies lie behind everything else.
-    const copies = this.#wrong.filter(({ from }) => from !== undefined).length
-    const usedEnd = this.#store === undefined ? end : this.#endWithCopies(end, copies)
+    const usedEnd = this.#store === undefined ? end : this.#endWithCopies(end, this.#shared)
     result.imageEndOffset = usedEnd
     const size = roundUp(file.size, 512)
     if (size > usedEnd) {
@@ -93,22 +95,17 @@ class ParallelsCheck {
 
   /** Looks at every entry. Returns where the last cluster in use ends. */
   async #walk(): Promise<number> {
-    const { header, table, file, extension } = this.#image
+    const { header, table, file } = this.#image
     const { clusterSize, entryUnit } = header
     const { signal, onProgress } = this.#options
-    const used = new Places(this.#image, await this.#leastAlignment())
-    const extended = extension === undefined ? [] : [extension.offset, ...bitClusters(extension)]
-    let high = 0
-    for (const at of extended) {
-      used.take(at)
-      high = Math.max(high, at)
-    }
+    const { used, end } = await this.#places()
+    let high = end
     const tableEnd = headerBytes + header.entries * 4
     const size = roundUp(file.size, 512)
     let before = 0
     let allocated = 0
     let fragmented = 0
-    for await (const { first, entries } of table.all(signal)) {
+    for await (const { first, entries } of table.all(signal, this.#store !== undefined)) {
       throwIfCancelled(signal, file.name)
       for (let i = 0; i < entries.length; i++) {
         const host = (entries[i] as number) * entryUnit
@@ -120,13 +117,14 @@ class ParallelsCheck {
         if (lost) {
           this.#tell(`cluster ${first + i} is ${host < tableEnd ? 'inside the table' : 'outside image'}`)
           if (this.#store !== undefined) {
-            this.#wrong.push({ cluster: first + i, from: undefined })
+            const setting = this.#setEntry(first + i, 0, this.#store)
+            if (setting !== undefined) await setting
             before = 0
             continue
           }
         } else if (!used.take(host)) {
           this.#tell(`duplicate offset in BAT entry ${first + i}`)
-          if (this.#store !== undefined) this.#wrong.push({ cluster: first + i, from: host })
+          if (this.#store !== undefined) this.#shared++
         }
         allocated++
         if (host > high) high = host
@@ -140,6 +138,31 @@ class ParallelsCheck {
     this.#result.compressedClusters = 0
     this.#end = high === 0 ? header.dataOffset : high + clusterSize
     return this.#end
+  }
+
+  /** The places of the file, with those of the format extension taken, and where the last of these begins. */
+  async #places(): Promise<{ used: Places; end: number }> {
+    const { extension } = this.#image
+    this.#used?.clear()
+    this.#used ??= new Places(this.#image, await this.#leastAlignment())
+    const used = this.#used
+    let end = 0
+    for (const at of extension === undefined ? [] : [extension.offset, ...bitClusters(extension)]) {
+      used.take(at)
+      end = Math.max(end, at)
+    }
+    return { used, end }
+  }
+
+  #used: Places | undefined
+
+  /** Changes an entry, at once as long as there is room for changes: millions of entries may be wrong. */
+  #setEntry(cluster: number, value: number, store: ByteStore): Promise<void> | undefined {
+    const { table } = this.#image
+    // What entries point at comes first.
+    const relieve = () => (table.crowded ? store.flush().then(() => table.writeBack(store)) : undefined)
+    const setting = table.set(cluster, value)
+    return setting === undefined ? relieve() : setting.then(relieve)
   }
 
   /** Whether every cluster lies at a multiple of the cluster size from the first: then one bit for each will do. */
@@ -167,24 +190,14 @@ class ParallelsCheck {
     this.#told++
   }
 
-  /** Empties entries, then copies, then points the table at the copies, then writes the header. */
+  /** Writes the entries that were emptied, then copies, then points the table at the copies, then writes the header. */
   async #repair(store: ByteStore): Promise<void> {
     const { header, table } = this.#image
     if (this.#result.corruptions === 0) return
-    let place = this.#copyStart(this.#end)
     // Entries that lead behind the file would show what is copied there, were the power to fail between.
-    for (const { cluster, from } of this.#wrong) if (from === undefined) await table.set(cluster, 0)
     await table.writeBack(store)
     await store.flush()
-    for (const { cluster, from } of this.#wrong) {
-      if (from !== undefined) {
-        const bytes = new Uint8Array(header.clusterSize)
-        await readPadded(store, from, bytes)
-        await store.write(place, bytes)
-        await table.set(cluster, place / header.entryUnit)
-        place += header.clusterSize
-      }
-    }
+    if (this.#shared > 0) await this.#separate(store)
     await store.flush()
     await table.writeBack(store)
     await store.flush()
@@ -194,6 +207,31 @@ class ParallelsCheck {
       await store.flush()
     }
     this.#result.corruptionsFixed = this.#result.corruptions
+  }
+
+  /** Gives each cluster that lies where one before it does a copy of its own.
+   *  @throws MoraineError `limit` when the copies would take more room than all that there is. */
+  async #separate(store: ByteStore): Promise<void> {
+    const { header, table, file } = this.#image
+    const { clusterSize, entryUnit } = header
+    const start = this.#copyStart(this.#end)
+    const most = Math.max(file.size, leastCopies)
+    const { used } = await this.#places()
+    const copier = new BlockCopier(store)
+    let place = start
+    for await (const { first, entries } of table.all(this.#options.signal)) {
+      for (let i = 0; i < entries.length; i++) {
+        const host = (entries[i] as number) * entryUnit
+        if (host === 0 || host >= start || used.take(host)) continue
+        if (place - start + clusterSize > most) {
+          const where = { field: 'copies', value: place - start + clusterSize, rule: `at most ${most} bytes` }
+          throw parallelsFault(file.name, 'limit', 'too many clusters lie where others do', where)
+        }
+        await copier.copy(host, place, clusterSize)
+        await this.#setEntry(first + i, place / entryUnit, store)
+        place += clusterSize
+      }
+    }
   }
 }
 
@@ -215,6 +253,11 @@ class Places {
     this.#base = base
     this.#unit = unit
     this.#each = header.clusterSize / unit
+  }
+
+  /** Takes all marks away. */
+  clear(): void {
+    this.#bits.fill(0)
   }
 
   /** Marks a cluster of the file as used; false when a part of it was already. */

@@ -3,13 +3,17 @@
 import type { Disk } from '../../core/index.ts'
 import { type ByteStore, MoraineError, throwIfCancelled } from '../../core/index.ts'
 import type { CheckOptions, CheckResult } from '../format.ts'
-import { copyAside } from '../growth.ts'
+import { BlockCopier } from '../growth.ts'
 import { VdiDisk, type VdiImage } from './disk.ts'
 import { encodeHeader, entry } from './layout.ts'
 import { WritableVdiDisk } from './writable-disk.ts'
 
 /** Most findings that are told one by one. */
 const mostTold = 1000
+/** QEMU's largest map takes that, a bit for each block. */
+const mostMapBits = 64 * 1024 * 1024
+/** Bytes of copies that are always allowed. */
+const leastCopies = 64 * 1024 * 1024
 
 /** Checks a disk opened with purpose `check`: every place once in use, none past the image's blocks, as many as the header counts.
  *  A repair (`all`) corrects the count, gives a block whose place another has too a copy of its own, and empties entries that point nowhere.
@@ -36,8 +40,8 @@ class VdiCheck {
   #corruptions = 0
   #fixed = 0
   #told = 0
-  /** Blocks whose entry is wrong: pointing nowhere (`lost`) or at another's place. */
-  readonly #wrong: { block: number; lost: boolean }[] = []
+  /** Places that two blocks have, and entries past the blocks whose bytes are there: each wants a place of its own. */
+  #shared = 0
 
   constructor(disk: VdiDisk, options: CheckOptions, store: ByteStore | undefined) {
     this.#disk = disk
@@ -46,8 +50,7 @@ class VdiCheck {
     this.#store = options.repair === 'all' ? store : undefined
     const bytes = Math.ceil(this.#image.header.blocks / 8)
     const { checkBytes } = this.#image.context.limits
-    // QEMU's largest map takes 64 MiB, a bit for each block.
-    if (bytes > Math.max(checkBytes, 64 * 1024 * 1024)) {
+    if (bytes > Math.max(checkBytes, mostMapBits)) {
       throw new MoraineError('limit', 'the block map is too large to check', {
         path: disk.name,
         format: 'vdi',
@@ -77,7 +80,7 @@ class VdiCheck {
     const { blocks, blockSize } = this.#image.header
     const { signal, onProgress } = this.#options
     let counted = 0
-    for await (const { first, entries } of this.#image.table.all(signal)) {
+    for await (const { first, entries } of this.#image.table.all(signal, this.#store !== undefined)) {
       throwIfCancelled(signal, this.#disk.name)
       for (let i = 0; i < entries.length; i++) {
         const index = entries[i] as number
@@ -85,30 +88,31 @@ class VdiCheck {
         if (index >= blocks) {
           this.#tell(`ERROR: block index ${first + i} too large, is ${index}`)
           // One that is there gets a place among the others.
-          this.#note(first + i, !this.#disk.isPlace(index))
+          if (this.#disk.isPlace(index)) this.#shared++
+          else {
+            const emptying = this.#store && this.#empty(first + i, this.#store)
+            if (emptying !== undefined) await emptying
+          }
           continue
         }
         counted++
-        if (this.#take(index)) continue
+        if (mark(this.#used, index)) continue
         // QEMU names the place twice, not the two blocks.
         this.#tell(`ERROR: block index ${index} also used by ${index}`)
-        this.#note(first + i, false)
+        this.#shared++
       }
       onProgress?.({ done: Math.min(first * blockSize, this.#disk.size), total: this.#disk.size })
     }
     return counted
   }
 
-  /** Marks a place as used; false when it was already. */
-  #take(index: number): boolean {
-    const byte = this.#used[index >>> 3] as number
-    const bit = 1 << (index & 7)
-    this.#used[index >>> 3] = byte | bit
-    return (byte & bit) === 0
-  }
-
-  #note(block: number, lost: boolean): void {
-    if (this.#store !== undefined) this.#wrong.push({ block, lost })
+  /** At once, as long as there is room for changes: millions of entries may be wrong. */
+  #empty(block: number, store: ByteStore): Promise<void> | undefined {
+    const { table } = this.#image
+    const setting = table.set(block, entry.unallocated)
+    // A header that counts too many blocks wastes a place; one that counts too few would lose one.
+    if (setting === undefined) return table.crowded ? table.writeBack(store) : undefined
+    return setting.then(() => (table.crowded ? table.writeBack(store) : undefined))
   }
 
   async #compareCount(counted: number): Promise<void> {
@@ -127,17 +131,7 @@ class VdiCheck {
   async #repair(store: ByteStore): Promise<void> {
     const { header, table } = this.#image
     if (this.#corruptions === 0) return
-    let free = 0
-    for (const { block, lost } of this.#wrong) {
-      if (lost) {
-        await table.set(block, entry.unallocated)
-        continue
-      }
-      while (free < header.blocks && !this.#take(free)) free++
-      if (free === header.blocks) return
-      await this.#copyBlock(store, await table.get(block), free)
-      await table.set(block, free)
-    }
+    const isWhole = this.#shared === 0 || (await this.#separate(store))
     await store.flush()
     let counted = 0
     for await (const { entries } of table.all()) for (const index of entries) if (index < entry.discarded) counted++
@@ -146,16 +140,56 @@ class VdiCheck {
     await store.flush()
     await table.writeBack(store)
     await store.flush()
-    this.#fixed = this.#corruptions
+    if (isWhole) this.#fixed = this.#corruptions
   }
 
-  async #copyBlock(store: ByteStore, from: number, to: number): Promise<void> {
-    const { blockSize, blockExtra } = this.#image.header
-    await copyAside(
-      store,
-      this.#disk.hostOf(from) - blockExtra,
-      this.#disk.hostOf(to) - blockExtra,
-      blockExtra + blockSize,
-    )
+  /** Gives every block whose place another has one of its own. False when there are no free places left.
+   *  @throws MoraineError `limit` when the copies would take more room than all that there is, or there are too many blocks to tell apart. */
+  async #separate(store: ByteStore): Promise<boolean> {
+    const { header, table, context } = this.#image
+    const { blocks, blockSize, blockExtra } = header
+    const refuse = (field: string, value: number, most: number): never => {
+      const place = { path: this.#disk.name, format: 'vdi', field, value, rule: `at most ${most}` }
+      throw new MoraineError('limit', 'too many blocks have the place of another', place)
+    }
+    const room = Math.max(context.limits.checkBytes, mostMapBits)
+    if (2 * this.#used.length > room) refuse('blocks_in_image', blocks, room * 4)
+    const met = new Uint8Array(this.#used.length)
+    const most = Math.max(this.#disk.file.size, leastCopies)
+    const copier = new BlockCopier(store)
+    let free = 0
+    let copied = 0
+    for await (const { first, entries } of table.all(this.#options.signal)) {
+      for (let i = 0; i < entries.length; i++) {
+        const index = entries[i] as number
+        if (index >= entry.discarded || !this.#disk.isPlace(index) || (index < blocks && mark(met, index))) continue
+        while (free < blocks && !mark(this.#used, free)) free++
+        if (free === blocks) return false
+        copied += blockSize + blockExtra
+        if (copied > most) refuse('copies', copied, most)
+        await copier.copy(
+          this.#disk.hostOf(index) - blockExtra,
+          this.#disk.hostOf(free) - blockExtra,
+          blockExtra + blockSize,
+        )
+        await table.set(first + i, free)
+        mark(met, free)
+        if (!table.crowded) continue
+        // The count comes before the map: it is the place of the next new block.
+        header.blocksAllocated = Math.max(header.blocksAllocated, free + 1)
+        await store.write(0, encodeHeader(header).slice())
+        await store.flush()
+        await table.writeBack(store)
+      }
+    }
+    return true
   }
+}
+
+/** Marks a place; false when it was marked already. */
+function mark(bits: Uint8Array, index: number): boolean {
+  const byte = bits[index >>> 3] as number
+  const bit = 1 << (index & 7)
+  bits[index >>> 3] = byte | bit
+  return (byte & bit) === 0
 }

@@ -1,6 +1,7 @@
 /** Checking a VHD, and repairing it: both footers, the header, and every block in a place of its own. QEMU has no check of it; the words are ours. */
-import { type ByteStore, type Disk, MoraineError, readPadded, throwIfCancelled } from '../../core/index.ts'
+import { type ByteStore, type Disk, MoraineError, throwIfCancelled } from '../../core/index.ts'
 import type { CheckOptions, CheckResult } from '../format.ts'
+import { BlockCopier } from '../growth.ts'
 import { DynamicVhdDisk, type FixedVhdDisk, isVhdDisk, type VhdDisk } from './disk.ts'
 import { type FooterPlaces, readFooters } from './footers.ts'
 import { type Footer, footerBytes, isSoundFooter, noBlock, sealHeader, sectorBytes, vhdFault } from './layout.ts'
@@ -11,7 +12,8 @@ import { WritableFixedVhdDisk } from './writable-fixed.ts'
 const mostTold = 1000
 /** Bytes of copies that are always allowed. */
 const leastCopies = 64 * 1024 * 1024
-const copyBytes = 1024 * 1024
+/** Most blocks that get another place: what is known of each is held. */
+const mostMoved = 262_144
 
 /** Checks a disk opened with purpose `check`. A repair (`all`) writes the footers from the sound one and the checksum of the header, drops entries that
  *  point past the end of the file, gives blocks that lie over something else a place of their own and makes a file that ends within a block whole; `leaks` cuts
@@ -111,19 +113,18 @@ class VhdCheck {
     const { signal, onProgress } = this.#options
     const metadataEnd = image.metadataEnd
     const sectors = new SectorList(disk, Math.ceil(disk.file.size / sectorBytes))
-    /** How many blocks at a sector need another place. */
-    const misplaced = new Map<number, number>()
+    const misplaced = new Misplaced(disk)
     let allocated = 0
     let last = metadataEnd
-    for await (const { first, entries } of table.all(signal)) {
+    for await (const { first, entries } of table.all(signal, this.#store !== undefined)) {
       throwIfCancelled(signal, disk.name)
       for (let i = 0; i < entries.length; i++) {
         const sector = entries[i] as number
         if (sector === noBlock) continue
         const start = sector * sectorBytes
         if (start + image.bitmapBytes > disk.file.size) {
-          await this.#corruption(`block ${first + i} lies past the end of the file, at sector ${sector}`, () =>
-            table.set(first + i, noBlock),
+          await this.#corruption(`block ${first + i} lies past the end of the file, at sector ${sector}`, (store) =>
+            this.#setEntry(disk, first + i, noBlock, store),
           )
           continue
         }
@@ -131,7 +132,7 @@ class VhdCheck {
         last = Math.max(last, start + stride)
         if (start < image.tableEnd) {
           await this.#corruption(`block ${first + i} lies over the header or the table`, async () => {
-            misplaced.set(sector, (misplaced.get(sector) ?? 0) + 1)
+            misplaced.add(sector)
           })
         } else sectors.add(sector)
       }
@@ -139,10 +140,10 @@ class VhdCheck {
     }
     for (const sector of sectors.overlaps(stride / sectorBytes)) {
       await this.#corruption(`the block at sector ${sector} lies over another`, async () => {
-        misplaced.set(sector, (misplaced.get(sector) ?? 0) + 1)
+        misplaced.add(sector)
       })
     }
-    if (this.#store !== undefined && misplaced.size > 0) {
+    if (this.#store !== undefined && misplaced.count > 0) {
       // An entry that leads behind the file would show what is copied there, were the power to fail between.
       await this.#writeTable(disk, this.#store)
       last = await this.#moveBlocks(disk, misplaced, last, this.#store)
@@ -158,6 +159,16 @@ class VhdCheck {
     return last
   }
 
+  /** Changes an entry; the table may hold no more changes than its pages have room for. */
+  async #setEntry(disk: DynamicVhdDisk, block: number, sector: number, store: ByteStore): Promise<void> {
+    const { table } = disk.image
+    await table.set(block, sector)
+    if (!table.crowded) return
+    // What entries point at comes first.
+    await store.flush()
+    await this.#writeTable(disk, store)
+  }
+
   async #writeTable({ image: { table } }: DynamicVhdDisk, store: ByteStore): Promise<void> {
     if (!table.dirty) return
     await table.writeBack(store)
@@ -166,38 +177,26 @@ class VhdCheck {
 
   /** Copies blocks behind everything else, and points the table at the copies. Returns where the last one ends.
    *  @throws MoraineError `limit` when the copies would take more room than all that there is. */
-  async #moveBlocks(
-    disk: DynamicVhdDisk,
-    misplaced: Map<number, number>,
-    last: number,
-    store: ByteStore,
-  ): Promise<number> {
+  async #moveBlocks(disk: DynamicVhdDisk, misplaced: Misplaced, last: number, store: ByteStore): Promise<number> {
     const { stride, table } = disk.image
     const most = Math.max(disk.file.size, leastCopies)
+    const copier = new BlockCopier(store)
     let end = Math.ceil(Math.max(last, disk.file.size) / sectorBytes) * sectorBytes
-    const moves: { block: number; sector: number }[] = []
     for await (const { first, entries } of table.all(this.#options.signal)) {
       for (let i = 0; i < entries.length; i++) {
         const sector = entries[i] as number
-        const left = misplaced.get(sector) ?? 0
-        if (sector === noBlock || left === 0) continue
-        misplaced.set(sector, left - 1)
+        if (sector === noBlock || !misplaced.take(sector)) continue
         this.#copied += stride
         if (this.#copied > most) {
           const place = { field: 'copies', value: this.#copied, rule: `at most ${most} bytes` }
           throw vhdFault(disk.name, 'limit', 'too many blocks lie over others', place)
         }
-        for (let at = 0; at < stride; at += copyBytes) {
-          const bytes = new Uint8Array(Math.min(copyBytes, stride - at))
-          await readPadded(disk.file, sector * sectorBytes + at, bytes)
-          await store.write(end + at, bytes)
-        }
-        moves.push({ block: first + i, sector: end / sectorBytes })
+        await copier.copy(sector * sectorBytes, end, stride)
+        await this.#setEntry(disk, first + i, end / sectorBytes, store)
         end += stride
       }
     }
     await store.flush()
-    for (const { block, sector } of moves) await table.set(block, sector)
     return end
   }
 
@@ -227,6 +226,33 @@ class VhdCheck {
       }
     }
     this.#result.imageEndOffset = disk.file.size
+  }
+}
+
+/** How many blocks at a sector need another place. */
+class Misplaced {
+  readonly #disk: DynamicVhdDisk
+  readonly #sectors = new Map<number, number>()
+  count = 0
+
+  constructor(disk: DynamicVhdDisk) {
+    this.#disk = disk
+  }
+
+  /** @throws MoraineError `limit` when there are too many. */
+  add(sector: number): void {
+    if (++this.count > mostMoved) {
+      const place = { field: 'table entry', value: this.count, rule: `at most ${mostMoved}` }
+      throw vhdFault(this.#disk.name, 'limit', 'too many blocks lie over others', place)
+    }
+    this.#sectors.set(sector, (this.#sectors.get(sector) ?? 0) + 1)
+  }
+
+  /** Whether one at the sector is left, which counts as done then. */
+  take(sector: number): boolean {
+    const left = this.#sectors.get(sector) ?? 0
+    if (left > 0) this.#sectors.set(sector, left - 1)
+    return left > 0
   }
 }
 

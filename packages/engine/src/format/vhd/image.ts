@@ -1,5 +1,6 @@
 /** The shared state of one open VHD with blocks: footer, header, table, sector bitmaps. */
 import { roundUp } from '../../bytes/integers.ts'
+import { isZero } from '../../bytes/zero.ts'
 import { type ByteSource, type ByteStore, readPadded } from '../../core/index.ts'
 import { BlockTable } from '../block-table.ts'
 import type { OpenContext } from '../format.ts'
@@ -42,6 +43,9 @@ export class VhdImage {
   readonly #changed = new Map<number, SectorBitmap>()
   readonly #loading = new Map<number, Promise<SectorBitmap>>()
   readonly #fullBytes: Uint8Array
+  readonly #emptyBytes: Uint8Array
+  /** What bitmaps are read into. */
+  readonly #spare: Uint8Array[] = []
   /** Where the next bitmap is asked for when blocks are read in order. */
   #expected = -1
 
@@ -54,6 +58,7 @@ export class VhdImage {
     this.size = virtualSizeOf(footer, header.entries * header.blockSize, context.vhdSize)
     this.table = this.#newTable()
     this.#fullBytes = new Uint8Array(this.bitmapBytes).fill(0xff)
+    this.#emptyBytes = new Uint8Array(this.bitmapBytes)
   }
 
   #newTable(): BlockTable {
@@ -213,14 +218,25 @@ export class VhdImage {
   }
 
   async #read(sector: number): Promise<SectorBitmap> {
-    const bytes = new Uint8Array(this.bitmapBytes)
+    // Most are all set or all clear, and a disk has millions of them: what they are read into is used again.
+    const bytes = this.#spare.pop() ?? new Uint8Array(this.bitmapBytes)
     await readPadded(this.file, sector * sectorBytes, bytes)
     if (this.#countsBackwards) reverseBits(bytes)
-    const bitmap = sectorBitmap(bytes, this.header.blockSize / sectorBytes)
     const known = this.peekBitmap(sector)
-    if (known !== undefined) return known
-    this.#keep(sector, bitmap.full ? { bytes: this.#fullBytes, full: true } : bitmap)
-    return this.#bitmaps.get(sector) ?? bitmap
+    const bitmap = known ?? this.#bitmapOf(bytes)
+    if (this.#spare.length < readAhead) this.#spare.push(bytes)
+    if (known === undefined) this.#keep(sector, bitmap)
+    return bitmap
+  }
+
+  /** A bitmap of these bytes, which stay the caller's. */
+  #bitmapOf(bytes: Uint8Array): SectorBitmap {
+    const sectors = this.header.blockSize / sectorBytes
+    const { full } = sectorBitmap(bytes, sectors)
+    if (full) return { bytes: this.#fullBytes, full }
+    // A writer changes bitmaps that are not full where they are.
+    const isShared = this.context.mode !== 'write' && isZero(bytes)
+    return { bytes: isShared ? this.#emptyBytes : bytes.slice(), full }
   }
 
   #keep(sector: number, bitmap: SectorBitmap): void {

@@ -2,6 +2,7 @@
  *  none, sector bitmaps that are not there, damaged copies of headers and region tables. */
 import { type ByteStore, type Disk, MoraineError, throwIfCancelled } from '../../core/index.ts'
 import type { CheckOptions, CheckResult } from '../format.ts'
+import { BlockCopier } from '../growth.ts'
 import type { Entry } from './block-map.ts'
 import { VhdxDisk } from './disk.ts'
 import { updateHeader, type VhdxImage } from './image.ts'
@@ -11,7 +12,8 @@ import type { VhdxWriter } from './writer.ts'
 
 /** Most findings that are told one by one. */
 const mostTold = 1000
-const copyBytes = 1024 * 1024
+/** Bytes of copies that are always allowed. */
+const leastCopies = 64 * mib
 /** Entries between two looks at the signal. */
 const stride = 65_536
 
@@ -36,18 +38,30 @@ export async function checkVhdx(disk: Disk, options: CheckOptions): Promise<Chec
 /** What is wrong with an entry. */
 type Fault = 'state' | 'outside' | 'cut' | 'metadata' | 'shared' | 'bitmap'
 
+/** What a repair does about an entry. */
+const cure = { none: 0, empty: 1, lengthen: 2, copy: 3 } as const
+
+function cureOf(fault: Fault): number {
+  return fault === 'cut' ? cure.lengthen : fault === 'shared' ? cure.copy : cure.empty
+}
+
 class VhdxCheck {
   readonly #image: VhdxImage
   readonly #options: CheckOptions
   readonly #writer: VhdxWriter | undefined
   /** A bit for each MiB of the file that a block or a bitmap takes. */
   readonly #used: Uint8Array
+  /** Bytes of the file before a repair makes it longer. */
+  readonly #fileSize: number
   #corruptions = 0
   #fixed = 0
   /** Repairs of what was no corruption of the disk. */
   #mended = 0
   #told = 0
-  readonly #wrong: { block: number; fault: Fault }[] = []
+  /** What to do about each block, two bits of it; made when there is something to do. */
+  #cures: Uint8Array | undefined
+  /** Bytes of copies, which lie behind everything else. */
+  #copied = 0
 
   constructor(image: VhdxImage, options: CheckOptions, writer: VhdxWriter | undefined) {
     this.#image = image
@@ -62,6 +76,7 @@ class VhdxCheck {
       })
     }
     this.#used = new Uint8Array(bytes)
+    this.#fileSize = image.file.size
   }
 
   async run(): Promise<CheckResult> {
@@ -70,7 +85,7 @@ class VhdxCheck {
     if (this.#image.replayed) this.#replayed()
     if (this.#image.metadata.parent !== undefined) await this.#bitmaps()
     await this.#blocks()
-    if (this.#writer !== undefined && this.#wrong.length > 0) await this.#repair(this.#writer)
+    if (this.#writer !== undefined && this.#cures !== undefined) await this.#repair(this.#writer, this.#cures)
     this.#options.onProgress?.({ done: size, total: size })
     return {
       checkErrors: 0,
@@ -147,7 +162,10 @@ class VhdxCheck {
       const fault = entry.state < blockState.unmapped ? undefined : await this.#faultOf(block, entry)
       if (fault === undefined) continue
       this.#corruptions++
-      this.#wrong.push({ block, fault })
+      if (this.#writer === undefined) continue
+      // A table may have 64 million entries, and all of them may be wrong.
+      this.#cures ??= new Uint8Array(Math.ceil(blocks / 4))
+      this.#cures[block >>> 2] = (this.#cures[block >>> 2] as number) | (cureOf(fault) << ((block & 3) * 2))
     }
   }
 
@@ -209,22 +227,22 @@ class VhdxCheck {
     return map.entryIn(await map.pages.at(at), at)
   }
 
-  async #repair(writer: VhdxWriter): Promise<void> {
+  async #repair(writer: VhdxWriter, cures: Uint8Array): Promise<void> {
     await writer.begin()
-    const grows = ({ fault }: { fault: Fault }): boolean => fault === 'cut' || fault === 'shared'
-    await this.#mend(
-      writer,
-      this.#wrong.filter((wrong) => !grows(wrong)),
-    )
+    await this.#mend(writer, cures, (what) => what === cure.empty)
     // Entries that lead behind the file are empty before it grows: they would show what comes to lie there, were the power to fail between.
-    await this.#mend(writer, this.#wrong.filter(grows))
+    await this.#mend(writer, cures, (what) => what === cure.lengthen || what === cure.copy)
   }
 
-  async #mend(writer: VhdxWriter, list: readonly { block: number; fault: Fault }[]): Promise<void> {
-    for (const { block, fault } of list) {
+  async #mend(writer: VhdxWriter, cures: Uint8Array, isMeant: (what: number) => boolean): Promise<void> {
+    const copier = new BlockCopier(writer.store)
+    const { blocks } = this.#image.map.geometry
+    for (let block = 0; block < blocks; block++) {
+      const what = ((cures[block >>> 2] as number) >>> ((block & 3) * 2)) & 3
+      if (!isMeant(what)) continue
       throwIfCancelled(this.#options.signal, this.#image.source.name)
-      if (fault === 'cut') await this.#lengthen(writer.store, block)
-      else if (fault === 'shared') await this.#copyBlock(writer, block)
+      if (what === cure.lengthen) await this.#lengthen(writer.store, block)
+      else if (what === cure.copy) await this.#copyBlock(writer, block, copier)
       else await writer.setBlock(block, blockState.notPresent, 0)
       this.#fixed++
       if (this.#image.map.pages.crowded) await writer.writeBack()
@@ -239,16 +257,19 @@ class VhdxCheck {
     if (store.size < end && store.kind !== 'device') await store.resize(end)
   }
 
-  async #copyBlock(writer: VhdxWriter, block: number): Promise<void> {
-    const { map, file, metadata } = this.#image
+  /** @throws MoraineError `limit` when the copies would take more room than all that there is. */
+  async #copyBlock(writer: VhdxWriter, block: number, copier: BlockCopier): Promise<void> {
+    const { map, metadata } = this.#image
     const { state, offset } = await this.#entry(map.entryOffset(block))
-    const there = Math.min(metadata.blockSize, file.size - offset)
-    const place = await writer.allocateBlock()
-    for (let done = 0; done < there; done += copyBytes) {
-      const bytes = new Uint8Array(Math.min(copyBytes, there - done))
-      await file.read(offset + done, bytes)
-      await writer.store.write(place + done, bytes)
+    const there = Math.min(metadata.blockSize, this.#fileSize - offset)
+    const most = Math.max(this.#fileSize, leastCopies)
+    this.#copied += metadata.blockSize
+    if (this.#copied > most) {
+      const place = { value: this.#copied, rule: `at most ${most} bytes` }
+      throw vhdxFault(this.#image.source.name, 'limit', 'copies', place, 'too many blocks lie over others')
     }
-    await writer.setBlock(block, state, place)
+    const to = await writer.allocateBlock()
+    await copier.copy(offset, to, there)
+    await writer.setBlock(block, state, to)
   }
 }

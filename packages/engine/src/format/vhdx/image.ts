@@ -5,7 +5,7 @@ import type { OpenContext } from '../format.ts'
 import { BlockMap } from './block-map.ts'
 import { encodeHeader, type Header, type Headers, readHeaders } from './headers.ts'
 import { fileSignature, looksLikeVhdx, places, vhdxFault } from './layout.ts'
-import { findLogSequence, type LogEntry, lengthAfterReplay } from './log.ts'
+import { findLogSequence, LogChanges, type LogEntry, lengthAfterReplay } from './log.ts'
 import { geometryOf, type Metadata, readMetadata } from './metadata.ts'
 import { MetadataPages } from './pages.ts'
 import { type Regions, readRegions } from './regions.ts'
@@ -38,12 +38,12 @@ export async function openImage(source: ByteSource, context: OpenContext): Promi
   const store = write && isStore(source) ? source : undefined
   await checkSignature(source)
   const headers = await readHeaders(source)
-  const entries = await readLog(source, headers.current, context)
+  const { entries, changes } = await readLog(source, headers.current, context)
   let file = source
   if (entries.length > 0) {
-    const length = lengthAfterReplay(source.name, entries, source.size)
-    if (store === undefined) file = new ReplayedSource(source, entries, length)
-    else await replay(store, headers, entries, length)
+    const length = lengthAfterReplay(source.name, entries, changes, source.size)
+    if (store === undefined) file = new ReplayedSource(source, changes, length)
+    else await replay(store, headers, changes, length)
   }
   const { current } = headers
   const log = { offset: current.logOffset, length: current.logLength }
@@ -91,9 +91,16 @@ async function checkSignature(source: ByteSource): Promise<void> {
   throw vhdxFault(source.name, 'not-this-format', 'signature', { rule: fileSignature })
 }
 
-async function readLog(source: ByteSource, header: Header, context: OpenContext): Promise<LogEntry[]> {
+/** The entries that must be replayed, and what they change. */
+interface PendingLog {
+  entries: LogEntry[]
+  changes: LogChanges
+}
+
+async function readLog(source: ByteSource, header: Header, context: OpenContext): Promise<PendingLog> {
   const { logGuid, logLength, logOffset } = header
-  if (logGuid === zeroGuid || logLength === 0) return []
+  const none = new Uint8Array(0)
+  if (logGuid === zeroGuid || logLength === 0) return { entries: [], changes: new LogChanges(source.name, none, []) }
   if (logLength > context.limits.tableBytes) {
     throw vhdxFault(source.name, 'limit', 'log length', {
       value: logLength,
@@ -108,17 +115,18 @@ async function readLog(source: ByteSource, header: Header, context: OpenContext)
   }
   const log = new Uint8Array(logLength)
   await source.read(logOffset, log)
-  return findLogSequence(source.name, log, logGuid)
+  const entries = findLogSequence(source.name, log, logGuid)
+  return { entries, changes: new LogChanges(source.name, log, entries) }
 }
 
 /** Writes what the log promises, then says in the headers that it is empty. A power cut on the way leaves the log as it is. */
-async function replay(store: ByteStore, headers: Headers, entries: readonly LogEntry[], length: number): Promise<void> {
+async function replay(store: ByteStore, headers: Headers, changes: LogChanges, length: number): Promise<void> {
   if (store.size < length && store.kind !== 'device') await store.resize(length)
-  for (const { changes } of entries) {
-    for (const change of changes) {
-      if (change.bytes === undefined) await store.zero(change.offset, change.length, 'unmap')
-      else await store.write(change.offset, change.bytes)
-    }
+  for (let i = 0; i < changes.count; i++) {
+    const offset = changes.offsets[i] as number
+    const bytes = changes.bytes(i)
+    if (bytes === undefined) await store.zero(offset, changes.lengths[i] as number, 'unmap')
+    else await store.write(offset, bytes)
   }
   await store.flush()
   await updateHeader(store, headers, { logGuid: zeroGuid })

@@ -24,14 +24,12 @@ export interface LogEntry {
   flushedFileOffset: number
   /** The file must be at least as long once this is replayed. */
   lastFileOffset: number
-  changes: LogChange[]
+  /** How many changes it makes. */
+  descriptors: number
 }
 
-/** Something that an entry writes into the file. */
-export type LogChange =
-  | { offset: number; length: number; bytes: Uint8Array }
-  /** Zeros. */
-  | { offset: number; length: number; bytes: undefined }
+/** Most changes of a log that is replayed: it may have two million of a line each, and every read looks through them. */
+const mostChanges = 262_144
 
 /** The entries that must be replayed, the oldest first; none when there is no valid sequence (an entry that was cut while it was written does not
  *  count, and what it was to change is unchanged then).
@@ -126,7 +124,6 @@ function decodeEntry(bytes: Uint8Array, at: number, logLength: number): LogEntry
   const count = view.getUint32(field.descriptors, true)
   const descriptorArea = roundUp(headBytes + count * descriptorBytes, sector)
   if (sequence === 0n || tail % sector !== 0 || tail >= logLength || descriptorArea > bytes.length) return undefined
-  const changes: LogChange[] = []
   let data = descriptorArea
   for (let i = 0; i < count; i++) {
     const descriptor = headBytes + i * descriptorBytes
@@ -136,15 +133,10 @@ function decodeEntry(bytes: Uint8Array, at: number, logLength: number): LogEntry
     if (kind === signatures.zero) {
       const length = u64le(view, descriptor + 8)
       if (length % sector !== 0 || !Number.isSafeInteger(offset + length)) return undefined
-      changes.push({ offset, length, bytes: undefined })
     } else if (kind === signatures.data) {
       if (data + sector > bytes.length || !Number.isSafeInteger(offset)) return undefined
       const stamp = (BigInt(view.getUint32(data + 4, true)) << 32n) | BigInt(view.getUint32(data + 4092, true))
       if (view.getUint32(data, true) !== signatures.sector || stamp !== sequence) return undefined
-      const content = bytes.slice(data, data + sector)
-      content.set(bytes.subarray(descriptor + 8, descriptor + 16), 0)
-      content.set(bytes.subarray(descriptor + 4, descriptor + 8), 4092)
-      changes.push({ offset, length: sector, bytes: content })
       data += sector
     } else return undefined
   }
@@ -155,13 +147,74 @@ function decodeEntry(bytes: Uint8Array, at: number, logLength: number): LogEntry
     sequence,
     flushedFileOffset: u64le(view, field.flushed),
     lastFileOffset: u64le(view, field.last),
-    changes,
+    descriptors: count,
+  }
+}
+
+/** What entries write into the file, in their order. Their bytes stay in the log until they are asked for. */
+export class LogChanges {
+  readonly count: number
+  /** Byte offsets in the file. */
+  readonly offsets: Float64Array
+  /** Bytes. */
+  readonly lengths: Float64Array
+  readonly #log: Uint8Array
+  /** Where in the log a change's descriptor stands, and its sector; −1 for zeros. */
+  readonly #descriptors: Uint32Array
+  readonly #sectors: Int32Array
+
+  /** @throws MoraineError `limit` when there are too many. */
+  constructor(path: string, log: Uint8Array, entries: readonly LogEntry[]) {
+    this.count = entries.reduce((sum, { descriptors }) => sum + descriptors, 0)
+    if (this.count > mostChanges) {
+      throw vhdxFault(path, 'limit', 'log', { value: this.count, rule: `at most ${mostChanges} changes to replay` })
+    }
+    this.#log = log
+    this.offsets = new Float64Array(this.count)
+    this.lengths = new Float64Array(this.count)
+    this.#descriptors = new Uint32Array(this.count)
+    this.#sectors = new Int32Array(this.count)
+    let next = 0
+    for (const entry of entries) next = this.#add(entry, next)
+  }
+
+  #add({ at, descriptors }: LogEntry, first: number): number {
+    const view = viewOf(this.#log)
+    let data = roundUp(headBytes + descriptors * descriptorBytes, sector)
+    for (let i = 0; i < descriptors; i++) {
+      const index = first + i
+      // The log is a ring of whole sectors, and no descriptor passes one.
+      const place = (at + headBytes + i * descriptorBytes) % this.#log.length
+      const zero = view.getUint32(place, true) === signatures.zero
+      this.#descriptors[index] = place
+      this.offsets[index] = u64le(view, place + 16)
+      this.lengths[index] = zero ? u64le(view, place + 8) : sector
+      this.#sectors[index] = zero ? -1 : (at + data) % this.#log.length
+      if (!zero) data += sector
+    }
+    return first + descriptors
+  }
+
+  /** The bytes of a change; undefined for zeros. */
+  bytes(index: number): Uint8Array | undefined {
+    const from = this.#sectors[index] as number
+    if (from < 0) return undefined
+    const descriptor = this.#descriptors[index] as number
+    const content = this.#log.slice(from, from + sector)
+    content.set(this.#log.subarray(descriptor + 8, descriptor + 16), 0)
+    content.set(this.#log.subarray(descriptor + 4, descriptor + 8), 4092)
+    return content
   }
 }
 
 /** Checks entries against the file that they shall be replayed into; the file's length afterwards, in bytes.
  *  @throws MoraineError `corrupt` when the file is shorter than it was, or an entry would write past where the file shall end. */
-export function lengthAfterReplay(path: string, entries: readonly LogEntry[], fileSize: number): number {
+export function lengthAfterReplay(
+  path: string,
+  entries: readonly LogEntry[],
+  changes: LogChanges,
+  fileSize: number,
+): number {
   const head = entries.at(-1)
   if (head === undefined) return fileSize
   if (head.flushedFileOffset > fileSize) {
@@ -172,11 +225,10 @@ export function lengthAfterReplay(path: string, entries: readonly LogEntry[], fi
   }
   let length = fileSize
   for (const { lastFileOffset } of entries) length = Math.max(length, roundUp(lastFileOffset, mib))
-  for (const { changes } of entries) {
-    for (const change of changes) {
-      if (Number.isSafeInteger(length) && change.offset + change.length <= length) continue
-      throw vhdxFault(path, 'corrupt', 'log entry', { value: change.offset, rule: `changes within ${length} bytes` })
-    }
+  for (let i = 0; i < changes.count; i++) {
+    const offset = changes.offsets[i] as number
+    if (Number.isSafeInteger(length) && offset + (changes.lengths[i] as number) <= length) continue
+    throw vhdxFault(path, 'corrupt', 'log entry', { value: offset, rule: `changes within ${length} bytes` })
   }
   return length
 }

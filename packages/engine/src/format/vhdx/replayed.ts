@@ -1,33 +1,36 @@
 /** A file as it is once its log is replayed, without writing to it. */
 import { type ByteSource, type Extent, readPadded } from '../../core/index.ts'
-import type { LogEntry } from './log.ts'
+import type { LogChanges } from './log.ts'
 
-/** Changes of the entries, the oldest first, laid over the file. */
+/** Changes of a log, the oldest first, laid over the file. */
 export class ReplayedSource implements ByteSource {
   readonly name: string
   readonly size: number
   readonly identity: string | undefined
   readonly #file: ByteSource
-  readonly #changes: LogEntry['changes']
+  readonly #changes: LogChanges
 
   /** `size`: bytes of the file once the log is replayed. */
-  constructor(file: ByteSource, entries: readonly LogEntry[], size: number) {
+  constructor(file: ByteSource, changes: LogChanges, size: number) {
     this.name = file.name
     this.identity = file.identity
     this.size = size
     this.#file = file
-    this.#changes = entries.flatMap(({ changes }) => changes)
+    this.#changes = changes
   }
 
   async read(offset: number, into: Uint8Array, signal?: AbortSignal): Promise<void> {
     if (offset + into.length > this.size) return this.#file.read(offset, into, signal)
     await readPadded(this.#file, offset, into, signal)
-    for (const change of this.#changes) {
-      const from = Math.max(offset, change.offset)
-      const to = Math.min(offset + into.length, change.offset + change.length)
+    const { count, offsets, lengths } = this.#changes
+    for (let i = 0; i < count; i++) {
+      const start = offsets[i] as number
+      const from = Math.max(offset, start)
+      const to = Math.min(offset + into.length, start + (lengths[i] as number))
       if (from >= to) continue
-      if (change.bytes === undefined) into.fill(0, from - offset, to - offset)
-      else into.set(change.bytes.subarray(from - change.offset, to - change.offset), from - offset)
+      const bytes = this.#changes.bytes(i)
+      if (bytes === undefined) into.fill(0, from - offset, to - offset)
+      else into.set(bytes.subarray(from - start, to - start), from - offset)
     }
   }
 

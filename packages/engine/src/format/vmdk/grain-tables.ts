@@ -27,6 +27,33 @@ const writeRun = 1024 * 1024
 /** Most tables in memory, however small they are. */
 const mostTables = 32_768
 
+/** What the extents of one image keep together: a split image may have thousands, of which one is in use. */
+export class TableBudget {
+  readonly #bytes: number
+  /** What each extent holds, in bytes; the one used longest ago comes first. */
+  readonly #held = new Map<GrainTables, number>()
+  #total = 0
+
+  /** @param bytes of tables, all extents together */
+  constructor(bytes: number) {
+    this.#bytes = bytes
+  }
+
+  /** Notes what an extent holds, and lets others forget what they can where that is too much. */
+  note(tables: GrainTables, bytes: number): void {
+    this.#total += bytes - (this.#held.get(tables) ?? 0)
+    this.#held.delete(tables)
+    this.#held.set(tables, bytes)
+    for (const [other, held] of this.#held) {
+      if (this.#total <= this.#bytes || other === tables) return
+      const left = other.forgetClean()
+      this.#total -= held - left
+      if (left === 0) this.#held.delete(other)
+      else this.#held.set(other, left)
+    }
+  }
+}
+
 /** A bounded cache of the grain tables of one extent. */
 export class GrainTables {
   readonly directory: GrainDirectory
@@ -37,17 +64,21 @@ export class GrainTables {
   readonly #tables = new Map<number, GrainTable>()
   readonly #loading = new Map<number, Promise<GrainTable | undefined>>()
   readonly #unlinked = new Set<GrainTable>()
+  readonly #budget: TableBudget | undefined
   #clock = 0
   #dirty = 0
   #last = -2
 
+  /** `budget`: that of all extents of an image of several. */
   constructor(
     file: ByteSource,
     directory: GrainDirectory,
     redundant: GrainDirectory | undefined,
     tableBytes: number,
     cacheBytes: number,
+    budget?: TableBudget,
   ) {
+    this.#budget = budget
     this.#file = file
     this.directory = directory
     this.#redundant = redundant
@@ -181,7 +212,14 @@ export class GrainTables {
     const table = { index, offset, copy, bytes, view: viewOf(bytes), dirty: false, held: false, used: ++this.#clock }
     this.#tables.set(index, table)
     if (this.#tables.size > this.#capacity) this.#evict()
+    this.#budget?.note(this, this.#tables.size * this.#tableBytes)
     return table
+  }
+
+  /** Forgets what is in the file. Returns the bytes that are left. */
+  forgetClean(): number {
+    for (const { index, dirty, held } of this.#tables.values()) if (!dirty && !held) this.#tables.delete(index)
+    return this.#tables.size * this.#tableBytes
   }
 
   /** Drops the quarter of the clean tables that was used longest ago. */

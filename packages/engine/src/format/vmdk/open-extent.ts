@@ -3,6 +3,7 @@ import { divideUp } from '../../bytes/integers.ts'
 import { type ByteSource, readPadded } from '../../core/index.ts'
 import type { OpenContext } from '../format.ts'
 import { GrainDirectory, seSparseEntry } from './grain-directory.ts'
+import type { TableBudget } from './grain-tables.ts'
 import { fault } from './image.ts'
 import {
   bounds,
@@ -31,13 +32,17 @@ export async function readSparseHeader(file: ByteSource): Promise<{ header: Spar
   return { header: parseSparseHeader(bytes), bytes }
 }
 
-/** Opens a sparse extent that a descriptor calls `SPARSE` or `VMFSSPARSE`.
+/** Opens a sparse extent that a descriptor calls `SPARSE` or `VMFSSPARSE`. `budget`: that of the image, where it has several.
  *  @throws MoraineError `invalid`, `unsupported`, `corrupt`, `limit`. */
-export async function openSparseExtent(file: ByteSource, context: OpenContext): Promise<SparseExtent> {
+export async function openSparseExtent(
+  file: ByteSource,
+  context: OpenContext,
+  budget?: TableBudget,
+): Promise<SparseExtent> {
   if (file.size < 4) throw fault(file, 'invalid', 'File is too small, not a valid image', 'magic')
   const { header, bytes } = await readSparseHeader(file)
-  if (isSparse(bytes)) return openHosted(file, header, bytes, context)
-  if (isCowd(bytes)) return openCowd(file, bytes, context)
+  if (isSparse(bytes)) return openHosted(file, header, bytes, context, budget)
+  if (isCowd(bytes)) return openCowd(file, bytes, context, budget)
   throw fault(file, 'not-this-format', 'Image not in VMDK format', 'magic')
 }
 
@@ -47,6 +52,7 @@ export async function openHosted(
   first: SparseHeader,
   bytes: Uint8Array,
   context: OpenContext,
+  budget?: TableBudget,
 ): Promise<SparseExtent> {
   const closed = first.directory === 'atEnd'
   const header = closed ? await readFooter(file) : first
@@ -106,6 +112,7 @@ export async function openHosted(
       grains: 0,
     },
     context.limits,
+    budget,
   )
 }
 
@@ -189,7 +196,7 @@ function directories(
   return [make(header.directory as number, 'gdOffset'), copy]
 }
 
-function openCowd(file: ByteSource, bytes: Uint8Array, context: OpenContext): SparseExtent {
+function openCowd(file: ByteSource, bytes: Uint8Array, context: OpenContext, budget?: TableBudget): SparseExtent {
   if (context.mode === 'write') {
     throw fault(file, 'unsupported', 'COWD extents can only be read', 'magic')
   }
@@ -219,12 +226,17 @@ function openCowd(file: ByteSource, bytes: Uint8Array, context: OpenContext): Sp
       grains: 0,
     },
     context.limits,
+    budget,
   )
 }
 
 /** Opens a seSparse extent.
  *  @throws MoraineError `unsupported` for what was never documented, and for a journal that would have to be replayed. */
-export async function openSeSparse(file: ByteSource, context: OpenContext): Promise<SparseExtent> {
+export async function openSeSparse(
+  file: ByteSource,
+  context: OpenContext,
+  budget?: TableBudget,
+): Promise<SparseExtent> {
   if (context.mode === 'write') {
     throw fault(file, 'unsupported', 'No write support for seSparse images available', 'magic')
   }
@@ -266,5 +278,6 @@ export async function openSeSparse(file: ByteSource, context: OpenContext): Prom
       grains: header.grains * sectorBytes,
     },
     context.limits,
+    budget,
   )
 }

@@ -3,6 +3,7 @@ import { type ByteSource, type Disk, isMoraineError, isStore, readPadded, type W
 import type { OpenContext } from '../format.ts'
 import { type Descriptor, type ExtentLine, noParent, parseDescriptor } from './descriptor.ts'
 import { VmdkDisk } from './disk.ts'
+import { TableBudget } from './grain-tables.ts'
 import { fault, type Part, type VmdkImage } from './image.ts'
 import {
   bounds,
@@ -124,11 +125,12 @@ async function openByDescriptor(
   }
   const opened = new Map<string, ByteSource>()
   const parts: Part[] = []
+  const budget = new TableBudget(context.limits.cacheBytes)
   let start = 0
   let compressed = false
   try {
     for (const line of extents) {
-      const part = await openPart(line, start, file, context, opened)
+      const part = await openPart(line, { start, file, budget }, context, opened)
       compressed ||= part.sparse?.shape.compressed === true
       parts.push(part)
       start += part.length
@@ -151,8 +153,7 @@ async function openByDescriptor(
 
 async function openPart(
   line: ExtentLine,
-  start: number,
-  file: ByteSource,
+  { start, file, budget }: { start: number; file: ByteSource; budget: TableBudget },
   context: OpenContext,
   opened: Map<string, ByteSource>,
 ): Promise<Part> {
@@ -181,7 +182,8 @@ async function openPart(
   }
   if (type === 'FLAT' || type === 'VMFS') return { ...bare, file: source, flat: line.offset * sectorBytes }
   const inMode: OpenContext = { ...context, mode }
-  const sparse = type === 'SESPARSE' ? await openSeSparse(source, inMode) : await openSparseExtent(source, inMode)
+  const open = type === 'SESPARSE' ? openSeSparse : openSparseExtent
+  const sparse = await open(source, inMode, budget)
   if (sparse.shape.size >= length) return { ...bare, file: source, sparse }
   throw fault(source, 'corrupt', 'the extent is smaller than its descriptor says', 'capacity', {
     value: sparse.shape.size / sectorBytes,

@@ -2,7 +2,7 @@
 import type { ByteSource, Limits } from '../../core/index.ts'
 import { MoraineError } from '../../core/index.ts'
 import { type GrainDirectory, seSparseGrain } from './grain-directory.ts'
-import { type GrainTable, GrainTables } from './grain-tables.ts'
+import { type GrainTable, GrainTables, type TableBudget } from './grain-tables.ts'
 import { grainMarkerBytes, sectorBytes, zeroedEntry } from './layout.ts'
 
 /** What lies at a range: `data` plain bytes, `packed` one compressed grain, `zero` zeros by an entry, `unallocated` nothing (the parent shows), `denied` an extent that
@@ -59,12 +59,12 @@ export class SparseExtent {
   readonly tableCover: number
   readonly entryBytes: number
 
-  constructor(shape: SparseShape, limits: Limits) {
+  constructor(shape: SparseShape, limits: Limits, budget?: TableBudget) {
     this.shape = shape
     this.entryBytes = shape.kind === 'seSparse' ? 8 : 4
     this.tableCover = shape.tableEntries * shape.grainBytes
     const tableBytes = shape.tableEntries * this.entryBytes
-    this.tables = new GrainTables(shape.file, shape.directory, shape.redundant, tableBytes, limits.cacheBytes)
+    this.tables = new GrainTables(shape.file, shape.directory, shape.redundant, tableBytes, limits.cacheBytes, budget)
   }
 
   /** What lies at `at` (bytes of this extent), for `length` bytes at most.
