@@ -8,6 +8,7 @@ import {
   throwIfCancelled,
   type WritableDisk,
 } from '../core/index.ts'
+import { BufferPool } from './buffers.ts'
 import { Throttle } from './throttle.ts'
 import { Window } from './window.ts'
 
@@ -31,6 +32,7 @@ export async function commitDisk(top: Disk, base: WritableDisk, options: CommitO
   if (base.size < top.size) await base.resize(top.size)
   const throttle = options.rate === undefined ? undefined : new Throttle(options.rate)
   const window = new Window<never>(piecesInFlight)
+  const buffers = new BufferPool(piecesInFlight, Math.min(pieceBytes, top.size))
   const total = await lengthAbove(top, depth, options.signal)
   let done = 0
   options.onProgress?.({ done, total })
@@ -44,7 +46,7 @@ export async function commitDisk(top: Disk, base: WritableDisk, options: CommitO
           await throttle?.pass(length, options.signal)
           if (!adopted) {
             // The first change gives the base another identity. Before there are more, the overlay knows it, so that a power cut leaves a chain that opens.
-            await copyPiece(top, base, at, length, extent.zero, options.signal)
+            await copyPiece(top, base, { offset: at, length, zero: extent.zero }, buffers, options.signal)
             await base.flush()
             await child?.adoptParent?.(base)
             adopted = true
@@ -53,7 +55,7 @@ export async function commitDisk(top: Disk, base: WritableDisk, options: CommitO
             continue
           }
           await window.push(async () => {
-            await copyPiece(top, base, at, length, extent.zero, options.signal)
+            await copyPiece(top, base, { offset: at, length, zero: extent.zero }, buffers, options.signal)
             done += length
             options.onProgress?.({ done, total })
             return undefined
@@ -96,13 +98,17 @@ async function lengthAbove(top: Disk, depth: number, signal: AbortSignal | undef
 async function copyPiece(
   top: Disk,
   base: WritableDisk,
-  offset: number,
-  length: number,
-  zero: boolean,
+  { offset, length, zero }: { offset: number; length: number; zero: boolean },
+  buffers: BufferPool,
   signal: AbortSignal | undefined,
 ): Promise<void> {
   if (zero) return await base.zero(offset, length, 'unmap', signal)
-  const bytes = new Uint8Array(length)
-  await top.read(offset, bytes, signal)
-  await base.write(offset, bytes, signal)
+  const buffer = await buffers.take()
+  try {
+    const bytes = buffer.subarray(0, length)
+    await top.read(offset, bytes, signal)
+    await base.write(offset, bytes, signal)
+  } finally {
+    buffers.give(buffer)
+  }
 }

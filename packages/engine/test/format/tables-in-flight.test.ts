@@ -60,7 +60,7 @@ describe('a table that is being written stays in memory', () => {
     const table = new BlockTable(slow.store, { offset: 0, entries: 2 << 20, order: 'little', cacheBytes: page })
     await setReadOthersGet({
       slow,
-      set: () => table.set(5, 7),
+      set: async () => table.set(5, 7),
       writeBack: () => table.writeBack(slow.store),
       readOthers: async () => {
         for (let index = page; index < table.entries; index += page / 4) await table.get(index)

@@ -82,7 +82,7 @@ const checked = (job: Job, repair: 'none' | 'leaks' | 'all') =>
   using(open(job, 'check', repair === 'none' ? 'read' : 'write'), (disk) => {
     const format = findFormat(allFormats, job.format ?? 'qcow2')
     if (format === undefined) throw new Error(`there is no format ${job.format}`)
-    return checkImage(format, disk, { repair, report: () => {} })
+    return checkImage(format, disk, { repair, thorough: job.thorough, report: () => {} })
   })
 
 async function write(job: Job): Promise<unknown> {
@@ -104,7 +104,7 @@ async function write(job: Job): Promise<unknown> {
   })
 }
 
-const jobs: Record<Job['op'], (job: Job) => Promise<unknown>> = {
+const jobs: Record<string, (job: Job) => Promise<unknown>> = {
   idle: async () => 'idle',
   info: (job) => using(open(job, 'info'), async (disk) => ({ ...disk.info(), size: disk.size })),
   open: (job) => using(open(job, 'use'), async (disk) => ({ size: disk.size })),
@@ -170,7 +170,11 @@ function resetPeak(): void {
 const stringify = (value: unknown): string =>
   JSON.stringify(value, (_key, item: unknown) => (typeof item === 'bigint' ? `${item}` : item))
 
+/** Loaded when one is asked for. */
+let largeJobs: Record<string, (job: Job) => Promise<unknown>> | undefined
+
 async function answer(job: Job, idle: number): Promise<Answer> {
+  if (!(job.op in jobs)) largeJobs ??= (await import('./engine-large.ts')).largeJobs
   // Collecting takes longer than most jobs.
   if (process.memoryUsage.rss() > idle + 16 * 1024 * 1024) globalThis.gc?.()
   resetPeak()
@@ -180,7 +184,9 @@ async function answer(job: Job, idle: number): Promise<Answer> {
   try {
     // Names of data files are relative to the working folder.
     if (job.file !== '') process.chdir(dirname(job.file))
-    outcome = { result: await jobs[job.op](job) }
+    const work = jobs[job.op] ?? largeJobs?.[job.op]
+    if (work === undefined) throw new Error(`nobody does ${job.op}`)
+    outcome = { result: await work(job) }
   } catch (error) {
     const moraine = isMoraineError(error)
     const { name, message, stack } = error as Error

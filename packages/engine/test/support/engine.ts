@@ -6,12 +6,26 @@ import { createInterface, type Interface } from 'node:readline'
 /** What the child shall do with an image. */
 export interface Job {
   id: number
-  op: 'idle' | 'info' | 'open' | 'read' | 'map' | 'check' | 'repair' | 'snapshots' | 'convert' | 'write'
+  op:
+    | ('idle' | 'info' | 'open' | 'read' | 'map' | 'check' | 'repair' | 'snapshots' | 'convert' | 'write')
+    | ('walk' | 'compare' | 'measure' | 'transform' | 'stream' | 'spread' | 'commit' | 'rebase' | 'resize')
   file: string
   /** Default `qcow2`. */
   format?: string
-  /** Where `convert` writes. */
+  /** Whether `check` looks closer than QEMU does. */
+  thorough?: boolean
+  /** Where `convert` and `transform` write; the other image of `compare`, the lower one of `commit`. */
   target?: string
+  /** The format of `target`; default that of the image. */
+  to?: string
+  /** Options of `to`, as for `-o`. */
+  options?: string
+  /** Whether `transform` and `stream` pack. */
+  compress?: boolean
+  /** Pieces that `spread` writes, chunks that `stream` takes. */
+  pieces?: number
+  /** For `resize`, in bytes. */
+  size?: number
   /** For the random writes of `write`. */
   seed?: number
 }
@@ -56,6 +70,12 @@ export class EngineChild {
   private last: Promise<unknown> = Promise.resolve()
   private ended = false
   private waiting: ((line: string | undefined) => void) | undefined
+  private readonly flags: readonly string[]
+
+  /** `flags`: of Node, besides. */
+  constructor(flags: readonly string[] = []) {
+    this.flags = flags
+  }
 
   /** Does one job, after those that were asked for before. `limit` in milliseconds, default 10 seconds.
    *  @throws EngineDied */
@@ -102,7 +122,7 @@ export class EngineChild {
   private async start(): Promise<void> {
     const script = join(import.meta.dirname, 'engine-child.ts')
     this.errors = ''
-    const child = spawn(process.execPath, ['--conditions=source', '--expose-gc', script], {
+    const child = spawn(process.execPath, ['--conditions=source', '--expose-gc', ...this.flags, script], {
       stdio: ['pipe', 'pipe', 'pipe'],
     })
     this.child = child

@@ -2,6 +2,9 @@
 import type { ByteStore } from '../../core/index.ts'
 import type { GrainWriter } from './grain-writer.ts'
 
+/** Grains up to this size are filled up in one write; a header may ask for grains of 1 GiB. */
+const wholeGrainBytes = 4 * 1024 * 1024
+
 /** Grains that show the parent until their bytes are there. Guest bytes from `from` up to `to`; `at` in the extent and `host` in the file are those of the first. */
 interface PendingGrains {
   writer: GrainWriter
@@ -55,16 +58,38 @@ export async function writePieces(
 
 /** Writes the bytes of a piece, and around them what its grains showed before. */
 async function writeWhole(
-  { guest, length, host, store }: Piece,
+  piece: Piece,
   { from, to }: PendingGrains,
   bytes: Uint8Array,
   readBefore: Read,
   signal: AbortSignal | undefined,
 ): Promise<void> {
+  const { guest, length, host, store } = piece
   if (from === guest && to === guest + length) return store.write(host, bytes, signal)
+  if (to - from > wholeGrainBytes) {
+    await copyBefore(piece, from, guest, readBefore, signal)
+    await store.write(host, bytes, signal)
+    return copyBefore(piece, guest + length, to, readBefore, signal)
+  }
   const whole = new Uint8Array(to - from)
   await readBefore(from, whole.subarray(0, guest - from))
   whole.set(bytes, guest - from)
   await readBefore(guest + length, whole.subarray(guest + length - from))
   return store.write(host - (guest - from), whole, signal)
+}
+
+/** Writes what a part of a grain showed before where the grain will be. */
+async function copyBefore(
+  { guest, host, store }: Piece,
+  from: number,
+  to: number,
+  readBefore: Read,
+  signal: AbortSignal | undefined,
+): Promise<void> {
+  const buffer = new Uint8Array(Math.min(wholeGrainBytes, to - from))
+  for (let at = from; at < to; at += wholeGrainBytes) {
+    const bytes = buffer.subarray(0, Math.min(wholeGrainBytes, to - at))
+    await readBefore(at, bytes)
+    await store.write(host + at - guest, bytes, signal)
+  }
 }
