@@ -44,6 +44,8 @@ export interface OpenRequest {
   parents?: boolean | undefined
   /** An opened disk in place of one that would be opened by this name, as the gate resolves it. */
   under?: { name: string; disk: Disk } | undefined
+  /** In place of the backing file that the options of a node describe: nothing, or an opened disk. */
+  backing?: 'ignored' | Disk | undefined
   cache?: CacheMode | undefined
   /** It is looked through once, from front to back. */
   walked?: boolean | undefined
@@ -218,6 +220,8 @@ async function openNode(
     rehearse: request.rehearse === true,
     mode: writing.has(request.use) ? 'write' : 'read',
     purpose: purposes[request.use],
+    parents: request.parents,
+    backing: request.backing,
     sync,
     direct: ['none', 'off', 'directsync'].includes(request.cache ?? ''),
     gate: gateLocking(request.forceShare === true ? 'none' : 'qemu'),

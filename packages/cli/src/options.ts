@@ -198,10 +198,12 @@ function valueText(value: OptionValue): string {
   return String(value).replaceAll(',', ',,')
 }
 
-/** What QEMU says of a backing format that is none when it makes an image of the format `name`; undefined where there is nothing to say. */
-export function unknownBackingFormat(name: string, backing: string | undefined): string | undefined {
-  if (backing === undefined || isOtherDriver(backing) || findFormat(allFormats, backing) !== undefined) return undefined
-  return name === 'qcow2'
+/** What is said of a backing format that is none when an image of the format `name` is made, in QEMU's words; undefined where there is nothing to say. */
+export function unknownBackingFormat(name: string, backing: string | undefined, persona: Persona): string | undefined {
+  if (backing === undefined || isOtherDriver(backing)) return undefined
+  if (!persona.unknown.includes(backing) && findFormat(allFormats, backing) !== undefined) return undefined
+  if (name === 'vmdk') return 'backing_file must be a vmdk image'
+  return name === 'qcow2' || name === 'qed'
     ? `Parameter 'backing-fmt' does not accept value '${backing}'`
     : `unrecognized backing format '${backing}'`
 }

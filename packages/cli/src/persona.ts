@@ -17,7 +17,7 @@ export interface Persona {
   readonly streamsPacked: boolean
   /** Formats that are probed for, by name, where none is given. */
   readonly probed: readonly string[]
-  /** Formats that are the engine's alone and have no place here. */
+  /** Names that formats have only with the engine. */
   readonly unknown: readonly string[]
   /** Errors say all that is known and how to go on; otherwise QEMU's words alone. */
   readonly details: boolean
@@ -92,7 +92,7 @@ const qemuImg: Persona = {
   probesEnds: false,
   wrappers: false,
   streamsPacked: false,
-  unknown: ['iso', 'luks2', 'vhds', 'asif'],
+  unknown: ['iso', 'luks2', 'vhds', 'asif', 'vhd'],
   probed: ['qcow2', 'qcow', 'qed', 'vmdk', 'vdi', 'vhdx', 'vhd', 'parallels', 'bochs', 'cloop', 'dmg', 'luks', 'raw'],
   details: false,
   progress: 'percent',

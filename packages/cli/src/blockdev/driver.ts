@@ -11,6 +11,10 @@ export interface NodeRequest {
   /** What is written stays in memory, and files are only read. */
   rehearse?: boolean
   purpose: 'use' | 'info' | 'check'
+  /** False: the disk under the image is not opened. */
+  parents?: boolean | undefined
+  /** In place of the backing file that the options of the image at the top describe: nothing, or an opened disk. */
+  backing?: 'ignored' | Disk | undefined
   sync: 'always' | 'unsafe'
   /** `cache.direct=on`, or a cache mode that says it: where it was said at all. What stands below takes it over. */
   direct?: boolean | undefined

@@ -9,6 +9,7 @@ import {
   findFormat,
   type Gate,
   isDisk,
+  isMoraineError,
   MemoryStore,
   MoraineError,
   openDisk,
@@ -127,7 +128,7 @@ async function openFormat(
   options: NodeOptions,
   request: NodeRequest,
 ): Promise<OpenedNode> {
-  const child = await openChild(options, 'file', request, 'bytes')
+  const child = await openChild(options, 'file', { ...request, backing: undefined }, 'bytes')
   const source = child.node
   try {
     const format = given ?? (await probeFormat(source, request.context.persona))
@@ -142,7 +143,8 @@ async function openFormat(
       format,
       mode: request.mode,
       purpose: request.purpose,
-      parents: request.purpose !== 'info',
+      parents: opensParents(request),
+      givesBacking: backing !== undefined && !backing.isNone,
       gate: backing === undefined ? gate : gateWith(gate, source.name, backing.node),
       codecs: nodeCodecs,
       crypto: cryptoLibrary(),
@@ -154,9 +156,7 @@ async function openFormat(
     request.context.trace?.opened(disk.name, request.context.persona.nameOf(format.name), request.mode === 'write')
     if (backing !== undefined && disk.parent === undefined) {
       await backing.node.close()
-      throw new MoraineError('unsupported', 'an image that names no backing file cannot be given one', {
-        field: 'backing',
-      })
+      if (!backing.isNone) throw noBacking(format.name)
     }
     const simple = Object.keys(strong).length === 0 && backing === undefined && !isImage(source)
     return {
@@ -175,6 +175,19 @@ async function openFormat(
   }
 }
 
+/** Without it, options of a backing file are nobody's. */
+function opensParents({ purpose, parents }: NodeRequest): boolean {
+  return parents ?? purpose !== 'info'
+}
+
+function noBacking(format: string): MoraineError {
+  const reason =
+    format === 'vmdk' || format === 'parallels'
+      ? 'an image that names no backing file cannot be given one'
+      : "Driver doesn't support backing files"
+  return new MoraineError('unsupported', reason, { field: 'backing' })
+}
+
 /** Formats that tell the file under them what they are about to do. */
 const tellsEvents: ReadonlySet<string> = new Set(['qcow2', 'raw'])
 
@@ -183,19 +196,24 @@ function isImage(node: Node): boolean {
   return isDisk(node) && findFormat(allFormats, node.format) !== undefined
 }
 
-/** The backing file given in place of the one that the image names. */
+/** The backing file given in place of the one that the image names, or for none; `isNone`: the one that it names shall not be there. */
 async function takeBacking(
   options: NodeOptions,
   request: NodeRequest,
-): Promise<{ node: Disk; parts: NameParts | undefined } | undefined> {
+): Promise<{ node: Disk; parts: NameParts | undefined; isNone?: boolean } | undefined> {
+  if (request.backing !== undefined) {
+    options.take('backing')
+    options.takeBelow('backing')
+    return request.backing === 'ignored' ? undefined : { node: request.backing, parts: undefined }
+  }
   const value = options.peek('backing')
   if (typeof value === 'string' && value !== '') {
     // Where no backing file is opened nobody takes it, and that is said.
-    if (request.purpose === 'info') return undefined
+    if (!opensParents(request)) return undefined
     const reason = `Could not open backing file: Cannot find device='${value}' nor node-name='${value}'`
     throw new MoraineError('missing', reason, { field: 'backing' })
   }
-  if (request.purpose === 'info') {
+  if (!opensParents(request)) {
     if (options.peek('backing') === '') warnOfEmpty(request)
     options.take('backing')
     return undefined
@@ -203,11 +221,16 @@ async function takeBacking(
   if (value === '' || value === null) {
     if (value === '') warnOfEmpty(request)
     options.take('backing')
-    return { node: await asDisk(new MemoryStore({ name: 'null' }), 'raw', request), parts: undefined }
+    return { node: await asDisk(new MemoryStore({ name: 'null' }), 'raw', request), parts: undefined, isNone: true }
   }
   if (!options.has('backing')) return undefined
-  const below = { ...request, mode: 'read', files: request.backingFiles } as const
-  const { node, parts } = await openChild(options, 'backing', below, 'disk')
+  const below = { ...request, mode: 'read', backing: undefined, files: request.backingFiles } as const
+  const { node, parts } = await openChild(options, 'backing', below, 'disk').catch((error: unknown) => {
+    if (!isMoraineError(error) || error.kind === 'cancelled') throw error
+    const { kind, reason, path, format, field, offset, value, rule, code, hint } = error
+    const place = { path, format, field, offset, value, rule, code, hint, cause: error }
+    throw new MoraineError(kind, `Could not open backing file: ${reason}`, place)
+  })
   return { node: isDisk(node) ? node : await asDisk(node, String(parts.driver), request), parts }
 }
 

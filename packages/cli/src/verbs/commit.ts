@@ -89,7 +89,7 @@ export const verb = defineVerb({
           use: 'write',
           format: values.format,
           imageOpts: values.imageOpts,
-          under: { name: link.name, disk: base },
+          ...(link.given ? { backing: base } : { under: { name: link.name, disk: base } }),
           cache,
         })
       } catch (error) {
@@ -115,6 +115,8 @@ export const verb = defineVerb({
 interface Link {
   name: string
   format: string | undefined
+  /** Options of FILE describe it, whatever FILE names. */
+  given?: boolean
 }
 
 function planOf(filename: string, { name, format }: Link, keeps: boolean): WritePlan {
@@ -145,6 +147,7 @@ async function findBase(
   begin: () => Promise<unknown>,
 ): Promise<Link> {
   const wanted = base === undefined ? undefined : placeOf(base)
+  const { givenBacking } = await import('../blockdev/given-backing.ts')
   let next: Link = { name: filename, format }
   const seen = new Set<string>()
   for (let depth = 0; !seen.has(next.name); depth++) {
@@ -153,6 +156,7 @@ async function findBase(
       use: 'info',
       format: next.format,
       imageOpts: imageOpts && depth === 0,
+      backing: 'ignored',
     }).catch(async (error: unknown) => {
       // Who wants to write is told so.
       const held = error instanceof Failure && error.origin?.kind === 'locked' && depth === 0 && !dryRun
@@ -162,6 +166,13 @@ async function findBase(
     const { backing } = disk.info()
     const from = disk.file.name
     await disk.close()
+    const given = depth === 0 ? givenBacking(filename, imageOpts) : undefined
+    if (given !== undefined) {
+      if (given.name === undefined) break
+      next = { name: given.name, format: undefined, given: true }
+      if (wanted === undefined || (given.file !== undefined && wanted === placeOf(given.file))) return next
+      continue
+    }
     if (backing === undefined) break
     const full = fileGate().resolve({ from, name: backing.name })
     refuseBacking(context, { from, name: backing.name }, full)

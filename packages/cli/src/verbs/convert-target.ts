@@ -12,6 +12,7 @@ import {
   refuseOurs,
   unknownBackingFormat,
 } from '../options.ts'
+import type { Persona } from '../persona.ts'
 import type { Context } from '../verb.ts'
 import type { ConvertValues } from './convert-options.ts'
 
@@ -63,7 +64,7 @@ export function readTarget(
       inCreation(name, context.persona.nameOf(format.name), () => {
         const options = readCreationOptions(format, medium, pairs, context.warn)
         refuseOurs(format, options, context.persona)
-        refuseBackingFormat(format, options)
+        refuseBackingFormat(format, options, context.persona)
         return options
       }),
     )
@@ -73,9 +74,13 @@ export function readTarget(
 }
 
 /** @throws Failure where a backing format is named that is none, or without a backing file. */
-function refuseBackingFormat({ name }: DiskFormat, { backing_file: file, backing_fmt: asked }: OptionValues): void {
+function refuseBackingFormat(
+  { name }: DiskFormat,
+  { backing_file: file, backing_fmt: asked }: OptionValues,
+  persona: Persona,
+): void {
   if (typeof asked !== 'string') return
-  const unknown = unknownBackingFormat(name, asked)
+  const unknown = unknownBackingFormat(name, asked, persona)
   if (unknown !== undefined) throw new Failure(unknown)
   if (file === undefined) throw new Failure('Backing format cannot be used without backing file')
 }

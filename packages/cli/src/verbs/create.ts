@@ -152,7 +152,7 @@ async function create(context: Context, args: CreateArguments): Promise<void> {
         formattingLine({ name: filename, format, medium, persona: context.persona }, { ...values, size }),
       )
     // The backing file itself is not looked at, but its format must be one.
-    const unknown = args.unsafe ? unknownBackingFormat(format.name, backing?.format) : undefined
+    const unknown = args.unsafe ? unknownBackingFormat(format.name, backing?.format, context.persona) : undefined
     if (unknown !== undefined) throw new Failure(unknown)
     if (backing === undefined && values.backing_fmt !== undefined) {
       throw new Failure('Backing format cannot be used without backing file')

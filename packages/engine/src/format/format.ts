@@ -58,6 +58,8 @@ export interface OpenContext {
   purpose: 'use' | 'info' | 'check'
   /** Whether the disk under this one (backing file, parent) is opened with it. */
   parents: boolean
+  /** The gate has a backing file for this image, also where it names none: it is asked for one without a name then. Only `qcow`, `qcow2` and `qed` look at it. */
+  givesBacking?: boolean | undefined
   gate: Gate
   limits: Limits
   codecs: Codecs

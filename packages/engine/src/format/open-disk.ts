@@ -36,6 +36,7 @@ export interface OpenOptions {
   /** Whether the disk under this one is opened with it. Default: when guest content is to be read (`use`). A check wants it where a
    *  chain that does not open shall fail, as in `qemu-img check`. */
   parents?: boolean | undefined
+  givesBacking?: OpenContext['givesBacking']
   /** Default: nothing else is opened. */
   gate?: Gate | undefined
   limits?: Partial<Limits> | undefined
@@ -128,6 +129,7 @@ async function openInChain(source: ByteSource, options: OpenOptions, above: read
       mode,
       purpose,
       parents: options.parents ?? purpose === 'use',
+      givesBacking: options.givesBacking,
       gate,
       limits,
       // Looked up when something is to be unpacked.
@@ -147,7 +149,7 @@ async function openInChain(source: ByteSource, options: OpenOptions, above: read
         try {
           const parent = await gate.open({ from: source.name, name, role, mode: 'read' })
           if (isDisk(parent) && isWhatWasAsked(parent, role, parentFormat)) return parent
-          const { window: _window, vhdSize: _vhdSize, encryption: _encryption, ...rest } = options
+          const { window: _window, vhdSize: _vhdSize, encryption: _encryption, givesBacking: _gives, ...rest } = options
           const below = { ...rest, limits: limitsBelow(limits), format: parentFormat, mode: 'read' as const }
           return await openInChain(parent, below, chain)
         } catch (error) {

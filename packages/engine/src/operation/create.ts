@@ -45,11 +45,15 @@ export async function createImage(target: CreateTarget, format: DiskFormat, requ
   await format.create?.(target, {
     size: created.size,
     options: created.options,
-    // What is recorded must say something to QEMU, too.
-    backing: backing?.format === 'vhd' ? { ...backing, format: 'vpc' } : backing,
+    backing: backing && recordedBacking(backing),
     signal: request.signal,
   })
   return created
+}
+
+/** A backing file as it is recorded: the name of its format must say something to QEMU, too. */
+export function recordedBacking<Backing extends { format?: string | undefined }>(backing: Backing): Backing {
+  return backing.format === 'vhd' ? { ...backing, format: 'vpc' } : backing
 }
 
 function checkedSize(format: DiskFormat, size: bigint, limits: Limits): number {

@@ -9,6 +9,7 @@ import {
   throwIfCancelled,
   type WritableDisk,
 } from '../core/index.ts'
+import { recordedBacking } from './create.ts'
 
 /** Bytes that are compared at once. */
 const pieceBytes = 2 * 1024 * 1024
@@ -245,5 +246,5 @@ export async function changeBacking(
       code: 'ENOTSUP',
     })
   }
-  await disk.changeBacking(backing)
+  await disk.changeBacking(backing && recordedBacking(backing))
 }

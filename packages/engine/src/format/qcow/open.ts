@@ -15,7 +15,7 @@ export async function openQcow(file: ByteSource, context: OpenContext): Promise<
   const header = parseHeader(bytes, file.name)
   const image = imageOf(file, header, await readBackingName(file, header), context)
   await openCipher(image)
-  const name = image.backing
+  const name = image.backing ?? (context.givesBacking === true ? '' : undefined)
   // The format does not stand in the image, so that QEMU probes it.
   const parent = context.parents && name !== undefined ? await context.openParent({ name, role: 'backing' }) : undefined
   if (!write || !isStore(file)) return new QcowDisk(image, parent)

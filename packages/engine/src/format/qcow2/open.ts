@@ -19,10 +19,10 @@ export async function openQcow2(file: ByteSource, context: OpenContext): Promise
     }
     const dirty = (image.header.incompatibleFeatures & incompatible.dirty) !== 0n
     if (dirty && image.store !== undefined && context.purpose === 'use') await repairDirty(image, image.store, context)
-    const { backingFile, backingFormat } = image.header
+    const { backingFile: name = '', backingFormat } = image.header
     const parent =
-      context.parents && backingFile !== undefined && backingFile !== ''
-        ? await context.openParent({ name: backingFile, format: backingFormat, role: 'backing' })
+      context.parents && (name !== '' || context.givesBacking === true)
+        ? await context.openParent({ name, format: backingFormat, role: 'backing' })
         : undefined
     if (image.store === undefined) return new Qcow2Disk(image, parent)
     const { WritableQcow2Disk } = await import('./writable-disk.ts')

@@ -14,7 +14,7 @@ export async function openQed(file: ByteSource, context: OpenContext): Promise<D
   const header = parseHeader(bytes, file.size, file.name)
   const image = imageOf(file, header, await readBackingName(file, header), context)
   if (write && isStore(file)) await prepare(image, file, context)
-  const { backing } = image
+  const backing = image.backing ?? (context.givesBacking === true ? { name: '', role: 'backing' as const } : undefined)
   const parent = context.parents && backing !== undefined ? await context.openParent(backing) : undefined
   if (!write || !isStore(file)) return new QedDisk(image, parent)
   const { WritableQedDisk } = await import('./writable-disk.ts')

@@ -1,11 +1,14 @@
 /** Creating and measuring raw images. */
 import type { Preallocation } from '../../core/index.ts'
+import { takeFirstBlock } from '../first-block.ts'
 import type { CreatePlan, CreateTarget, Measure, MeasureRequest } from '../format.ts'
 
 /** Sizes the store; on a device it only checks that the disk fits, as a device keeps its size. */
 export async function createRaw(target: CreateTarget, plan: CreatePlan): Promise<void> {
   const mode = (plan.options.preallocation as Preallocation | undefined) ?? 'off'
+  const isNew = target.store.size === 0
   await target.store.resize(plan.size, mode)
+  if (isNew && mode === 'off') await takeFirstBlock(target.store, plan.size)
 }
 
 /** A raw target needs the whole virtual size, holes included, in whole sectors of 512. */

@@ -1,5 +1,7 @@
 /** Creating a VMDK. Files, layout and descriptor are those of `qemu-img create` 7.2. */
+
 import { type ByteStore, throwIfCancelled } from '../../core/index.ts'
+import { takeFirstBlock } from '../first-block.ts'
 import type { CreatePlan, CreateTarget } from '../format.ts'
 import { type NewDescriptor, newCid, noParent, writeDescriptor } from './descriptor.ts'
 import { VmdkDisk } from './disk.ts'
@@ -105,8 +107,11 @@ function extentSuffix({ split, flat }: VmdkPlan, number: number): string {
 async function createExtent(store: ByteStore, size: number, options: VmdkPlan): Promise<void> {
   try {
     if (store.kind !== 'device' && store.size > 0) await store.resize(0)
-    if (options.flat) await store.resize(size)
-    else {
+    if (options.flat) {
+      const isNew = store.size === 0
+      await store.resize(size)
+      if (isNew) await takeFirstBlock(store, size)
+    } else {
       const extent = layOut(size, options)
       await writeTables(store, extent)
       await store.write(0, encodeSparseHeader(extent.header))
