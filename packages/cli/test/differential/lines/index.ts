@@ -1,4 +1,5 @@
 /** All generated command lines, by verb. The same every time. */
+import { callerLines } from './callers.ts'
 import {
   amendLines,
   bareLines,
@@ -29,6 +30,7 @@ const makers: Readonly<Record<string, () => string[]>> = {
   rebase: rebaseLines,
   resize: resizeLines,
   snapshot: snapshotLines,
+  'as programs call it': callerLines,
 }
 
 /** Each line once, under the verb whose table it came from first. */
