@@ -25,6 +25,9 @@ export interface LateProgram {
 
 const ownUrl = 'importMetaUrl'
 
+/** Called from within modules, whose own names must not come before it. */
+const moduleOf = 'module$of'
+
 /** The program as the text of one ES module. Packages that are not taken in are left to be resolved. */
 export async function joinLate({ entry, root, takenIn, conditions, define, replaced }: LateProgram): Promise<string> {
   const bundle = await rolldown({
@@ -48,9 +51,11 @@ export async function joinLate({ entry, root, takenIn, conditions, define, repla
   })
   await bundle.close()
   const chunks = output.filter((part): part is OutputChunk => part.type === 'chunk')
-  const places = new Map(chunks.map(({ fileName }, at) => [fileName, `part(${at})`]))
+  const places = new Map(chunks.map(({ fileName }, at) => [fileName, `${moduleOf}(${at})`]))
+  for (const { fileName, code } of chunks)
+    if (code.includes(moduleOf)) throw new Error(`${fileName} has a name ${moduleOf}`)
   for (const [name, file] of Object.entries(replaced)) {
-    places.set(name, `part(${chunks.findIndex(({ facadeModuleId }) => facadeModuleId === file)}).default`)
+    places.set(name, `${moduleOf}(${chunks.findIndex(({ facadeModuleId }) => facadeModuleId === file)}).default`)
   }
   const parts = chunks.map((chunk, at) => `${at}(exports, module) {\n${lateText(chunk, places)}\n},\n`)
   const first = chunks.findIndex(({ facadeModuleId }) => facadeModuleId === entry)
@@ -58,7 +63,7 @@ export async function joinLate({ entry, root, takenIn, conditions, define, repla
     `const ${ownUrl} = import.meta.url`,
     `const parts = {\n${parts.join('')}}`,
     'const made = []',
-    `function part(number) {
+    `function ${moduleOf}(number) {
       let module = made[number]
       if (module === undefined) {
         made[number] = module = { exports: {} }
@@ -66,7 +71,7 @@ export async function joinLate({ entry, root, takenIn, conditions, define, repla
       }
       return module.exports
     }`,
-    `part(${first})\n`,
+    `${moduleOf}(${first})\n`,
   ].join('\n')
 }
 

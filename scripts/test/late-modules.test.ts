@@ -68,6 +68,22 @@ describe('a program whose modules run late', () => {
     expect(said).toEqual(['first', 'entry', 'a', 'name.c1 3 spread 1 name.c1', 'late', 'the test true'])
   })
 
+  it('takes no name from a module', async () => {
+    const said = await joined({
+      'entry.ts': `import { text } from './late.ts'
+        async function all() {
+          const { other } = await import('./other.ts')
+          const [part, parts, made, module, number] = ['part', 'parts', 'made', 'module', 'number'].toReversed()
+          console.log(other, text, part, parts, made, module, number)
+        }
+        void all()`,
+      'late.ts': `export const text = 'late'`,
+      'other.ts': `export const other = 'other'`,
+      'fs.ts': fs,
+    })
+    expect(said).toEqual(['other late number module made parts part'])
+  })
+
   it('has a module in place of one of Node', async () => {
     const said = await joined({
       'entry.ts': `import fs from 'node:fs'

@@ -20,6 +20,9 @@ beforeEach(async () => {
   command = imageCommand(folder, { OS_ENDPOINT: double.url })
   target = folder.fresh('.raw')
 })
+/** Waits until something of a download is in its file. */
+const partOf = (path: string) =>
+  expect.poll(() => statSync(`${path}.part`).size, { timeout: 20_000 }).toBeGreaterThan(0)
 const gets = () => double.seen.filter(({ method, path }) => method === 'GET' && path.endsWith('/file'))
 
 describe('pull', () => {
@@ -69,21 +72,12 @@ describe('pull', () => {
 
   it('goes on in another run after it was stopped', async () => {
     double.etag = '"one"'
-    const stop = double.sent(3_500_000)
-    double.instead = (_request, response) => {
-      // Slow enough to be stopped.
-      const write = response.write.bind(response)
-      response.write = ((piece: Buffer) => {
-        setTimeout(() => response.emit('drain'), 20)
-        write(piece)
-        return false
-      }) as typeof response.write
-      return false
-    }
-    expect(await command.stopped(['pull', 'disk', target], stop)).toBe('SIGINT')
+    double.holdsAt = 3_500_000
+    expect(await command.stopped(['pull', 'disk', target], partOf(target))).toBe('SIGINT')
     const kept = readFileSync(`${target}.part`)
+    expect(kept.length).toBeGreaterThan(0)
     expect(kept.equals(data.subarray(0, kept.length))).toBe(true)
-    double.instead = undefined
+    double.holdsAt = undefined
     const { stderr } = await command.run('pull', 'disk', target)
     expect(stderr).toContain(`goes on after the first ${kept.length} bytes`)
     expect(gets().at(-1)?.headers).toMatchObject({ range: `bytes=${kept.length}-`, 'if-range': '"one"' })

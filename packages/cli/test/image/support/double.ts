@@ -29,16 +29,17 @@ export interface Double {
   instead: ((request: IncomingMessage, response: ServerResponse, path: string) => boolean) | undefined
   /** Closes the connection of a download after so many bytes, once for each entry. */
   cuts: number[]
+  /** Downloads send so many bytes, and then nothing until their connection is closed. */
+  holdsAt: number | undefined
   /** What downloads have as ETag. */
   etag: string | undefined
   /** What exports are, whatever is asked for; without one there are none. */
   exported: Buffer | undefined
   /** Whether a Range is looked at. */
   ranges: boolean
-  /** Bytes that downloads have sent so far; the promise of `sent(n)` resolves when there are as many. */
-  sent(bytes: number): Promise<void>
   /** Closes the connection of an upload by tus after so many bytes, once for each entry. */
   tusCuts: number[]
+  /** Resolves when uploads have brought so many bytes. */
   received(bytes: number): Promise<void>
   /** Puts an active image there. */
   add(id: string, name: string, data: Buffer, more?: Record<string, unknown>): void
@@ -58,20 +59,18 @@ export function doubles(): () => Promise<Double> {
     servers.push(server)
     const url = `http://127.0.0.1:${(server.address() as AddressInfo).port}`
     const uploads = new MemoryUploads()
-    const down = new Counter()
-    const double: Double & { down: Counter } = {
+    const double: Double = {
       url,
-      down,
       images: new Map(),
       seen: [],
       tokens: new Set(),
       logins: 0,
       instead: undefined,
       cuts: [],
+      holdsAt: undefined,
       etag: undefined,
       exported: undefined,
       ranges: true,
-      sent: (bytes) => down.reach(bytes),
       tusCuts: uploads.cuts,
       received: (bytes) => uploads.count.reach(bytes),
       add(id, name, data, more = {}) {
@@ -116,7 +115,7 @@ function facts(data: Buffer): Record<string, unknown> {
 }
 
 async function answer(
-  double: Double & { down: Counter },
+  double: Double,
   uploads: MemoryUploads,
   request: IncomingMessage,
   response: ServerResponse,
@@ -198,7 +197,7 @@ async function collection(
 }
 
 async function download(
-  double: Double & { down: Counter },
+  double: Double,
   image: DoubleImage,
   request: IncomingMessage,
   response: ServerResponse,
@@ -218,9 +217,10 @@ async function download(
   const step = 65_536
   for (let at = start; at < data.length; at += step) {
     if (cut !== undefined && at - start >= cut) return void response.destroy()
+    if (double.holdsAt !== undefined && at - start >= double.holdsAt)
+      return void (await new Promise((resolve) => response.once('close', resolve)))
     const piece = data.subarray(at, at + step)
     const drained = response.write(piece)
-    double.down.add(piece.length)
     if (!drained) await drain(response)
     if (response.destroyed) return
     // Lets a test act while a transfer goes on.
