@@ -15,6 +15,7 @@ import type { TablePage } from '../entry-tables.ts'
 import { track } from '../gathered-writes.ts'
 import { checkSizeChange, clearGained } from '../growth.ts'
 import { type MappedRun, type MappedUnit, settled } from '../mapped-disk.ts'
+import { RequestsUnderWay } from '../requests-under-way.ts'
 import { SectorEdges } from '../sector-edges.ts'
 import { QcowDisk, type QcowImage } from './disk.ts'
 import { moveL1, writeHeader } from './growth.ts'
@@ -35,6 +36,8 @@ export class WritableQcowDisk extends QcowDisk implements WritableDisk {
   /** Bytes of a cluster. */
   readonly #unit: number
   readonly #edges = new SectorEdges(sector)
+  /** Requests that come to write after they have waited for others. */
+  readonly #underWay = new RequestsUnderWay()
   /** Held while a request finds its clusters, so that requests allocate in the order of their calls. */
   readonly #order = new Mutex()
   readonly #gather: PackedGather
@@ -70,7 +73,8 @@ export class WritableQcowDisk extends QcowDisk implements WritableDisk {
     if (offset < 0 || offset + from.length > this.size) return Promise.reject(this.outside(offset, from.length))
     if (from.length === 0) return Promise.resolve()
     if (this.encrypted && !this.#edges.fits(offset, from.length)) {
-      return this.#edges.write(this, offset, from, (at, bytes) => this.#writeAligned(at, bytes, signal))
+      const write = (at: number, bytes: Uint8Array): Promise<void> => this.#writeAligned(at, bytes, signal)
+      return this.#underWay.track(this.#edges.write(this, offset, from, write))
     }
     return this.#writeAligned(offset, from, signal)
   }
@@ -269,6 +273,10 @@ export class WritableQcowDisk extends QcowDisk implements WritableDisk {
 
   async zero(offset: number, length: number, mode: ZeroMode, signal?: AbortSignal): Promise<void> {
     if (!this.encrypted || this.#edges.fits(offset, length)) return this.#zeroRuns(offset, length, mode, signal)
+    await this.#underWay.track(this.#zeroParts(offset, length, mode, signal))
+  }
+
+  async #zeroParts(offset: number, length: number, mode: ZeroMode, signal?: AbortSignal): Promise<void> {
     // Parts of sectors are written; what lies between them is zeroed.
     const from = Math.min(offset + length, roundUp(offset, sector))
     const to = Math.max(from, roundDown(offset + length, sector))
@@ -413,6 +421,7 @@ export class WritableQcowDisk extends QcowDisk implements WritableDisk {
     if (this.#closed) return
     this.#closed = true
     try {
+      await this.#underWay.none()
       await this.flush()
     } finally {
       await super.close()

@@ -31,6 +31,11 @@ export class MetadataGuard {
     this.#blocks.add(offset)
   }
 
+  /** What was to be a refcount block did not become one. */
+  removeBlock(offset: number): void {
+    this.#blocks.delete(offset)
+  }
+
   /** Watches an active L2 table. */
   addTable(offset: number): void {
     this.#tables?.add(offset)

@@ -246,6 +246,19 @@ export class Refcounts extends RefcountReader {
       if (!(await this.update(block, clusterSize, 1))) return
       this.#freshBlock(block)
     }
+    try {
+      await this.#hookBlock(index, block, cluster)
+    } catch (error) {
+      if (this.table[index] !== block) this.#forgetBlock(block)
+      throw error
+    }
+  }
+
+  /** Writes a new refcount block, and points the table at it. */
+  async #hookBlock(index: number, block: number, cluster: number): Promise<void> {
+    const { geometry, cache } = this.image
+    const { clusterSize, refcountsPerBlock } = geometry
+    const blockCluster = block / clusterSize
     await cache.writeBack('refcount', this.#store)
     await this.#store.flush()
     if (index < this.table.length) {
@@ -265,6 +278,14 @@ export class Refcounts extends RefcountReader {
     const { clusterSize, pageSize } = this.image.geometry
     this.#guard.addBlock(block)
     for (let at = 0; at < clusterSize; at += pageSize) this.image.cache.fresh(block + at, 'refcount')
+  }
+
+  /** A new block was not written, or nothing in memory points at it: its place is looked at again. Where another block counts it, it stays counted: the file may point at it. */
+  #forgetBlock(block: number): void {
+    const { clusterSize } = this.image.geometry
+    this.#guard.removeBlock(block)
+    this.image.cache.drop(block, clusterSize)
+    this.#next = Math.min(this.#next, block / clusterSize)
   }
 
   /** Builds a new refcount table at `start`, behind the blocks it needs to count itself and `additional` clusters, and switches the header to
@@ -290,32 +311,39 @@ export class Refcounts extends RefcountReader {
     table.set(this.table.subarray(0, Math.min(entries, this.table.length)))
     if (hooked !== undefined) table[hooked.index] = hooked.block
     const firstIndex = Math.floor(start / clusterSize / refcountsPerBlock)
+    const fresh: number[] = []
     let missing = 0
     for (let index = firstIndex; index < needed.blocks; index++) if (table[index] === 0) missing++
     const tableOffset = start + missing * clusterSize
     const end = tableOffset + entries * 8
-    let blockOffset = start
-    for (let index = firstIndex; index < needed.blocks; index++) {
-      if (table[index] === 0) {
-        this.#freshBlock(blockOffset)
-        table[index] = blockOffset
-        blockOffset += clusterSize
+    try {
+      let blockOffset = start
+      for (let index = firstIndex; index < needed.blocks; index++) {
+        if (table[index] === 0) {
+          this.#freshBlock(blockOffset)
+          fresh.push(blockOffset)
+          table[index] = blockOffset
+          blockOffset += clusterSize
+        }
+        await this.#countArea(table, index, start / clusterSize, end / clusterSize)
       }
-      await this.#countArea(table, index, start / clusterSize, end / clusterSize)
+      await image.cache.writeBack('refcount', this.#store)
+      const bytes = new Uint8Array(entries * 8)
+      const view = viewOf(bytes)
+      for (let i = 0; i < entries; i++) setU64be(view, i * 8, table[i] ?? 0)
+      this.#store.debugEvent?.('refblock_alloc_write_table')
+      await this.#store.write(tableOffset, bytes)
+      await this.#store.flush()
+      const header = new Uint8Array(12)
+      setU64be(viewOf(header), 0, tableOffset)
+      viewOf(header).setUint32(8, (entries * 8) / clusterSize)
+      this.#store.debugEvent?.('refblock_alloc_switch_table')
+      await this.#store.write(field.refcountTableOffset, header)
+      await this.#store.flush()
+    } catch (error) {
+      for (const offset of fresh) this.#forgetBlock(offset)
+      throw error
     }
-    await image.cache.writeBack('refcount', this.#store)
-    const bytes = new Uint8Array(entries * 8)
-    const view = viewOf(bytes)
-    for (let i = 0; i < entries; i++) setU64be(view, i * 8, table[i] ?? 0)
-    this.#store.debugEvent?.('refblock_alloc_write_table')
-    await this.#store.write(tableOffset, bytes)
-    await this.#store.flush()
-    const header = new Uint8Array(12)
-    setU64be(viewOf(header), 0, tableOffset)
-    viewOf(header).setUint32(8, (entries * 8) / clusterSize)
-    this.#store.debugEvent?.('refblock_alloc_switch_table')
-    await this.#store.write(field.refcountTableOffset, header)
-    await this.#store.flush()
     const old = { offset: image.header.refcountTableOffset, length: this.table.length * 8 }
     this.table = table
     image.header.refcountTableOffset = tableOffset

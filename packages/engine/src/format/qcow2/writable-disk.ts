@@ -12,6 +12,7 @@ import {
   type WritableDisk,
   type ZeroMode,
 } from '../../core/index.ts'
+import { RequestsUnderWay } from '../requests-under-way.ts'
 import { SectorEdges } from '../sector-edges.ts'
 import { WritableBitmaps } from './bitmap-store.ts'
 import { BitmapTracker } from './bitmap-tracker.ts'
@@ -53,6 +54,12 @@ export class WritableQcow2Disk extends Qcow2Disk implements WritableDisk {
   /** Requests whose bytes are on their way into clusters that are theirs already. */
   readonly #flying = new Set<Busy>()
   readonly #edges = new SectorEdges(512)
+  /** Writes straight into clusters that are theirs, which wait for nobody. */
+  readonly #straight = new RequestsUnderWay()
+  /** Somebody moves structures, or waits to: no write goes straight. */
+  #moving = 0
+  /** Requests that come to write after they have waited for others. */
+  readonly #underWay = new RequestsUnderWay()
   #closed = false
 
   private constructor(image: Qcow2Image, parent: Disk | undefined, writer: Qcow2Writer) {
@@ -104,20 +111,22 @@ export class WritableQcow2Disk extends Qcow2Disk implements WritableDisk {
     if (offset < 0 || offset + from.length > this.size) return Promise.reject(this.outside(offset, from.length))
     if (from.length === 0) return Promise.resolve()
     if (this.image.header.cryptMethod !== 0 && !this.#edges.fits(offset, from.length)) {
-      return this.#edges.write(this, offset, from, (at, bytes) => this.#writeAligned(at, bytes, signal))
+      const write = (at: number, bytes: Uint8Array): Promise<void> => this.#writeAligned(at, bytes, signal)
+      return this.#underWay.track(this.#edges.write(this, offset, from, write))
     }
     return this.#writeAligned(offset, from, signal)
   }
 
   #writeAligned(offset: number, from: Uint8Array, signal?: AbortSignal): Promise<void> {
-    if (this.#bitmaps.quiet && (this.#busy.size === 0 || this.#overlapping(offset, from.length) === undefined)) {
+    const mayGo = this.#moving === 0 && this.#bitmaps.quiet
+    if (mayGo && (this.#busy.size === 0 || this.#overlapping(offset, from.length) === undefined)) {
       try {
         const run = this.map.resolve(offset, from.length)
         // The page is on its way; what is wrong with it comes up again when the request is placed.
         if (run instanceof Promise) run.catch(() => {})
         else if (run.kind === 'data' && run.copied && run.length === from.length) {
           if (this.#data === this.writer.store) this.writer.guard.check(run.host, run.length)
-          return this.writeData(run.host, offset, from, signal)
+          return this.#straight.track(this.writeData(run.host, offset, from, signal))
         }
       } catch (error) {
         return Promise.reject(error)
@@ -276,6 +285,20 @@ export class WritableQcow2Disk extends Qcow2Disk implements WritableDisk {
 
   /** Runs `work` when no write is under way, and holds new ones back until it is done. */
   async alone<T>(work: () => Promise<T>): Promise<T> {
+    this.#moving++
+    try {
+      return await this.#afterWrites(async () => {
+        // A cluster must not be copied, or be another's, before its bytes have come.
+        await this.#straight.none()
+        return work()
+      })
+    } finally {
+      this.#moving--
+    }
+  }
+
+  /** As `alone`, beside writes into clusters that stay where they are. */
+  #afterWrites<T>(work: () => Promise<T>): Promise<T> {
     return this.#order.run(async () => {
       while (this.#busy.size + this.#flying.size > 0) {
         await Promise.all([...this.#busy, ...this.#flying].map(({ done }) => done))
@@ -322,7 +345,11 @@ export class WritableQcow2Disk extends Qcow2Disk implements WritableDisk {
     )
   }
 
-  async zero(offset: number, length: number, mode: ZeroMode, signal?: AbortSignal): Promise<void> {
+  zero(offset: number, length: number, mode: ZeroMode, signal?: AbortSignal): Promise<void> {
+    return this.#underWay.track(this.#zero(offset, length, mode, signal))
+  }
+
+  async #zero(offset: number, length: number, mode: ZeroMode, signal?: AbortSignal): Promise<void> {
     const how: ZeroHow = mode === 'unmap' ? 'zero-unmap' : 'zero-keep'
     const rest = await this.#clear(offset, length, () => zeroRange(this, offset, length, how, signal))
     for (const part of rest ?? []) {
@@ -340,7 +367,7 @@ export class WritableQcow2Disk extends Qcow2Disk implements WritableDisk {
   async #clear<Result>(offset: number, length: number, work: () => Promise<Result>): Promise<Result | undefined> {
     if (offset < 0 || offset + length > this.size) throw this.outside(offset, length)
     if (length === 0) return undefined
-    return this.alone(async () => {
+    return this.#afterWrites(async () => {
       await this.#bitmaps.mark(offset, length)
       this.forgetUnpacked()
       return work()
@@ -423,6 +450,7 @@ export class WritableQcow2Disk extends Qcow2Disk implements WritableDisk {
     if (this.#closed) return
     this.#closed = true
     try {
+      await this.#underWay.none()
       await this.finish()
     } finally {
       await super.close()

@@ -55,6 +55,12 @@ export class FreeBlocks {
     return index
   }
 
+  /** Takes back the place that was taken last: nothing came to lie there. A hole is found again when the image is opened the next time. */
+  giveBack(): void {
+    this.used--
+    if (this.last === this.#next - 1) this.#next--
+  }
+
   async #findHoles(): Promise<Generator<number>> {
     const { blocks } = this.#image.header
     const taken = new Uint8Array(Math.ceil(blocks / 8))

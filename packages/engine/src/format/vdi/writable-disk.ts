@@ -92,9 +92,26 @@ export class WritableVdiDisk extends VdiDisk implements WritableDisk {
    *  Returns the byte offset of its data in the file. */
   async #allocate(block: number): Promise<number> {
     const host = await this.#place(block)
-    await this.image.table.set(block, this.#free?.last ?? 0)
+    await this.#link(block)
     await this.#settleCrowd()
     return host
+  }
+
+  /** Points the map at the place that was taken last, once `before` is done. Where one of them fails, the place is free again. */
+  async #link(block: number, before?: () => Promise<void>): Promise<void> {
+    const free = this.#free as FreeBlocks
+    try {
+      await before?.()
+      await this.image.table.set(block, free.last)
+    } catch (error) {
+      this.#giveBack(free)
+      throw error
+    }
+  }
+
+  #giveBack(free: FreeBlocks): void {
+    free.giveBack()
+    this.image.header.blocksAllocated = free.used
   }
 
   /** Takes a place for a block and makes it read as zeros. */
@@ -112,6 +129,19 @@ export class WritableVdiDisk extends VdiDisk implements WritableDisk {
     const host = this.hostOf(index)
     const start = host - header.blockExtra
     const end = host + header.blockSize
+    try {
+      await this.#clear(host, start, end)
+    } catch (error) {
+      this.#giveBack(this.#free)
+      throw error
+    }
+    header.blocksAllocated = this.#free.used
+    this.#headerChanged = true
+    return host
+  }
+
+  /** Makes the place of a block, from `start` to `end` in the file, read as zeros. */
+  async #clear(host: number, start: number, end: number): Promise<void> {
     if (this.kind === 'device') {
       if (end > this.store.size) {
         const place = { offset: host, code: 'ENOSPC' }
@@ -122,9 +152,6 @@ export class WritableVdiDisk extends VdiDisk implements WritableDisk {
       // Left behind by a block that was dropped, or by a power cut before the map was written.
       await this.store.zero(start, Math.min(end, this.store.size) - start, 'unmap')
     }
-    header.blocksAllocated = this.#free.used
-    this.#headerChanged = true
-    return host
   }
 
   /** Writes a whole block of which the parent decides a part, and then points the map at it. */
@@ -137,8 +164,7 @@ export class WritableVdiDisk extends VdiDisk implements WritableDisk {
     await this.readParent(start + tail, whole.subarray(tail))
     whole.set(from, offset - start)
     const host = await this.#place(start / blockSize)
-    await this.store.write(host, whole)
-    await this.image.table.set(start / blockSize, this.#free?.last ?? 0)
+    await this.#link(start / blockSize, () => this.store.write(host, whole))
     await this.#settleCrowd()
   }
 

@@ -12,6 +12,7 @@ import {
 import { track } from '../gathered-writes.ts'
 import { checkSizeChange, clearGained } from '../growth.ts'
 import { type MappedRun, settled } from '../mapped-disk.ts'
+import { RequestsUnderWay } from '../requests-under-way.ts'
 import { VhdxDisk } from './disk.ts'
 import { dropBlocks, fillBlocks, growTable, writeSize } from './growth.ts'
 import { mapOf, type VhdxImage } from './image.ts'
@@ -37,6 +38,8 @@ export class WritableVhdxDisk extends VhdxDisk implements WritableDisk {
   readonly #metadata = new Mutex()
   /** Held by requests that read a sector in order to write a part of it. */
   readonly #parts = new Mutex()
+  /** Sectors are marked once they are written, which the image must stay open for. */
+  readonly #underWay = new RequestsUnderWay()
   #closed = false
 
   constructor(image: VhdxImage, store: ByteStore, parent: Disk | undefined) {
@@ -64,8 +67,8 @@ export class WritableVhdxDisk extends VhdxDisk implements WritableDisk {
     }
     const { logicalSector } = this.image.metadata
     const isWhole = offset % logicalSector === 0 && from.length % logicalSector === 0
-    if (isWhole || !this.#differencing) return this.#writeSectors(offset, from, signal)
-    return this.#parts.run(() => this.#writeParts(offset, from, signal))
+    if (isWhole || !this.#differencing) return this.#underWay.track(this.#writeSectors(offset, from, signal))
+    return this.#underWay.track(this.#parts.run(() => this.#writeParts(offset, from, signal)))
   }
 
   /** Writes a range that begins or ends within a sector. What the parent shows of one that is not in the file is written with it; of one that is, others may write the rest at the
@@ -171,6 +174,10 @@ export class WritableVhdxDisk extends VhdxDisk implements WritableDisk {
 
   async zero(offset: number, length: number, mode: ZeroMode, signal?: AbortSignal): Promise<void> {
     if (offset < 0 || offset + length > this.size) throw this.outside(offset, length)
+    await this.#underWay.track(this.#zeroRuns(offset, length, mode, signal))
+  }
+
+  async #zeroRuns(offset: number, length: number, mode: ZeroMode, signal?: AbortSignal): Promise<void> {
     for (let at = offset; at < offset + length; ) {
       throwIfCancelled(signal, this.name)
       const found = this.image.map.resolve(at, offset + length - at)
@@ -302,6 +309,7 @@ export class WritableVhdxDisk extends VhdxDisk implements WritableDisk {
     if (this.#closed) return
     this.#closed = true
     try {
+      await this.#underWay.none()
       await this.#metadata.run(() => this.writer.finish())
     } finally {
       await super.close()

@@ -13,6 +13,7 @@ import {
   type ZeroMode,
 } from '../../core/index.ts'
 import { checkSizeChange } from '../growth.ts'
+import { RequestsUnderWay } from '../requests-under-way.ts'
 import { BusyRanges } from './busy-ranges.ts'
 import { VmdkDisk } from './disk.ts'
 import { type Piece, writePieces } from './grain-pieces.ts'
@@ -41,6 +42,8 @@ export class WritableVmdkDisk extends VmdkDisk implements WritableDisk {
   /** Held while metadata changes. */
   readonly #metadata = new Mutex()
   readonly #busy = new BusyRanges()
+  /** Grains of a delta link are linked once they are written, which the image must stay open for. */
+  readonly #underWay = new RequestsUnderWay()
   #begun: Promise<void> | undefined
   #ready = false
   #closed = false
@@ -96,7 +99,7 @@ export class WritableVmdkDisk extends VmdkDisk implements WritableDisk {
         return Promise.reject(error)
       }
     }
-    return this.#writePlaced(offset, from, signal)
+    return this.#underWay.track(this.#writePlaced(offset, from, signal))
   }
 
   async #writePlaced(offset: number, from: Uint8Array, signal?: AbortSignal): Promise<void> {
@@ -209,6 +212,10 @@ export class WritableVmdkDisk extends VmdkDisk implements WritableDisk {
 
   async zero(offset: number, length: number, mode: ZeroMode, signal?: AbortSignal): Promise<void> {
     if (offset < 0 || offset + length > this.size) throw this.outside(offset, length)
+    await this.#underWay.track(this.#zero(offset, length, mode, signal))
+  }
+
+  async #zero(offset: number, length: number, mode: ZeroMode, signal?: AbortSignal): Promise<void> {
     const rest: { offset: number; length: number }[] = []
     await this.#order.run(async () => {
       await this.#begin()
@@ -329,6 +336,7 @@ export class WritableVmdkDisk extends VmdkDisk implements WritableDisk {
     this.#closed = true
     try {
       // Whoever asked first is done first.
+      await this.#underWay.none()
       await this.#order.run(async () => {})
       if (this.#ready) await this.flush()
     } finally {
