@@ -21,6 +21,13 @@ export function ownFetch({ insecure = false } = {}): typeof globalThis.fetch {
           throw new TypeError('fetch failed', { cause })
         })
       const { location } = answer.headers
+      // What no Response can have.
+      if (answer.status < 200 || answer.status > 599) {
+        await discard(answer)
+        throw new TypeError('fetch failed', {
+          cause: new Error(`the server answered with the status ${answer.status}`),
+        })
+      }
       if (!redirects.has(answer.status) || location === undefined) {
         const empty = method === 'HEAD' || bodyless.has(answer.status)
         if (empty) answer.body.resume()
