@@ -1,7 +1,7 @@
 /** Caches: files under a limit, exports that are made once, copies of image data; and the conditions and ranges of whatever is there as a whole. */
 import { createHash, randomUUID } from 'node:crypto'
 import { mkdirSync, readdirSync, utimesSync, writeFileSync } from 'node:fs'
-import { join } from 'node:path'
+import { basename, join } from 'node:path'
 import { beforeAll, describe, expect, it } from 'vitest'
 import { temporaryFolder } from '../../engine/test/support/folder.ts'
 import { FileCache } from '../src/cache/file-cache.ts'
@@ -183,6 +183,12 @@ describe('the cache of image data', () => {
     return id
   }
 
+  /** The file that a copy is. */
+  const copyOf = (subject: Subject, id: string): string => {
+    const place = join(subject.data, 'cache')
+    return join(place, readdirSync(place).find((name) => name.startsWith(id)) ?? 'nothing')
+  }
+
   it('gets what an operator asks for, and is asked first', async () => {
     const subject = await open(64 * MiB)
     const id = await make(subject, 'cache me')
@@ -190,15 +196,29 @@ describe('the cache of image data', () => {
     await expect
       .poll(() => stateOf(subject))
       .toMatchObject({ cached_images: [{ image_id: id, hits: 0, size: 8 }], queued_images: [] })
-    writeFileSync(join(subject.data, 'cache', id), 'CACHE ME')
+    writeFileSync(copyOf(subject, id), 'CACHE ME')
     expect((await call(subject, `GET /v2/images/${id}/file`, member)).body.toString()).toBe('CACHE ME')
     const { cached_images: cached } = await stateOf(subject)
     expect(cached[0]?.hits).toBe(1)
     expect(cached[0]?.last_accessed).toBeGreaterThan(1e9)
     // A copy that is not whole counts for nothing.
-    writeFileSync(join(subject.data, 'cache', id), 'CACHE')
+    writeFileSync(copyOf(subject, id), 'CACHE')
     expect((await call(subject, `GET /v2/images/${id}/file`, member)).body.toString()).toBe('cache me')
     expect((await stateOf(subject)).cached_images).toEqual([])
+  })
+
+  it('has nothing of the data that an image had before', async () => {
+    const subject = await open(64 * MiB)
+    const id = await make(subject, 'new data')
+    const before = createHash('sha256').update('the digest of other data').digest('hex')
+    for (const name of [id, `${id}.${before}`]) writeFileSync(join(subject.data, 'cache', name), 'old data')
+    expect((await call(subject, `GET /v2/images/${id}/file`, member)).body.toString()).toBe('new data')
+    expect((await call(subject, `GET /v2/cache/nodes/${id}`)).json()).toEqual({ cached_nodes: [] })
+    expect((await call(subject, `PUT /v2/cache/${id}`)).status).toBe(202)
+    await expect.poll(async () => (await stateOf(subject)).queued_images).toEqual([])
+    expect((await call(subject, 'POST /v2/cache/clean')).status).toBe(200)
+    expect((await stateOf(subject)).cached_images.map(({ image_id }) => image_id)).toEqual([id])
+    expect((await call(subject, `GET /v2/images/${id}/file`, member)).body.toString()).toBe('new data')
   })
 
   it('is emptied by name, by kind, and with the image', async () => {
@@ -240,14 +260,15 @@ describe('the cache of image data', () => {
     for (const id of [kept, broken]) await call(subject, `PUT /v2/cache/${id}`)
     await expect.poll(async () => (await stateOf(subject)).cached_images).toHaveLength(2)
     const place = join(subject.data, 'cache')
-    writeFileSync(join(place, broken), 'brok')
+    const whole = basename(copyOf(subject, kept))
+    writeFileSync(copyOf(subject, broken), 'brok')
     // Of an image that is not there any more.
     writeFileSync(join(place, randomUUID()), 'gone')
     for (const name of ['old', 'new']) writeFileSync(join(place, 'parts', name), 'part')
     utimesSync(join(place, 'parts', 'old'), 0, 0)
     const cleaned = await call(subject, 'POST /v2/cache/clean')
     expect([cleaned.status, cleaned.body.length]).toEqual([200, 0])
-    expect(readdirSync(place).sort()).toEqual([kept, 'parts'].sort())
+    expect(readdirSync(place).sort()).toEqual([whole, 'parts'].sort())
     expect(readdirSync(join(place, 'parts'))).toEqual(['new'])
 
     expect((await call(subject, 'POST /v2/cache/prune')).json()).toEqual({
@@ -265,7 +286,7 @@ describe('the cache of image data', () => {
     const { total_files_pruned: files, total_bytes_pruned: bytes } = pruned.json<Record<string, number>>()
     expect(files).toBe(1)
     expect(bytes).toBeGreaterThanOrEqual(48 * 1024)
-    expect(readdirSync(place).sort()).toEqual([kept, large[1], 'parts'].sort())
+    expect(readdirSync(place).sort()).toEqual([whole, large[1], 'parts'].sort())
     expect((await call(subject, 'GET /v2/cache/clean')).status).toBe(405)
   })
 

@@ -1,4 +1,6 @@
-/** Copies of image data on this machine: of images that lie elsewhere, made while they are downloaded, and of any that an operator asks for. */
+/** Copies of image data on this machine: of images that lie elsewhere, made while they are downloaded, and of any that an operator asks for. A copy is known by the image and the digest
+ *  of its data: an image whose data were lost may get others of the same size. */
+import { createHash } from 'node:crypto'
 import { hostname } from 'node:os'
 import type { ByteSource } from '@moraine/engine'
 import type { CachedImages } from '../catalog/cached-images.ts'
@@ -56,14 +58,15 @@ export class ImageCache {
   /** The copy of an image's data; undefined when there is none. The caller closes it. */
   async open(image: Image): Promise<ByteSource | undefined> {
     if (!this.isOn) return undefined
-    const found = await this.#files.get(image.id)
+    const name = nameOf(image)
+    const found = await this.#files.get(name)
     if (found === undefined) return undefined
     if (found.source.size === image.size) {
       await this.#uses.hit(this.#node, image.id)
       return found.source
     }
     await found.source.close()
-    await this.#files.remove(image.id)
+    await this.#files.remove(name)
     return undefined
   }
 
@@ -73,23 +76,22 @@ export class ImageCache {
     if (isLocked(image)) return undefined
     const [first] = this.#stores.inOrder(readableLocations(image))
     if (!this.isOn || first === undefined || this.#stores.get(first.store)?.type === 'file') return undefined
-    return this.#files.begin(image.id)
+    return this.#files.begin(nameOf(image))
   }
 
   async list(): Promise<CachedImage[]> {
     const uses = new Map((await this.#uses.uses(this.#node)).map((use) => [use.imageId, use]))
-    return (await this.#files.entries()).map(({ name, size, madeAt, usedAt }) => ({
-      imageId: name,
-      size,
-      hits: uses.get(name)?.hits ?? 0,
-      lastAccessed: uses.get(name)?.lastAccessed ?? usedAt / 1000,
-      lastModified: madeAt / 1000,
-    }))
+    return (await this.#files.entries()).map(({ name, size, madeAt, usedAt }) => {
+      const imageId = imageOf(name)
+      const use = uses.get(imageId)
+      const lastAccessed = use?.lastAccessed ?? usedAt / 1000
+      return { imageId, size, hits: use?.hits ?? 0, lastAccessed, lastModified: madeAt / 1000 }
+    })
   }
 
   /** Whether there is a copy of an image's data here. */
   async has(image: Image): Promise<boolean> {
-    return (await this.#files.entries()).some(({ name, size }) => name === image.id && size === image.size)
+    return (await this.#files.entries()).some(({ name, size }) => name === nameOf(image) && size === image.size)
   }
 
   queued(): Promise<string[]> {
@@ -98,7 +100,8 @@ export class ImageCache {
 
   /** Asks for a copy, which is made beside everything else. */
   async queue(imageId: string): Promise<void> {
-    if ((await this.#files.entries()).some(({ name }) => name === imageId)) return
+    const image = await this.#catalog.get(imageId)
+    if (image !== undefined && (await this.has(image))) return
     await this.#uses.queue(this.#node, imageId)
     this.fill()
   }
@@ -117,7 +120,7 @@ export class ImageCache {
   /** Removes the copy of an image, and takes it from the queue. Resolves to whether there was anything. */
   async remove(imageId: string): Promise<boolean> {
     const wasQueued = await this.#uses.unqueue(this.#node, imageId)
-    const wasThere = this.isOn && (await this.#files.remove(imageId))
+    const wasThere = this.isOn && (await this.#files.removeAll(imageId)) > 0
     if (wasThere) await this.#uses.forget(this.#node, [imageId])
     return wasQueued || wasThere
   }
@@ -132,10 +135,10 @@ export class ImageCache {
   async clean(): Promise<void> {
     await this.#files.clean()
     for (const { name, size } of await this.#files.entries()) {
-      const image = await this.#catalog.get(name)
-      if (image !== undefined && image.size === size) continue
+      const image = await this.#catalog.get(imageOf(name))
+      if (image !== undefined && image.size === size && nameOf(image) === name) continue
       await this.#files.remove(name)
-      await this.#uses.forget(this.#node, [name])
+      await this.#uses.forget(this.#node, [imageOf(name)])
     }
   }
 
@@ -144,7 +147,7 @@ export class ImageCache {
     const removed = await this.#files.shrink()
     await this.#uses.forget(
       this.#node,
-      removed.map(({ name }) => name),
+      removed.map(({ name }) => imageOf(name)),
     )
     return { files: removed.length, bytes: removed.reduce((sum, { allocated }) => sum + allocated, 0) }
   }
@@ -170,7 +173,7 @@ export class ImageCache {
 
   async #copy(image: Image): Promise<void> {
     const { id } = image
-    const writer = await this.#files.begin(id)
+    const writer = await this.#files.begin(nameOf(image))
     if (writer === undefined) return
     try {
       const source = await this.#stores.open(image, ({ store }, error) => this.#onError(`${id} in ${store}`, error))
@@ -192,4 +195,14 @@ export class ImageCache {
       await writer.abort()
     }
   }
+}
+
+/** What the copy of an image's data is called. */
+function nameOf({ id, hashValue, checksum }: Image): string {
+  const digest = hashValue ?? checksum
+  return digest === null ? id : `${id}.${createHash('sha256').update(digest).digest('hex')}`
+}
+
+function imageOf(name: string): string {
+  return name.slice(0, 36)
 }
