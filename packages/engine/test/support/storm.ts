@@ -150,6 +150,7 @@ export async function rage(kind: StormKind, seed: number): Promise<StormResult> 
   const model = new StormModel(stretchesOf(kind, disk.size, below))
   // What nobody has written is noise in some encrypted images.
   if (disk.noise === 'everywhere') for (const { at, bytes } of model.stretches) await disk.read(at, bytes)
+  if (random.bool()) await packSome(disk, model, random)
   const breaks = random.bool(0.4)
   const overlaps = random.bool(0.25)
   for (let session = 0; session < 2; session++) {
@@ -221,6 +222,26 @@ function stretchesOf({ spread }: StormKind, size: number, below: Uint8Array | un
     if (below !== undefined) bytes.set(below.subarray(at, at + bytes.length))
     return { at, bytes }
   })
+}
+
+/** Packs units here and there, where the format has such and they have no place yet: requests replace them. */
+async function packSome(disk: WritableDisk, model: StormModel, random: Random): Promise<void> {
+  const { packedUnit: unit, packedCodec: codec } = disk
+  if (unit === undefined || codec === undefined || disk.compression === 'always') return
+  for (let count = random.int(1, 40); count > 0; count--) {
+    const { at, bytes } = random.pick(model.stretches)
+    const skip = random.int(0, Math.floor(bytes.length / unit) - 1) * unit
+    const content = new Uint8Array(unit).fill(random.int(1, 255), random.int(0, unit / 2))
+    const packed = nodeCodecs[codec]?.pack?.(content, unit)
+    if (packed === undefined) continue
+    try {
+      await disk.writePacked?.(at + skip, packed)
+      bytes.set(content, skip)
+    } catch (error) {
+      // It has a place.
+      if (!isMoraineError(error, 'invalid')) throw error
+    }
+  }
 }
 
 /** Starts all requests, a few turns apart at most, and waits for all. */
