@@ -179,6 +179,6 @@ function formatNames(): string {
 
 /** As QEMU lists them: formats and other drivers together, by their names. */
 function supportedNames({ unknown, nameOf }: Persona): string[] {
-  const formats = allFormats.filter(({ name }) => !unknown.includes(name)).map(({ name }) => nameOf(name))
+  const formats = allFormats.map(({ name }) => nameOf(name)).filter((name) => !unknown.includes(name))
   return [...formats, ...ownDrivers].sort()
 }

@@ -176,10 +176,10 @@ function ofArgument(
   switch (argument) {
     case 'FMT': {
       const created = option === targetFormat(verb)
-      const shown = allFormats.filter(
-        ({ name, create }) => !persona.unknown.includes(name) && (!created || create !== undefined),
-      )
-      return { words: shown.map(({ name }) => ({ word: name })) }
+      const names = allFormats
+        .filter(({ create }) => !created || create !== undefined)
+        .map(({ name }) => persona.nameOf(name))
+      return { words: names.filter((name) => !persona.unknown.includes(name)).map((word) => ({ word })) }
     }
     case 'CACHE':
       return { words: cacheModes.map((word) => ({ word })) }

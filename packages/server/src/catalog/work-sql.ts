@@ -104,14 +104,22 @@ export class SqlWork implements Work {
       .deleteFrom('uploads')
       .where('worker_id', '=', nobodysWorker)
       .where('task_id', 'is not', null)
-      .where(({ not, exists, selectFrom, ref }) =>
+      .where(({ and, not, exists, selectFrom, ref }) =>
         not(
-          exists(
-            selectFrom('tasks')
-              .select('tasks.id')
-              .where('tasks.id', '=', ref('uploads.task_id'))
-              .where('tasks.status', 'in', ['pending', 'processing']),
-          ),
+          and([
+            exists(
+              selectFrom('tasks')
+                .select('tasks.id')
+                .where('tasks.id', '=', ref('uploads.task_id'))
+                .where('tasks.status', 'in', ['pending', 'processing']),
+            ),
+            exists(
+              selectFrom('images')
+                .select('images.id')
+                .where('images.id', '=', ref('uploads.image_id'))
+                .where('images.deleted_at', 'is', null),
+            ),
+          ]),
         ),
       )
       .returningAll()

@@ -5,6 +5,8 @@ import { singleStore } from './image.ts'
 import type { ResumableTable } from './resumables-sql.ts'
 
 export interface WorkTables {
+  /** What work must know of images. */
+  images: { id: string; deleted_at: number | null }
   image_locations: LocationTable
   workers: WorkerTable
   uploads: UploadTable

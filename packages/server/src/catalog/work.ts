@@ -147,7 +147,7 @@ export interface Work {
   releaseKept(key: string): Promise<void>
   /** Gives a worker what workers that are gone have kept for a task, under a new key, so that none of them can finish it. Resolves to it as it was. */
   takeKept(taskId: string, workerId: string, key: string): Promise<KeptUpload | undefined>
-  /** Closes what is kept for tasks that are over. Resolves to it: its data is to be removed. */
+  /** Closes what is kept for tasks that are over, or whose image is gone. Resolves to it: its data is to be removed. */
   closeForgotten(): Promise<Upload[]>
   /** Which of these names of data in a store belong to an image or to an upload. */
   knownData(store: string, keys: readonly string[]): Promise<Set<string>>
