@@ -1,7 +1,7 @@
 /** `npm run soak`: the whole suites with large budgets, several seeds, native calls on and off; rewrites `docs/soak.md`.
  *
  *  The last round runs the command's tests with the standalone executable, all generated command lines among them. `MORAINE_BUDGET` multiplies every long loop's time (default 2 here, nearly
- *  seven times that of CI), `MORAINE_SEED` fixes the first seed (the next ones follow it); arguments narrow the test files as Vitest's do (then the page is not rewritten, since not all was run). */
+ *  six times that of CI), `MORAINE_SEED` fixes the first seed (the next ones follow it); arguments narrow the test files as Vitest's do (then the page is not rewritten, since not all was run). */
 import { spawn } from 'node:child_process'
 import { randomInt } from 'node:crypto'
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'

@@ -35,7 +35,7 @@ export function soakPage({ date, commit, machine, budget, rounds, failed, skippe
     `- date: ${date}`,
     `- commit: ${commit}`,
     `- machine: ${machine}`,
-    `- budget: ${budget} (\`MORAINE_BUDGET\`; CI has 0.3)`,
+    `- budget: ${budget} (\`MORAINE_BUDGET\`; CI has 0.35)`,
     '',
     '| seed (`MORAINE_SEED`) | what | native calls | result | minutes |',
     '| --- | --- | --- | --- | --- |',

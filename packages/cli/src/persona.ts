@@ -92,7 +92,7 @@ const qemuImg: Persona = {
   probesEnds: false,
   wrappers: false,
   streamsPacked: false,
-  unknown: ['iso', 'luks2', 'vhds', 'asif', 'vhd'],
+  unknown: ['iso', 'luks2', 'vhds', 'asif'],
   probed: ['qcow2', 'qcow', 'qed', 'vmdk', 'vdi', 'vhdx', 'vhd', 'parallels', 'bochs', 'cloop', 'dmg', 'luks', 'raw'],
   details: false,
   progress: 'percent',

@@ -49,9 +49,7 @@ describeBuilt(`the standalone executable${built ? '' : ' [skipped: npm run build
       writeFileSync(file, JSON.stringify([{ ...catalogue, ...releases }]))
       const args = ['serve', 'sync', '--data', join(folder, 'data'), '--catalogue-file', file, '--import-ports', port]
       const refused = await run(standalone.moraine, args, inFolder)
-      expect(`${refused.stdout}${refused.stderr}`).toMatch(
-        /localhost has the address (127\.0\.0\.1|::1), which is not on/,
-      )
+      expect(`${refused.stdout}${refused.stderr}`).toContain('localhost has an address that is not on the internet')
       expect(web.requests).toEqual([])
       const synced = await run(standalone.moraine, [...args, '--import-allowed-hosts', 'localhost'], inFolder)
       expect(synced).toMatchObject({ code: 0 })

@@ -222,6 +222,12 @@ export const knownDifferences: readonly KnownDifference[] = [
       theirs.stderr.includes('unrecognized option'),
   },
   {
+    what: '`vhd` is taken as a name of the format `vpc`',
+    reason: 'People know it by that name. Images that are made name it `vpc`, as QEMU wants it.',
+    aspects: ['exit code', 'stdout', 'stderr', 'files', 'layout'],
+    covers: (line, { theirs }) => /( -[fFO] |driver=)vhd\b/.test(line) && theirs.code !== 0,
+  },
+  {
     what: 'Of two mistakes in one line the other one may be told',
     reason: 'The order in which QEMU comes upon them has no meaning.',
     aspects: ['stderr'],

@@ -48,6 +48,7 @@ test('a page that passes raw alone is not sent qcow2', async () => {
   expect(modules.filter((path) => path.startsWith('format/') && !path.startsWith('format/raw/'))).toEqual([
     'format/format.ts',
     'format/open-disk.ts',
+    'format/first-block.ts',
   ])
   expect(modules.filter((path) => path.startsWith('platform/node'))).toEqual([])
   expect(imports).toEqual([])
