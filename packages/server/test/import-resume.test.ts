@@ -235,6 +235,9 @@ describe('what was kept goes', () => {
     // As if another process were at the task: nobody here takes it.
     const database = new DatabaseSync(catalogPath(cut.first.data))
     database.exec("update tasks set worker_id = 'another'")
+    database.exec(
+      "insert into workers (id, host, pid, started, lease_until) values ('another', 'elsewhere', 1, '', 9999999999)",
+    )
     database.close()
     const next = await start({ ...web, data: cut.first.data })
     expect(kept(cut.first.data)).toHaveLength(1)
