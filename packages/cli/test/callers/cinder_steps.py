@@ -23,16 +23,19 @@ utils.get_root_helper = lambda: 'env'
 with open(at('password'), 'w') as file:
     file.write(PASSWORD)
 
+# It calls VHD images `vhd`, which QEMU does not know, and ours does: nothing to compare.
+KNOWN = [name for name in IMAGES if not name.endswith('.vpc')]
+
 step('version', images.get_qemu_img_version)
 step('new enough', images.check_qemu_img_version, '2.10')
-for name in IMAGES:
+for name in KNOWN:
     step(f'info {name}', images.qemu_img_info, at(name), run_as_root=False)
     step(f'shared info {name}', images.qemu_img_info, at(name), force_share=True, allow_qcow2_backing_file=True)
 
-for source, form in some((('is-data.qcow2', 'qcow2'), ('is-data.raw', 'raw'), ('is-stream.vmdk', 'vmdk'), ('is-dynamic.vhd', 'vpc'))):
-    for target in some(('raw', 'qcow2', 'vmdk', 'vpc', 'vhd', 'vhdx')):
+for source, form in some((('is-data.qcow2', 'qcow2'), ('is-data.raw', 'raw'), ('is-stream.vmdk', 'vmdk'))):
+    for target in some(('raw', 'qcow2', 'vmdk', 'vpc', 'vhdx')):
         step(f'{form} to {target}', images.convert_image, at(source), at(f'{form}-to.{target}'), target, src_format=form, compress=True)
-step('fixed', images.convert_image, at('is-data.raw'), at('fixed.vhd'), 'vhd', out_subformat='fixed', src_format='raw')
+step('fixed', images.convert_image, at('is-data.raw'), at('fixed.vpc'), 'vpc', out_subformat='fixed', src_format='raw')
 step('ami', images.convert_image, at('is-data.raw'), at('from.ami'), 'qcow2', src_format='ami')
 step('not what it says', images.convert_image, at('is-data.raw'), at('no.raw'), 'raw', src_format='qcow2')
 cipher = {'cipher_alg': 'aes-256', 'cipher_mode': 'xts', 'ivgen_alg': 'plain64'}
@@ -68,7 +71,7 @@ class Glance:
 
 
 admin = context.RequestContext('u', 'p', is_admin=True)
-for name in IMAGES:
+for name in KNOWN:
     # Cinder asks whether the volume can hold the disk, in whole GiB.
     step(f'fetch {name}', images.fetch_to_volume_format, admin, Glance(name), '1', at(f'volume-{name}'), 'raw', '1M', size=1, run_as_root=False)
     step(f'verify {name}', images.fetch_verify_image, admin, Glance(name), '1', at(f'verified-{name}'))
@@ -80,7 +83,7 @@ def upload(name, form):
     shutil.move(at(f'uploaded-{name}'), at(f'uploaded-{form}'))
 
 
-for form in ('raw', 'qcow2', 'vmdk', 'vhd', 'vhdx'):
+for form in ('raw', 'qcow2', 'vmdk', 'vhdx'):
     step(f'upload as {form}', upload, 'is-data.raw', form)
 
 # Volumes that are files, as the NFS driver and its kin have them; only what they find in a database is made up.

@@ -44,7 +44,7 @@ step('create encrypted', libvirt.create_image, at('noise.qcow2'), 'qcow2', '4M',
 step('create of no format', libvirt.create_image, at('no'), 'nope', '1M')
 step('create of no size', libvirt.create_image, at('no'), 'qcow2', 'large')
 
-for source, form in some((('is-data.qcow2', 'qcow2'), ('is-data.raw', 'raw'), ('is-stream.vmdk', 'vmdk'), ('is-dynamic.vhd', 'vpc'))):
+for source, form in some((('is-data.qcow2', 'qcow2'), ('is-data.raw', 'raw'), ('is-stream.vmdk', 'vmdk'), ('is-dynamic.vpc', 'vpc'))):
     for target in some(('raw', 'qcow2', 'vmdk', 'vpc', 'vdi')):
         step(f'{form} to {target}', images.convert_image, at(source), at(f'{form}-to.{target}'), form, target)
 step('compressed', images.convert_image, at('is-data.raw'), at('packed.qcow2'), 'raw', 'qcow2', compress=True)

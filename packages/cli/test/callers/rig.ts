@@ -149,7 +149,7 @@ async function makeImages(): Promise<string> {
     `create ${secret} -f luks -o key-secret=s,iter-time=10 is-key.luks 2M`,
     'convert -O vmdk -o subformat=streamOptimized is-data.raw is-stream.vmdk',
     'convert -O vmdk is-data.raw is-sparse.vmdk',
-    'convert -O vpc is-data.raw is-dynamic.vhd',
+    'convert -O vpc is-data.raw is-dynamic.vpc',
     'convert -O vdi is-data.raw is-d.vdi',
     'convert -O vhdx is-data.raw is-d.vhdx',
     'convert -O qed is-data.raw is-d.qed',
