@@ -82,6 +82,14 @@ export async function copyAside(store: ByteStore, from: number, to: number, leng
   await new BlockCopier(store).copy(from, to, length)
 }
 
+/** Bytes of copies that are always allowed. */
+const leastCopies = 64 * 1024 * 1024
+
+/** Most bytes that a repair copies, of blocks that lie over others, in a file of so many bytes: tables may say that all of them lie at one place. */
+export function mostCopies(fileSize: number): number {
+  return Math.max(fileSize, leastCopies)
+}
+
 /** Copies many blocks within a file, through one buffer: a repair may copy as many bytes as the file has, faster than memory is collected. */
 export class BlockCopier {
   readonly #store: ByteStore

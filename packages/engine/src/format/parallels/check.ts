@@ -3,7 +3,7 @@
 import { roundUp } from '../../bytes/integers.ts'
 import { type ByteStore, type Disk, throwIfCancelled } from '../../core/index.ts'
 import type { CheckOptions, CheckResult } from '../format.ts'
-import { BlockCopier } from '../growth.ts'
+import { BlockCopier, mostCopies } from '../growth.ts'
 import { ParallelsDisk, type ParallelsImage } from './disk.ts'
 import { bitClusters } from './extension.ts'
 import { encodeHeader, headerBytes, inUse, parallelsFault } from './layout.ts'
@@ -11,8 +11,6 @@ import { WritableParallelsDisk } from './writable-disk.ts'
 
 /** Most findings that are told one by one. */
 const mostTold = 1000
-/** Bytes of copies that are always allowed. */
-const leastCopies = 64 * 1024 * 1024
 
 /** Checks a disk opened with purpose `check`: closed as it should be, every cluster in the file and used once, nothing behind the last.
  *  `leaks` cuts off what is behind; `all` also empties entries that point nowhere, gives shared clusters a copy of their own, and says that the image is closed.
@@ -215,7 +213,7 @@ class ParallelsCheck {
     const { header, table, file } = this.#image
     const { clusterSize, entryUnit } = header
     const start = this.#copyStart(this.#end)
-    const most = Math.max(file.size, leastCopies)
+    const most = mostCopies(file.size)
     const { used } = await this.#places()
     const copier = new BlockCopier(store)
     let place = start

@@ -3,7 +3,7 @@ import { roundUp, setU64be, viewOf } from '../../bytes/integers.ts'
 import { type ByteStore, type Disk, readPadded, throwIfCancelled } from '../../core/index.ts'
 import { placeOf } from '../entry-tables.ts'
 import type { CheckOptions, CheckResult } from '../format.ts'
-import { BlockCopier } from '../growth.ts'
+import { BlockCopier, mostCopies } from '../growth.ts'
 import { QcowDisk, type QcowImage } from './disk.ts'
 import { endOfNames, packedFlag, packedSpan, qcowFault } from './layout.ts'
 import { WritableQcowDisk } from './writable-disk.ts'
@@ -11,8 +11,6 @@ import { WritableQcowDisk } from './writable-disk.ts'
 const sector = 512
 /** Most findings that are told one by one. */
 const mostTold = 1000
-/** Bytes of copies that are always allowed. */
-const leastCopies = 64 * 1024 * 1024
 
 /** Checks a disk opened with purpose `check`: every table and cluster lies in the file, none over another. There are no counts that could leak.
  *  A repair (`all`) empties entries that point nowhere, and gives a cluster that lies over something a copy of its own.
@@ -185,7 +183,7 @@ class QcowCheck {
    *  @throws MoraineError `limit` when copies take more room than all that there is. */
   async #copy(copier: BlockCopier, host: number): Promise<number> {
     const { clusterSize } = this.#image.geometry
-    const most = Math.max(this.#fileSize, leastCopies)
+    const most = mostCopies(this.#fileSize)
     const to = roundUp(this.#fileSize, clusterSize) + this.#copied
     this.#copied += clusterSize
     if (this.#copied > most) {

@@ -2,6 +2,7 @@
 import { roundDown, setU64le, viewOf } from '../../bytes/integers.ts'
 import { type ByteStore, type Disk, throwIfCancelled } from '../../core/index.ts'
 import type { CheckOptions, CheckResult } from '../format.ts'
+import { mostCopies } from '../growth.ts'
 import { entryAt, QedDisk, type QedImage, zeroEntry } from './disk.ts'
 import { encodeHeader, feature, qedFault } from './layout.ts'
 import { WritableQedDisk } from './writable-disk.ts'
@@ -10,8 +11,6 @@ import { WritableQedDisk } from './writable-disk.ts'
 const mostTold = 1000
 /** Bytes of a table that are looked at together. */
 const partBytes = 64 * 1024
-/** Bytes of copies that are always allowed. */
-const leastCopies = 64 * 1024 * 1024
 
 /** Checks a disk opened with purpose `check`: every table and cluster lies in the file and is used once. Clusters that nothing points at are leaks.
  *  A repair empties entries that point nowhere, gives what is used twice a copy of its own, cuts off leaks at the end of the file (others stay: the
@@ -192,7 +191,7 @@ class QedCheck {
   async #copy(from: number, length: number): Promise<number | undefined> {
     const store = this.#store
     if (store === undefined) return undefined
-    const most = Math.max(this.#fileEnd, leastCopies)
+    const most = mostCopies(this.#fileEnd)
     if (this.#copied + length > most) {
       const place = { field: 'copies', value: this.#copied + length, rule: `at most ${most} bytes` }
       throw qedFault(store.name, 'limit', 'too much of the image is used twice', place)

@@ -3,7 +3,7 @@
 import type { Disk } from '../../core/index.ts'
 import { type ByteStore, MoraineError, throwIfCancelled } from '../../core/index.ts'
 import type { CheckOptions, CheckResult } from '../format.ts'
-import { BlockCopier } from '../growth.ts'
+import { BlockCopier, mostCopies } from '../growth.ts'
 import { VdiDisk, type VdiImage } from './disk.ts'
 import { encodeHeader, entry } from './layout.ts'
 import { WritableVdiDisk } from './writable-disk.ts'
@@ -12,8 +12,6 @@ import { WritableVdiDisk } from './writable-disk.ts'
 const mostTold = 1000
 /** QEMU's largest map takes that, a bit for each block. */
 const mostMapBits = 64 * 1024 * 1024
-/** Bytes of copies that are always allowed. */
-const leastCopies = 64 * 1024 * 1024
 
 /** Checks a disk opened with purpose `check`: every place once in use, none past the image's blocks, as many as the header counts.
  *  A repair (`all`) corrects the count, gives a block whose place another has too a copy of its own, and empties entries that point nowhere.
@@ -155,7 +153,7 @@ class VdiCheck {
     const room = Math.max(context.limits.checkBytes, mostMapBits)
     if (2 * this.#used.length > room) refuse('blocks_in_image', blocks, room * 4)
     const met = new Uint8Array(this.#used.length)
-    const most = Math.max(this.#disk.file.size, leastCopies)
+    const most = mostCopies(this.#disk.file.size)
     const copier = new BlockCopier(store)
     let free = 0
     let copied = 0

@@ -1,7 +1,7 @@
 /** Checking a VHD, and repairing it: both footers, the header, and every block in a place of its own. QEMU has no check of it; the words are ours. */
 import { type ByteStore, type Disk, MoraineError, throwIfCancelled } from '../../core/index.ts'
 import type { CheckOptions, CheckResult } from '../format.ts'
-import { BlockCopier } from '../growth.ts'
+import { BlockCopier, mostCopies } from '../growth.ts'
 import { DynamicVhdDisk, type FixedVhdDisk, isVhdDisk, type VhdDisk } from './disk.ts'
 import { type FooterPlaces, readFooters } from './footers.ts'
 import { type Footer, footerBytes, isSoundFooter, noBlock, sealHeader, sectorBytes, vhdFault } from './layout.ts'
@@ -10,8 +10,6 @@ import { WritableFixedVhdDisk } from './writable-fixed.ts'
 
 /** Most findings that are told one by one. */
 const mostTold = 1000
-/** Bytes of copies that are always allowed. */
-const leastCopies = 64 * 1024 * 1024
 /** Most blocks that get another place: what is known of each is held. */
 const mostMoved = 262_144
 
@@ -179,7 +177,7 @@ class VhdCheck {
    *  @throws MoraineError `limit` when the copies would take more room than all that there is. */
   async #moveBlocks(disk: DynamicVhdDisk, misplaced: Misplaced, last: number, store: ByteStore): Promise<number> {
     const { stride, table } = disk.image
-    const most = Math.max(disk.file.size, leastCopies)
+    const most = mostCopies(disk.file.size)
     const copier = new BlockCopier(store)
     let end = Math.ceil(Math.max(last, disk.file.size) / sectorBytes) * sectorBytes
     for await (const { first, entries } of table.all(this.#options.signal)) {

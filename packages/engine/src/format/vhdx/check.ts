@@ -2,7 +2,7 @@
  *  none, sector bitmaps that are not there, damaged copies of headers and region tables. */
 import { type ByteStore, type Disk, MoraineError, throwIfCancelled } from '../../core/index.ts'
 import type { CheckOptions, CheckResult } from '../format.ts'
-import { BlockCopier } from '../growth.ts'
+import { BlockCopier, mostCopies } from '../growth.ts'
 import type { Entry } from './block-map.ts'
 import { VhdxDisk } from './disk.ts'
 import { updateHeader, type VhdxImage } from './image.ts'
@@ -12,8 +12,6 @@ import type { VhdxWriter } from './writer.ts'
 
 /** Most findings that are told one by one. */
 const mostTold = 1000
-/** Bytes of copies that are always allowed. */
-const leastCopies = 64 * mib
 /** Entries between two looks at the signal. */
 const stride = 65_536
 
@@ -262,7 +260,7 @@ class VhdxCheck {
     const { map, metadata } = this.#image
     const { state, offset } = await this.#entry(map.entryOffset(block))
     const there = Math.min(metadata.blockSize, this.#fileSize - offset)
-    const most = Math.max(this.#fileSize, leastCopies)
+    const most = mostCopies(this.#fileSize)
     this.#copied += metadata.blockSize
     if (this.#copied > most) {
       const place = { value: this.#copied, rule: `at most ${most} bytes` }

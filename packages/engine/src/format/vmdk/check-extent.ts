@@ -3,6 +3,7 @@
 import { roundUp, viewOf } from '../../bytes/integers.ts'
 import { type ByteStore, readPadded, throwIfCancelled } from '../../core/index.ts'
 import type { CheckOptions, CheckResult } from '../format.ts'
+import { mostCopies } from '../growth.ts'
 import { fault } from './image.ts'
 import { bounds, headerBytes, sectorBytes, zeroedEntry } from './layout.ts'
 import type { SparseExtent, SparseShape } from './sparse-extent.ts'
@@ -13,8 +14,6 @@ const pageEntries = 16_384
 const mostTold = 1000
 /** Tables that are told apart: those of 32 TiB of new images. */
 const mostTables = 1024 * 1024
-/** Bytes of copies that are always allowed. */
-const leastCopies = 64 * 1024 * 1024
 const copyBytes = 1024 * 1024
 
 /** Checks one extent, and repairs it where a store is given. Findings are counted in `result`; `memory` bounds what is held, in bytes; `descriptor` tells where one
@@ -93,11 +92,6 @@ async function lookThrough(shape: SparseShape, { signal }: CheckOptions): Promis
     }
   }
   return { phase: alike ? (phase ?? 0) : undefined, lostEnd }
-}
-
-/** Most bytes of copies. */
-function mostCopies(fileSize: number): number {
-  return Math.max(fileSize, leastCopies)
 }
 
 /** Which places of the file hold grains. */
