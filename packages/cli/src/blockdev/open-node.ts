@@ -14,6 +14,7 @@ import {
   MoraineError,
   openDisk,
   raw,
+  retold,
   ScratchStore,
 } from '@moraine/engine'
 import { nodeCodecs } from '@moraine/engine/node'
@@ -227,9 +228,7 @@ async function takeBacking(
   const below = { ...request, mode: 'read', backing: undefined, files: request.backingFiles } as const
   const { node, parts } = await openChild(options, 'backing', below, 'disk').catch((error: unknown) => {
     if (!isMoraineError(error) || error.kind === 'cancelled') throw error
-    const { kind, reason, path, format, field, offset, value, rule, code, hint } = error
-    const place = { path, format, field, offset, value, rule, code, hint, cause: error }
-    throw new MoraineError(kind, `Could not open backing file: ${reason}`, place)
+    throw retold(error, `Could not open backing file: ${error.reason}`)
   })
   return { node: isDisk(node) ? node : await asDisk(node, String(parts.driver), request), parts }
 }

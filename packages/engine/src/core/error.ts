@@ -91,6 +91,23 @@ export function isMoraineError(error: unknown, kind?: ErrorKind): error is Morai
   )
 }
 
+/** The same error in other words, with the first one as its cause. `place`: what is said otherwise of where it happened. */
+export function retold(error: MoraineError, reason: string, place: ErrorPlace = {}): MoraineError {
+  const { kind, path, format, field, offset, value, rule, code, hint } = error
+  return new MoraineError(kind, reason, {
+    path,
+    format,
+    field,
+    offset,
+    value,
+    rule,
+    code,
+    hint,
+    cause: error,
+    ...place,
+  })
+}
+
 /** Throws kind `cancelled` when the signal has fired. Cheap enough for inner loops. */
 export function throwIfCancelled(signal: AbortSignal | undefined, path?: string): void {
   if (signal?.aborted)

@@ -13,6 +13,7 @@ import {
   isMoraineError,
   type Limits,
   MoraineError,
+  retold,
   type Secrets,
 } from '../core/index.ts'
 import {
@@ -98,13 +99,8 @@ export async function openDisk(source: ByteSource, options: OpenOptions): Promis
 /** Says, as QEMU does, that it was not the image itself which could not be opened. */
 function parentError(error: unknown, role: GateRole): unknown {
   if (!isMoraineError(error) || error.kind === 'cancelled') return error
-  const { path, format, field, offset, value, rule, code, hint } = error
-  const place = { path, format, field, offset, value, rule, code, hint, cause: error }
-  return new MoraineError(
-    error.kind,
-    `Could not open ${role === 'backing' || role === 'parent' ? 'backing file' : role}: ${error.reason}`,
-    place,
-  )
+  const what = role === 'backing' || role === 'parent' ? 'backing file' : role
+  return retold(error, `Could not open ${what}: ${error.reason}`)
 }
 
 interface ChainLink {

@@ -1,13 +1,6 @@
 /** Comparing what two disks hold. Semantics: `qemu-img compare` of QEMU 7.2, measured. */
 import { isZero } from '../bytes/zero.ts'
-import {
-  type Disk,
-  type Extent,
-  isMoraineError,
-  MoraineError,
-  type RunOptions,
-  throwIfCancelled,
-} from '../core/index.ts'
+import { type Disk, type Extent, isMoraineError, type RunOptions, retold, throwIfCancelled } from '../core/index.ts'
 import { CompareProgress } from './compare-progress.ts'
 import { firstDifference, firstNonZero } from './difference.ts'
 import { type ExtentPair, pairExtents } from './extent-walk.ts'
@@ -205,9 +198,7 @@ async function* statusErrors<T>(walk: AsyncIterable<T>): AsyncIterable<T> {
     yield* walk
   } catch (error) {
     if (!isMoraineError(error) || error.kind === 'cancelled') throw error
-    const { path, format, offset, value, rule, code, hint } = error
-    const place = { path, format, offset, value, rule, code, hint, field: 'block status', cause: error }
-    throw new MoraineError(error.kind, error.reason, place)
+    throw retold(error, error.reason, { field: 'block status' })
   }
 }
 
