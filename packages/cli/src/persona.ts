@@ -1,5 +1,6 @@
 /** The two names this command answers to. All that differs between them stands here; nothing else asks who it is. */
 import { MoraineError } from '@moraine/engine'
+import type { WhenLost } from './output/streams.ts'
 
 /** Where an image is, as its name on the command line says. */
 export type ImagePlace = { kind: 'file'; path: string } | { kind: 'stdio' } | { kind: 'node'; protocol: string }
@@ -23,6 +24,8 @@ export interface Persona {
   readonly details: boolean
   /** How progress is shown when nothing more is said than `-p`. */
   readonly progress: 'percent' | 'auto'
+  /** What becomes of the command when standard output cannot be written; QEMU never asks. */
+  readonly whenOutputIsLost: WhenLost
   /** Verbs and options that QEMU does not have. */
   readonly extensions: boolean
   /** Formats in which it cannot be told what lies where: all of it is data to `map`, `measure` and `compare`. */
@@ -96,6 +99,7 @@ const qemuImg: Persona = {
   probed: ['qcow2', 'qcow', 'qed', 'vmdk', 'vdi', 'vhdx', 'vhd', 'parallels', 'bochs', 'cloop', 'dmg', 'luks', 'raw'],
   details: false,
   progress: 'percent',
+  whenOutputIsLost: 'drops',
   deletesById: false,
   countsSkipped: true,
   extensions: false,
@@ -136,6 +140,7 @@ const moraine: Persona = {
   ],
   details: true,
   progress: 'auto',
+  whenOutputIsLost: 'fails',
   deletesById: true,
   countsSkipped: false,
   extensions: true,

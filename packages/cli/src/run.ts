@@ -14,8 +14,8 @@ import { versionText } from './version.ts'
 /** Runs the command and ends the process. */
 export async function runCommand(calledAs: string, args: readonly string[]): Promise<void> {
   const persona = personaFor(calledAs)
-  const out = new TextOutput(1)
-  const err = new TextOutput(2)
+  const out = new TextOutput(1, persona.whenOutputIsLost)
+  const err = new TextOutput(2, 'drops')
   const said: Said = { verb: undefined, json: undefined }
   const context: Context = {
     persona,
@@ -29,14 +29,23 @@ export async function runCommand(calledAs: string, args: readonly string[]): Pro
   let code: number
   try {
     code = await dispatch(context, args, said)
-    out.flush()
-    err.flush()
+    flushLast(out)
+    err.drain()
   } catch (error) {
     code = fail(error, context, said)
     const signal = stoppedBy()
     if (signal !== undefined) endBySignal(signal)
   }
   process.exit(code)
+}
+
+/** Flushes what a command said that is done: that nobody reads it any more changes nothing. */
+function flushLast(out: TextOutput): void {
+  try {
+    out.flush()
+  } catch (error) {
+    if (!(error instanceof ClosedPipe)) throw error
+  }
 }
 
 /** What is known of a call when it fails. */
@@ -195,16 +204,12 @@ async function printHelp(context: Context, verb: readonly string[] = []): Promis
 function fail(error: unknown, context: Context, { verb, json }: Said): number {
   if (error instanceof ClosedPipe) return 0
   const code = error instanceof Failure ? error.exitCode : 1
-  try {
-    context.out.flush()
-    if (!(isMoraineError(error, 'cancelled') && stoppedBy() !== undefined)) {
-      if (json === undefined) say(error, context, verb)
-      else context.err.write(json.errorLine(error, code))
-    }
-    context.err.flush()
-  } catch (second) {
-    if (!(second instanceof ClosedPipe)) throw second
+  context.out.drain()
+  if (!(isMoraineError(error, 'cancelled') && stoppedBy() !== undefined)) {
+    if (json === undefined) say(error, context, verb)
+    else context.err.write(json.errorLine(error, code))
   }
+  context.err.drain()
   return code
 }
 

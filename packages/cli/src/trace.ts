@@ -57,7 +57,7 @@ export class Tracing implements Trace {
     if (!/^[^%]*(%d[^%]*)?$/.test(template)) throw new Failure(`Bad logfile template: ${template}`)
     const path = template.replace('%d', String(process.pid))
     try {
-      this.#to = new TextOutput(openSync(path, 'w'))
+      this.#to = new TextOutput(openSync(path, 'w'), 'drops')
     } catch (error) {
       throw new Failure(`Error opening logfile ${path}: ${strerror(codeOf(error))}`)
     }

@@ -90,6 +90,20 @@ describeBuilt(`the standalone executable${built ? '' : ' [skipped: npm run build
     }
   })
 
+  it('heeds no signal that the caller has switched off', async () => {
+    const slowly = 'convert -r 2M -O raw a.raw n.raw'
+    // What a shell starts in the background ignores SIGINT already.
+    for (const before of ["trap '' HUP TERM; exec", 'exec nohup', "trap '' HUP; exec nohup"]) {
+      const signals = before.includes('TERM') ? ['INT', 'HUP', 'TERM'] : ['INT', 'HUP']
+      const script = `(${before} "$0" ${slowly}) & until ls .n.raw.*; do sleep 0.05; done > /dev/null 2>&1
+        for s in ${signals.join(' ')}; do kill -$s $!; done; wait $!; echo $?`
+      const { stdout } = await run(path('sh'), ['-c', script, standalone.qemuImg], inFolder)
+      expect(stdout, before).toBe('0\n')
+      expect((await run(path('qemu-img'), ['compare', 'a.raw', 'n.raw'], inFolder)).code, before).toBe(0)
+      rmSync(join(folder, 'n.raw'))
+    }
+  })
+
   it('is qemu-img when it is called so, by a link or as a copy', async () => {
     symlinkSync(standalone.moraine, join(folder, 'qemu-img'))
     copyFileSync(standalone.moraine, join(folder, 'other'))

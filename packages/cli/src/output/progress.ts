@@ -113,7 +113,7 @@ class PercentDisplay implements ProgressDisplay {
   }
 
   end(): void {
-    this.output.write('\n')
+    this.output.show('\n')
   }
 
   private add(progress: Progress): number {
@@ -128,8 +128,7 @@ class PercentDisplay implements ProgressDisplay {
     if (percent === 0 ? this.begun : percent <= this.printed + this.step && percent !== 100) return
     this.begun = true
     this.printed = percent
-    this.output.write(`${percentText(percent)}\r`)
-    this.output.flush()
+    this.output.show(`${percentText(percent)}\r`)
   }
 }
 
@@ -148,8 +147,7 @@ class AskedDisplay implements ProgressDisplay {
       this.current = percentOf(progress)
     }
     this.stop = onProgressRequest(() => {
-      context.err.write(`${percentText(this.current)}\n`)
-      context.err.flush()
+      context.err.show(`${percentText(this.current)}\n`)
     })
   }
 
@@ -198,7 +196,6 @@ class JsonDisplay implements ProgressDisplay {
     const text = `${JSON.stringify({ operation: this.operation, ...this.last, percent })}\n`
     if (text === this.said) return
     this.said = text
-    this.context.err.write(text)
-    this.context.err.flush()
+    this.context.err.show(text)
   }
 }
