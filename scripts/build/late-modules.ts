@@ -28,6 +28,9 @@ const ownUrl = 'importMetaUrl'
 /** Called from within modules, whose own names must not come before it. */
 const moduleOf = 'module$of'
 
+/** A function that may never be called costs a little too, when what it stands in is run: so they stand in groups, which are functions themselves. */
+const groupSize = 16
+
 /** The program as the text of one ES module. Packages that are not taken in are left to be resolved. */
 export async function joinLate({ entry, root, takenIn, conditions, define, replaced }: LateProgram): Promise<string> {
   const bundle = await rolldown({
@@ -57,17 +60,24 @@ export async function joinLate({ entry, root, takenIn, conditions, define, repla
   for (const [name, file] of Object.entries(replaced)) {
     places.set(name, `${moduleOf}(${chunks.findIndex(({ facadeModuleId }) => facadeModuleId === file)}).default`)
   }
-  const parts = chunks.map((chunk, at) => `${at}(exports, module) {\n${lateText(chunk, places)}\n},\n`)
+  const functions = chunks.map((chunk) => `function (exports, module) {\n${lateText(chunk, places)}\n},\n`)
+  const groups: string[] = []
+  for (let at = 0; at < functions.length; at += groupSize)
+    groups.push(`() => [\n${functions.slice(at, at + groupSize).join('')}],\n`)
   const first = chunks.findIndex(({ facadeModuleId }) => facadeModuleId === entry)
   return [
     `const ${ownUrl} = import.meta.url`,
-    `const parts = {\n${parts.join('')}}`,
+    `const groups = [\n${groups.join('')}]`,
+    'const parts = []',
     'const made = []',
     `function ${moduleOf}(number) {
       let module = made[number]
       if (module === undefined) {
         made[number] = module = { exports: {} }
-        parts[number](module.exports, module)
+        const at = number % ${groupSize}
+        const group = (number - at) / ${groupSize}
+        const part = (parts[group] ??= groups[group]())[at]
+        part(module.exports, module)
       }
       return module.exports
     }`,
@@ -88,8 +98,8 @@ function lateText({ fileName, code }: OutputChunk, places: ReadonlyMap<string, s
   const { program, errors } = parseSync(fileName, code, { sourceType: 'commonjs' })
   if (errors[0] !== undefined) throw new Error(`${fileName}: ${errors[0].message}`)
   const edits: Edit[] = []
-  /** Names of what is had late, and whether that is a module of Node, whose default is itself. */
-  const late = new Map<string, { builtin: boolean }>()
+  /** Names of what is had late, the expression that has it (a function of its own for each would cost a start 3 %), and whether that is a module of Node, whose default is itself. */
+  const late = new Map<string, { had: string; builtin: boolean }>()
 
   const placeOf = (required: string): string => {
     const own = required.startsWith('.')
@@ -105,14 +115,15 @@ function lateText({ fileName, code }: OutputChunk, places: ReadonlyMap<string, s
       return
     }
     const object = node.type === 'MemberExpression' && node.computed !== true ? asNode(node.object) : undefined
-    if (object !== undefined && late.get(nameOf(object) ?? '')?.builtin === true) {
+    const builtin = object === undefined ? undefined : late.get(nameOf(object) ?? '')
+    if (object !== undefined && builtin?.builtin === true) {
       const whole = nameOf(asNode(node.property)) === 'default'
-      edits.push({ ...rangeOf(whole ? node : object), text: `(${nameOf(object)}())` })
+      edits.push({ ...rangeOf(whole ? node : object), text: builtin.had })
       return
     }
-    const name = nameOf(node)
-    if (name !== undefined && late.has(name)) {
-      edits.push({ ...rangeOf(node), text: `(${name}())` })
+    const named = late.get(nameOf(node) ?? '')
+    if (named !== undefined) {
+      edits.push({ ...rangeOf(node), text: named.had })
       return
     }
     for (const [key, value] of Object.entries(node)) {
@@ -129,9 +140,8 @@ function lateText({ fileName, code }: OutputChunk, places: ReadonlyMap<string, s
     const declaration = lateDeclaration(statement)
     if (declaration !== undefined) {
       const { name, required } = declaration
-      late.set(name, { builtin: !required.startsWith('.') })
-      const made = `${name}$ ??= ${placeOf(required)}`
-      edits.push({ ...rangeOf(statement), text: `let ${name}$;\nconst ${name} = () => (${made});` })
+      late.set(name, { had: `(${name} ??= ${placeOf(required)})`, builtin: !required.startsWith('.') })
+      edits.push({ ...rangeOf(statement), text: `let ${name};` })
     } else if (late.has(assignedBy(statement) ?? '')) {
       // rolldown's copy of a module of Node, which would read all that is in it.
       edits.push({ ...rangeOf(statement), text: '' })
