@@ -52,7 +52,7 @@ export const pushOptions = {
   },
   resume: { long: 'resume', argument: 'IMAGE', help: 'Go on with the upload of this image, which was cut.' },
   keep: { long: 'keep', help: 'Keep the image without data when the push fails.' },
-  dryRun: { ...rehearsal.dryRun, help: 'Look at FILE, and only tell what would be made and sent.' },
+  dryRun: { ...rehearsal.dryRun, help: 'Only tell what would be made and sent.' },
   percent: showProgress,
   progress: progressMode,
   quiet: { ...quiet, long: 'quiet', help: 'Print the id alone.' },

@@ -1,6 +1,7 @@
 /** A kernel, a ramdisk and what they boot become three images at once, or none. */
 import { bootKindOf } from '@moraine/engine'
 import { openFile } from '@moraine/engine/node'
+import type { WritePlan } from '../dry-run.ts'
 import { Failure, failureFrom, usageFailure } from '../failure.ts'
 import { pathOf } from '../open.ts'
 import { type ProgressDisplay, withProgress } from '../output/progress.ts'
@@ -32,27 +33,60 @@ export async function pushTrio(
   name: string | undefined,
   values: PushValues,
 ): Promise<ImageDocument> {
+  return await withParts(context, name, values, (parts) =>
+    withProgress(context, values, 'push', (display) => pushParts(session, context, parts, values, display)),
+  )
+}
+
+/** What a push of them would make; the service is not asked.
+ *  @throws Failure, MoraineError */
+export async function planTrio(context: Context, name: string | undefined, values: PushValues): Promise<WritePlan> {
+  return await withParts(context, name, values, async (parts) => ({
+    operation: 'image push',
+    target: values.name ?? name ?? '',
+    format: 'ami',
+    required: parts.every(({ source }) => source.length !== undefined) ? totalLength(parts) : undefined,
+    writes: parts.map(
+      ({ format, name, source }) =>
+        `a new image '${name}' (${format}) of the service; it takes ${source.length ?? 'a number of'} bytes`,
+    ),
+    lost: [],
+  }))
+}
+
+/** Opens the two or three files for as long as `work` takes. */
+async function withParts<T>(
+  context: Context,
+  name: string | undefined,
+  values: PushValues,
+  work: (parts: readonly Part[]) => Promise<T>,
+): Promise<T> {
   const { kernel, ramdisk, root } = checkedValues(values, name)
+  const { unsafe } = values
+  const title = values.name ?? name ?? ''
   const parts: Part[] = []
   try {
-    const title = values.name ?? name ?? ''
     parts.push({
       format: 'aki',
       name: `${title}-kernel`,
-      source: await bootSource(context, 'kernel', kernel, values.unsafe),
+      source: await bootSource(context, 'kernel', kernel, unsafe),
     })
     if (ramdisk !== undefined) {
       parts.push({
         format: 'ari',
         name: `${title}-ramdisk`,
-        source: await bootSource(context, 'ramdisk', ramdisk, values.unsafe),
+        source: await bootSource(context, 'ramdisk', ramdisk, unsafe),
       })
     }
-    parts.push({ format: 'ami', name: title, source: await rootSource(context, root, values.unsafe) })
-    return await withProgress(context, values, 'push', (display) => pushParts(session, context, parts, values, display))
+    parts.push({ format: 'ami', name: title, source: await rootSource(context, root, unsafe) })
+    return await work(parts)
   } finally {
     for (const { source } of parts) await source.close()
   }
+}
+
+function totalLength(parts: readonly Part[]): number {
+  return parts.reduce((sum, { source }) => sum + (source.length ?? 0), 0)
 }
 
 function checkedValues(
@@ -122,7 +156,7 @@ async function pushParts(
   values: PushValues,
   display: ProgressDisplay,
 ): Promise<ImageDocument> {
-  const total = parts.reduce((sum, { source }) => sum + (source.length ?? 0), 0)
+  const total = totalLength(parts)
   const made: ImageDocument[] = []
   let before = 0
   try {

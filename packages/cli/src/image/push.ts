@@ -70,7 +70,11 @@ export async function planPush(
       format: String(document.disk_format),
       'virtual-size': inspection.virtualSize,
       required: length,
-      writes: [`a new image of the service; it takes ${length ?? 'a number of'} bytes by ${values.method ?? 'put'}`],
+      writes: [
+        values.resume === undefined
+          ? `a new image of the service; it takes ${length ?? 'a number of'} bytes by ${values.method ?? 'put'}`
+          : `what the image ${values.resume} lacks of ${length ?? 'a number of'} bytes, by tus`,
+      ],
       lost: [],
     }
   } finally {
@@ -93,17 +97,35 @@ async function openPushed(
   return { inspection, source }
 }
 
-/** Creates an image whose data the service fetches itself, and waits for it. */
-export async function pushFromWeb(session: Session, values: PushValues): Promise<ImageDocument> {
+/** The document of an image whose data the service fetches itself. */
+function webDocument(values: PushValues): Record<string, unknown> {
   const { uri = '' } = values
   if (values.convertTo !== undefined)
     throw usageFailure('--convert-to does not belong to web-download: the service fetches the data itself')
   if (values.diskFormat === undefined) throw usageFailure('web-download needs --disk-format')
   const last = URL.canParse(uri) ? new URL(uri).pathname.split('/').at(-1) : undefined
-  const image = await createImage(session, newImageDocument(values, { name: last === '' ? undefined : last }))
+  return newImageDocument(values, { name: last === '' ? undefined : last })
+}
+
+/** What a push of data would make that the service fetches itself; it is not asked.
+ *  @throws Failure */
+export function planFromWeb(values: PushValues): WritePlan {
+  const { name, disk_format: format } = webDocument(values)
+  return {
+    operation: 'image push',
+    target: String(name ?? values.uri),
+    format: String(format),
+    writes: [`a new image of the service, which fetches ${values.uri} itself`],
+    lost: [],
+  }
+}
+
+/** Creates an image whose data the service fetches itself, and waits for it. */
+export async function pushFromWeb(session: Session, values: PushValues): Promise<ImageDocument> {
+  const image = await createImage(session, webDocument(values))
   try {
     await done(session, 'POST', imagePath(image.id, '/import'), {
-      method: { name: 'web-download', uri },
+      method: { name: 'web-download', uri: values.uri },
       ...storeRequest(values),
     })
     return await waitForImport(session, image.id, new Set())

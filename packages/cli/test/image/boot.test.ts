@@ -1,6 +1,6 @@
 /** The proof that images are whole: a kernel, a ramdisk and a root go into the image service and come out again, and what came out boots; so does the same root in each format that QEMU
  *  boots, and out of a bundle. */
-import { mkdirSync, readFileSync, rmSync } from 'node:fs'
+import { mkdirSync, readFileSync, rmSync, statSync } from 'node:fs'
 import { join } from 'node:path'
 import { beforeAll, expect, it } from 'vitest'
 import { makeCertificate } from '../../../engine/test/support/certificate.ts'
@@ -67,6 +67,15 @@ describeWith([...guestTools, 'openssl'], 'what boots', () => {
     if (guest === undefined) return test.skip("Debian's kernel cannot be fetched")
     const { kernel, ramdisk, root, marker } = guest
     const files = ['--kernel', kernel, '--ramdisk', ramdisk, '--root', root]
+    const planned = await command.json<{ writes: string[] }>('push', 'tiny', ...files, '--dry-run')
+    expect(planned).toMatchObject({ target: 'tiny', format: 'ami', lost: [] })
+    const sizes = [kernel, ramdisk, root].map((file) => statSync(file).size)
+    expect(planned.writes).toEqual(
+      [`'tiny-kernel' (aki)`, `'tiny-ramdisk' (ari)`, `'tiny' (ami)`].map(
+        (what, at) => `a new image ${what} of the service; it takes ${sizes[at]} bytes`,
+      ),
+    )
+    expect(await command.json('list')).toEqual([])
     const ami = await command.json<Image>(
       'push',
       'tiny',

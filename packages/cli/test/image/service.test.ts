@@ -146,6 +146,17 @@ describeWith(['qemu-img'], 'data', () => {
     const size = statSync(raw).size
     expect(JSON.parse(pushed.stdout)).toMatchObject({ target: 'never', format: 'raw', required: size, lost: [] })
     expect(await command.json('list', '--name', 'never')).toEqual([])
+    const uri = 'https://example.org/images/never.qcow2'
+    const fromWeb = ['push', '--uri', uri, '--disk-format', 'qcow2']
+    expect(await command.json(...fromWeb, '--dry-run')).toMatchObject({
+      target: 'never.qcow2',
+      format: 'qcow2',
+      writes: [`a new image of the service, which fetches ${uri} itself`],
+    })
+    expect(await command.json('list', '--name', 'never.qcow2')).toEqual([])
+    expect(await command.json('push', raw, '--resume', 'some-id', '--dry-run')).toMatchObject({
+      writes: [`what the image some-id lacks of ${size} bytes, by tus`],
+    })
     const target = folder.fresh('.raw')
     const pulled = await command.ok('pull', 'plain', target, '--dry-run', '--output=json')
     expect(JSON.parse(pulled)).toMatchObject({ target, required: size, writes: ['a new file', expect.any(String)] })

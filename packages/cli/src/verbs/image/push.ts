@@ -1,9 +1,13 @@
 /** `image push`: a file becomes an image. */
 import { basename } from 'node:path'
+import type { WritePlan } from '../../dry-run.ts'
 import { usageFailure } from '../../failure.ts'
 import { defineImageVerb } from '../../image/image-verb.ts'
 import type { ImageDocument } from '../../image/images.ts'
+import type { PushValues } from '../../image/push.ts'
 import { pushOptions } from '../../image/push-options.ts'
+import type { Session } from '../../image/session.ts'
+import type { Context } from '../../verb.ts'
 
 export const verb = defineImageVerb({
   name: 'push',
@@ -31,36 +35,48 @@ export const verb = defineImageVerb({
   options: pushOptions,
   count: [0, 1],
   async run({ session, context, json }, values, [file]) {
-    const { push, pushFromWeb } = await import('../../image/push.ts')
-    const show = async (image: ImageDocument): Promise<void> => {
-      const { printImage, printJson } = await import('../../image/print.ts')
-      if (json) printJson(context.out, image)
-      else if (values.quiet) context.out.write(`${image.id}\n`)
-      else printImage(context.out, image)
-    }
-    const several = values.kernel !== undefined || values.ramdisk !== undefined || values.root !== undefined
+    const { plan, push } = await chosenWay(session, context, values, file)
     if (values.dryRun) {
-      if (several || values.uri !== undefined || values.resume !== undefined || file === undefined) {
-        throw usageFailure('--dry-run takes one FILE, and neither --uri nor --resume nor --kernel')
-      }
-      const { planPush } = await import('../../image/push.ts')
       const { printPlan } = await import('../../dry-run.ts')
-      printPlan(context, await planPush(context, { file, name: basename(file) }, values), json)
+      printPlan(context, await plan(), json)
       return
     }
-    if (several) {
-      const { pushTrio } = await import('../../image/push-trio.ts')
-      await show(await pushTrio(session, context, file, values))
-      return
-    }
-    const web = values.method === 'web-download' || (values.method === undefined && values.uri !== undefined)
-    if (web !== (values.uri !== undefined))
-      throw usageFailure(web ? 'web-download needs --uri' : '--uri belongs to web-download')
-    if (web && file !== undefined) throw usageFailure('web-download takes no file')
-    if (!web && file === undefined) throw usageFailure('Expecting FILE')
-    const image = web
-      ? await pushFromWeb(session, values)
-      : await push(session, context, { file: file ?? '', name: basename(file ?? '') }, values)
-    await show(image)
+    const image = await push()
+    const { printImage, printJson } = await import('../../image/print.ts')
+    if (json) printJson(context.out, image)
+    else if (values.quiet) context.out.write(`${image.id}\n`)
+    else printImage(context.out, image)
   },
 })
+
+/** How an image gets into the service, and what that would make. */
+interface Way {
+  plan(): WritePlan | Promise<WritePlan>
+  push(): Promise<ImageDocument>
+}
+
+async function chosenWay(
+  session: Session,
+  context: Context,
+  values: PushValues,
+  operand: string | undefined,
+): Promise<Way> {
+  const { kernel, ramdisk, root, method, uri } = values
+  if (kernel !== undefined || ramdisk !== undefined || root !== undefined) {
+    const { planTrio, pushTrio } = await import('../../image/push-trio.ts')
+    return {
+      plan: () => planTrio(context, operand, values),
+      push: () => pushTrio(session, context, operand, values),
+    }
+  }
+  const { planFromWeb, planPush, push, pushFromWeb } = await import('../../image/push.ts')
+  if (method === 'web-download' || (method === undefined && uri !== undefined)) {
+    if (uri === undefined) throw usageFailure('web-download needs --uri')
+    if (operand !== undefined) throw usageFailure('web-download takes no file')
+    return { plan: () => planFromWeb(values), push: () => pushFromWeb(session, values) }
+  }
+  if (uri !== undefined) throw usageFailure('--uri belongs to web-download')
+  if (operand === undefined) throw usageFailure('Expecting FILE')
+  const file = { file: operand, name: basename(operand) }
+  return { plan: () => planPush(context, file, values), push: () => push(session, context, file, values) }
+}
