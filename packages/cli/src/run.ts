@@ -2,6 +2,7 @@
 import { isMoraineError } from '@moraine/engine'
 import { Failure, failureFrom, usageFailure } from './failure.ts'
 import { Getopt } from './getopt.ts'
+import { noObjects } from './objects/objects.ts'
 import { ClosedPipe, TextOutput } from './output/streams.ts'
 import { readArguments, splitAtVerb } from './parse.ts'
 import { personaFor } from './persona.ts'
@@ -22,7 +23,7 @@ export async function runCommand(calledAs: string, args: readonly string[]): Pro
     out,
     err,
     signal: stopSignal,
-    objects: { throttleGroups: new Map(), secrets: new Map(), tlsCredentials: new Map(), idle: new Map() },
+    objects: noObjects(),
     report: (message) => err.write(said.json?.noticeLine('error', message) ?? `${persona.name}: ${message}\n`),
     warn: (message) => err.write(said.json?.noticeLine('warning', message) ?? `${persona.name}: warning: ${message}\n`),
   }
@@ -127,7 +128,13 @@ async function runVerb(context: Context, verb: Verb, args: readonly string[]): P
   const request = readArguments(verb, context.persona, args, context.warn)
   if (request.kind === 'run') {
     const { object, untrusted, allow } = request.values
-    if (Array.isArray(object) && object.length > 0) await defineObjects(context, object, verb.objectFailure)
+    if (Array.isArray(object) && object.length > 0) {
+      const answer = await defineObjects(context, object, verb.objectFailure)
+      if (answer !== undefined) {
+        context.out.write(answer)
+        return 0
+      }
+    }
     const inContext =
       untrusted === true ? { ...context, untrusted: { allow: Array.isArray(allow) ? allow.map(String) : [] } } : context
     return await verb.run(request.values, request.operands, inContext, request.given)
@@ -136,14 +143,19 @@ async function runVerb(context: Context, verb: Verb, args: readonly string[]): P
   return printHelp(context, verb.name.split(' '))
 }
 
+/** @returns text that one of the definitions asked for: the call ends with it. */
 async function defineObjects(
-  { objects }: Context,
+  { objects, signal }: Context,
   definitions: readonly unknown[],
   exitCode: number | undefined,
-): Promise<void> {
-  const { defineObject } = await import('./objects.ts')
+): Promise<string | undefined> {
+  const { defineObject } = await import('./objects/define.ts')
   try {
-    for (const definition of definitions) defineObject(String(definition), objects)
+    for (const definition of definitions) {
+      const answer = await defineObject(String(definition), objects, signal)
+      if (answer !== undefined) return answer
+    }
+    return undefined
   } catch (error) {
     throw exitCode !== undefined && error instanceof Failure ? error.withExitCode(exitCode) : error
   }

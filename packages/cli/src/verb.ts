@@ -1,7 +1,7 @@
 /** What a verb is: declared once, and from that come parsing, `--help` and what is refused. */
 
 import type { ByteSource } from '@moraine/engine'
-import type { Objects } from './objects.ts'
+import type { Objects } from './objects/objects.ts'
 import type { TextOutput } from './output/streams.ts'
 import type { Persona } from './persona.ts'
 import type { Distrust } from './untrusted.ts'

@@ -122,7 +122,6 @@ const unknown = 'vvfat'
 
 describe('what qemu-img has and this has not is refused in its words', () => {
   for (const [line, message] of [
-    ['create --object secret_keyring,id=x x 1M', "objects of type 'secret_keyring' are not supported by moraine"],
     ['info rbd:host/x', "Could not open 'rbd:host/x': Unknown protocol 'rbd'"],
     [`info -f ${unknown} a.raw`, "Could not open 'a.raw': File name string must start with 'fat:'"],
     [`create -f ${unknown} x 1M`, `x: Format driver '${unknown}' does not support image creation`],

@@ -5,6 +5,7 @@ import { describe, expect, it } from 'vitest'
 import { temporaryFolder } from '../../engine/test/support/folder.ts'
 import { describeWith, run, runOk } from '../../engine/test/support/process.ts'
 import { Failure } from '../src/failure.ts'
+import { noObjects } from '../src/objects/objects.ts'
 import type { TextOutput } from '../src/output/streams.ts'
 import { readArguments } from '../src/parse.ts'
 import { personaFor } from '../src/persona.ts'
@@ -44,7 +45,7 @@ async function seed(...args: string[]): Promise<string> {
     out,
     err: out,
     signal: never,
-    objects: { throttleGroups: new Map(), secrets: new Map(), tlsCredentials: new Map(), idle: new Map() },
+    objects: noObjects(),
     report: out.write,
     warn: out.write,
   } as unknown as Context

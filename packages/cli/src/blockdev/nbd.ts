@@ -1,7 +1,7 @@
 /** The protocol `nbd`: exports of NBD servers as nodes. Options, their checks and words: QEMU's `block/nbd.c`, tried with qemu-img 7.2. */
 import { type ByteSource, MoraineError } from '@moraine/engine'
 import { type NbdAddress, type NbdServerAddress, type NbdTls, openNbd, parseNbdName } from '@moraine/nbd'
-import type { Objects } from '../objects.ts'
+import type { Objects } from '../objects/objects.ts'
 import type { NodeRequest, Protocol } from './driver.ts'
 import { type NameParts, NodeOptions } from './options.ts'
 
@@ -81,7 +81,7 @@ async function openExport(options: NodeOptions, { context, mode }: NodeRequest):
 function takeCredentials(
   options: NodeOptions,
   server: NbdServerAddress,
-  { tlsCredentials, ...others }: Objects,
+  { tlsCredentials, kinds }: Objects,
 ): NbdTls | undefined {
   const id = options.takeText('tls-creds')
   const hostname = options.takeText('tls-hostname')
@@ -89,8 +89,7 @@ function takeCredentials(
   const place = { field: 'tls-creds', value: id }
   const found = tlsCredentials.get(id)
   if (found === undefined) {
-    const other = Object.values(others).some((known: ReadonlyMap<string, unknown>) => known.has(id))
-    if (other) throw new MoraineError('invalid', `Object with id '${id}' is not TLS credentials`, place)
+    if (kinds.has(id)) throw new MoraineError('invalid', `Object with id '${id}' is not TLS credentials`, place)
     throw new MoraineError('missing', `No TLS credentials with id '${id}'`, place)
   }
   if (found.endpoint === 'server') {

@@ -3,6 +3,7 @@ import { statSync } from 'node:fs'
 import { type ByteStore, type Extent, MoraineError } from '@moraine/engine'
 import { openFile } from '@moraine/engine/node'
 import { notDevice } from '../drivers.ts'
+import type { Objects } from '../objects/objects.ts'
 import type { NodeRequest, Protocol } from './driver.ts'
 import { NodeOptions } from './options.ts'
 
@@ -58,9 +59,7 @@ async function openHostFile(driver: string, options: NodeOptions, request: NodeR
     throw new MoraineError('invalid', reason, { field: 'aio' })
   }
   const manager = options.takeText('pr-manager')
-  if (manager !== undefined) {
-    throw new MoraineError('missing', `No persistent reservation manager with id '${manager}'`, { field: 'pr-manager' })
-  }
+  if (manager !== undefined) refuseUnlessManager(request.context.objects, manager)
   const stats = statSync(path, { throwIfNoEntry: false })
   if (stats !== undefined && driver !== 'file' && !stats.isBlockDevice() && !stats.isCharacterDevice()) {
     throw new MoraineError('invalid', notDevice(driver, path), { path })
@@ -118,4 +117,15 @@ class NothingStore implements ByteStore {
   async resize(): Promise<void> {
     throw new MoraineError('unsupported', 'Image format driver does not support resize', { path: this.name })
   }
+}
+
+/** A manager is asked when a guest reserves a disk, which happens to no image here. */
+function refuseUnlessManager({ kinds }: Objects, id: string): void {
+  const kind = kinds.get(id)
+  const field = 'pr-manager'
+  if (kind === undefined) {
+    throw new MoraineError('missing', `No persistent reservation manager with id '${id}'`, { field })
+  }
+  if (kind === 'pr-manager-helper') return
+  throw new MoraineError('invalid', `Object with id '${id}' is not a persistent reservation manager`, { field })
 }

@@ -1,6 +1,6 @@
 /** Images behind `http:` and `https:`. Options, their order and words: QEMU's `block/curl.c`. */
 import { type ByteSource, cachedSource, type HttpOptions, MoraineError, openHttp } from '@moraine/engine'
-import type { Objects } from '../objects.ts'
+import type { Objects } from '../objects/objects.ts'
 import type { NodeRequest, Protocol } from './driver.ts'
 import { NodeOptions } from './options.ts'
 

@@ -187,6 +187,7 @@ function ofArgument(
       return {
         words: [
           'secret,id=',
+          'secret_keyring,id=',
           'throttle-group,id=',
           'tls-creds-x509,id=',
           'tls-creds-psk,id=',

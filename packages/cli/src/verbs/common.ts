@@ -9,7 +9,7 @@ export const object = {
   collect: true,
   help:
     'Define an object: a secret, which holds a password (secret,id=ID with data=TEXT or file=FILE; also format=base64, and keyid=ID,iv=BASE64 for ' +
-    'one that another secret encrypts), a throttle group, or credentials for TLS over NBD (tls-creds-x509, tls-creds-psk or tls-creds-anon with id=ID and, but for the last, dir=DIR).',
+    'one that another secret encrypts; secret_keyring,id=ID,serial=NUMBER is a key of the kernel), a throttle group, or credentials for TLS over NBD (tls-creds-x509, tls-creds-psk or tls-creds-anon with id=ID and, but for the last, dir=DIR). help lists all kinds; KIND,help has the properties of one.',
 } as const satisfies OptionSpec
 
 /** How images are taken: the options of every verb that opens them. */

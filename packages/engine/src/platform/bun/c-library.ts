@@ -7,9 +7,10 @@ function open() {
     lseek: { args: ['i32', 'i64_fast', 'i32'], returns: 'i64_fast' },
     fallocate: { args: ['i32', 'i32', 'i64_fast', 'i64_fast'], returns: 'i32' },
     copy_file_range: { args: ['i32', 'ptr', 'i32', 'ptr', 'u64_fast', 'u32'], returns: 'i64_fast' },
-    // Variadic in C; the calling conventions of x64 and arm64 Linux pass a third or fourth number or pointer the same way without.
+    // Variadic in C; the calling conventions of x64 and arm64 Linux pass a number or pointer the same way without.
     fcntl: { args: ['i32', 'i32', 'ptr'], returns: 'i32' },
     ioctl: { args: ['i32', 'u64_fast', 'ptr'], returns: 'i32' },
+    syscall: { args: ['i64_fast', 'i64_fast', 'i64_fast', 'ptr', 'u64_fast', 'i64_fast'], returns: 'i64_fast' },
     openat: { args: ['i32', 'ptr', 'i32', 'u32'], returns: 'i32' },
     close: { args: ['i32'], returns: 'i32' },
     statx: { args: ['i32', 'ptr', 'i32', 'u32', 'ptr'], returns: 'i32' },

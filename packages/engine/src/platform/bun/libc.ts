@@ -2,7 +2,7 @@
  *
  *  Calls are made in the thread that asks: bun:ffi knows no others. So long ones are made in pieces, and between them, every few milliseconds, the event loop has its
  *  turn: signals are seen, a service answers. */
-import type { LibC } from '../node/libc.ts'
+import { keyctlNumber, type LibC } from '../node/libc.ts'
 import { type CLibrary, cLibrary } from './c-library.ts'
 
 // About 5 ms of copying within the page cache.
@@ -53,6 +53,7 @@ function bind({ symbols, result }: CLibrary): LibC {
     lseek: (descriptor, offset, whence) => result(symbols.lseek(descriptor, offset, whence)),
     fcntl: (descriptor, command, argument) => result(symbols.fcntl(descriptor, command, argument)),
     ioctl: (descriptor, request, argument) => result(symbols.ioctl(descriptor, request, argument)),
+    keyctl: (operation, serial, into) => result(symbols.syscall(keyctlNumber, operation, serial, into, into.length, 0)),
     ioctlRange: (descriptor, request, offset, length) =>
       inPieces(offset, length, (at, piece) =>
         symbols.ioctl(descriptor, request, new BigUint64Array([BigInt(at), BigInt(piece)])),

@@ -2,7 +2,7 @@
 import fs from 'node:fs'
 import { createRequire } from 'node:module'
 import path from 'node:path'
-import type { LibC } from './libc.ts'
+import { keyctlNumber, type LibC } from './libc.ts'
 
 // The part of koffi's interface that is used here: the package is optional, so its types are not imported.
 type Call = (...args: unknown[]) => unknown
@@ -58,6 +58,10 @@ function bind(koffi: Koffi): LibC {
   const fcntl = libc.func('int fcntl(int fd, int command, void *argument)')
   const ioctl = libc.func('int ioctl(int fd, unsigned long request, void *argument)')
 
+  const syscall = libc.func(
+    'long syscall(long number, long operation, long serial, void *into, size_t length, long unused)',
+  )
+
   function now(call: ForeignFunction, args: readonly unknown[]): number {
     const result = Number(call(...args))
     return result >= 0 ? result : -koffi.errno()
@@ -93,6 +97,7 @@ function bind(koffi: Koffi): LibC {
     lseek: (descriptor, offset, whence) => now(lseek, [descriptor, offset, whence]),
     fcntl: (descriptor, command, argument) => now(fcntl, [descriptor, command, argument]),
     ioctl: (descriptor, request, argument) => now(ioctl, [descriptor, request, argument]),
+    keyctl: (operation, serial, into) => now(syscall, [keyctlNumber, operation, serial, into, into.length, 0]),
     ioctlRange(descriptor, request, offset, length) {
       const range = new BigUint64Array([BigInt(offset), BigInt(length)])
       return laterWithReason(ioctl, [descriptor, request, range])

@@ -44,6 +44,8 @@ export interface Native {
   stopCopyOnWrite(descriptor: number): string | undefined
   /** ioctl(2) FS_IOC_FSSETXATTR: the bytes by which an empty file of XFS shall grow on the disk, above 0. */
   setExtentSize(descriptor: number, bytes: number): string | undefined
+  /** keyctl(2) KEYCTL_READ: what the key of a serial number holds, or the code. */
+  readKey(serial: number): Uint8Array | string
   /** ioctl(2) BLKDISCARD. Offset and length in bytes, multiples of the logical block. */
   discardBlocks(descriptor: number, offset: number, length: number): Promise<string | undefined>
   /** ioctl(2) BLKZEROOUT. Offset and length in bytes, multiples of the logical block. */
@@ -83,6 +85,9 @@ const noCopyOnWrite = 0x800000
 const getAttributes = 0x801c581f
 const setAttributes = 0x401c5820
 const hasExtentSize = 0x800
+const keyctlRead = 11
+/** The most that a key of the type `user` holds. */
+const userKeyBytes = 32_767
 const blkDiscard = 0x1277
 const blkZeroOut = 0x127f
 let errorNames: Map<number, string> | undefined
@@ -97,6 +102,11 @@ function codeOf(result: number): string | undefined {
     // Of two names for one number, those that the kernel's manual pages use.
     [11, 'EAGAIN'],
     [95, 'EOPNOTSUPP'],
+    // Those of keyrings(7), which Node does not name.
+    [126, 'ENOKEY'],
+    [127, 'EKEYEXPIRED'],
+    [128, 'EKEYREVOKED'],
+    [129, 'EKEYREJECTED'],
   ])
   return errorNames.get(-result) ?? `errno ${-result}`
 }
@@ -161,6 +171,15 @@ function bind(libc: LibC): Native {
       attributes[0] = (attributes[0] as number) | hasExtentSize
       attributes[1] = bytes
       return code ?? codeOf(libc.ioctl(descriptor, setAttributes, attributes))
+    },
+    readKey(serial) {
+      // Nothing is written where there is not room for all, and the length is told all the same.
+      for (let room = userKeyBytes; ; ) {
+        const bytes = new Uint8Array(room)
+        const length = libc.keyctl(keyctlRead, serial, bytes)
+        if (length <= room) return codeOf(length) ?? bytes.subarray(0, length)
+        room = length
+      }
     },
     async discardBlocks(descriptor, offset, length) {
       return codeOf(await libc.ioctlRange(descriptor, blkDiscard, offset, length))

@@ -1,10 +1,10 @@
 /** Credentials for TLS, as `--object tls-creds-x509,…`, `tls-creds-psk,…` and `tls-creds-anon,…` make them for NBD. Properties, order of checks and words: qemu-img 7.2. */
 import { readFileSync } from 'node:fs'
-import { join } from 'node:path'
 import { codeOf, strerror } from '@moraine/engine/node'
 import type { NbdTls } from '@moraine/nbd'
-import { Failure } from './failure.ts'
-import { type Properties, refuseLeft, take, takeSwitch } from './object-properties.ts'
+import { Failure } from '../failure.ts'
+import type { Objects } from './objects.ts'
+import { lookUpSecret } from './secrets.ts'
 
 /** What an object of this kind stands for. */
 export interface TlsCredentials {
@@ -15,38 +15,33 @@ export interface TlsCredentials {
   named: boolean
 }
 
-type Kind = 'tls-creds-x509' | 'tls-creds-psk' | 'tls-creds-anon'
+/** What it proves itself by. */
+export type TlsKind = 'tls-creds-x509' | 'tls-creds-psk' | 'tls-creds-anon'
 
-/** Makes credentials of the properties, which are taken out.
+/** What the properties say. Which ciphers GnuTLS likes best (`priority`) means nothing to OpenSSL. */
+export interface GivenTls {
+  'verify-peer'?: boolean
+  dir?: string
+  endpoint?: 'client' | 'server'
+  username?: string
+  passwordid?: string
+}
+
+/** Makes credentials of the properties.
  *  @throws Failure */
-export function readTlsCredentials(
-  kind: Kind,
-  properties: Properties,
-  secrets: ReadonlyMap<string, Uint8Array>,
-): TlsCredentials {
-  const verify = takeSwitch(properties, 'verify-peer') ?? true
-  const endpoint = take(properties, 'endpoint') ?? 'client'
-  if (endpoint !== 'client' && endpoint !== 'server') {
-    throw new Failure(`Parameter 'endpoint' does not accept value '${endpoint}'`)
-  }
-  const folder = take(properties, 'dir')
-  // Which ciphers GnuTLS likes best means nothing to OpenSSL.
-  take(properties, 'priority')
-  const username = kind === 'tls-creds-psk' ? (take(properties, 'username') ?? 'qemu') : 'qemu'
-  const passwordId = kind === 'tls-creds-x509' ? take(properties, 'passwordid') : undefined
-  if (kind === 'tls-creds-x509') takeSwitch(properties, 'sanity-check')
-  refuseLeft(properties)
+export function readTlsCredentials(kind: TlsKind, given: GivenTls, objects: Objects): TlsCredentials {
+  const { 'verify-peer': verify = true, endpoint = 'client', dir: folder, username = 'qemu', passwordid } = given
   if (kind === 'tls-creds-anon') return { endpoint, tls: { anonymous: true }, named: false }
   if (folder === undefined) throw new Failure("Missing 'dir' property value")
   if (kind === 'tls-creds-psk') {
     return { endpoint, tls: endpoint === 'client' ? readKey(folder, username) : {}, named: false }
   }
-  const tls = readCertificates(folder, endpoint, passwordId, secrets)
+  const tls = readCertificates(folder, endpoint, passwordid, objects)
   return { endpoint, tls: { ...tls, ...(!verify && { verifyPeer: false }) }, named: verify }
 }
 
 function readKey(folder: string, username: string): NbdTls {
-  const path = join(folder, 'keys.psk')
+  const path = `${folder}/keys.psk`
   const line = readCredential(path)
     .toString('latin1')
     .split('\n')
@@ -61,12 +56,12 @@ function readCertificates(
   folder: string,
   endpoint: 'client' | 'server',
   passwordId: string | undefined,
-  secrets: ReadonlyMap<string, Uint8Array>,
+  objects: Objects,
 ): NbdTls {
   const server = endpoint === 'server'
-  const certPath = join(folder, `${endpoint}-cert.pem`)
-  const keyPath = join(folder, `${endpoint}-key.pem`)
-  const caPath = join(folder, 'ca-cert.pem')
+  const certPath = `${folder}/${endpoint}-cert.pem`
+  const keyPath = `${folder}/${endpoint}-key.pem`
+  const caPath = `${folder}/ca-cert.pem`
   const ca = readCredential(caPath)
   const cert = server ? readCredential(certPath) : readOptional(certPath)
   const key = server ? readCredential(keyPath) : readOptional(keyPath)
@@ -83,8 +78,7 @@ function readCertificates(
   if (!isPem(cert))
     throw new Failure(`Unable to import ${endpoint} certificate ${certPath}: Base64 unexpected header error.`)
   if (key === undefined) return { ca }
-  const secret = passwordId === undefined ? undefined : secrets.get(passwordId)
-  if (passwordId !== undefined && secret === undefined) throw new Failure(`No secret with id '${passwordId}'`)
+  const secret = passwordId === undefined ? undefined : lookUpSecret(objects, passwordId)
   const passphrase = secret === undefined ? undefined : Buffer.from(secret).toString()
   try {
     // An empty passphrase, so that nobody is asked for one.

@@ -1,12 +1,18 @@
 /** `--object throttle-group`: bytes and requests a second, for all nodes of the group together. Leaky buckets as QEMU's `util/throttle.c` has them; the words are qemu-img 7.2's. */
-import { Failure } from './failure.ts'
-import { readInteger } from './numbers.ts'
-import { type Properties, refuseLeft } from './object-properties.ts'
+import { Failure } from '../failure.ts'
 
 /** What a bucket counts. */
 const units = ['bps', 'iops'] as const
 /** What goes into it. */
 const calls = ['total', 'read', 'write'] as const
+
+/** The names of the limits, in the order of QEMU's schema. */
+export const limitNames: readonly string[] = [
+  ...(['iops', 'bps'] as const).flatMap((unit) =>
+    calls.flatMap((call) => ['', '-max', '-max-length'].map((end) => `${unit}-${call}${end}`)),
+  ),
+  'iops-size',
+]
 
 /** One limit. Bytes or requests, and seconds. */
 interface Bucket {
@@ -32,10 +38,9 @@ export class ThrottleGroup {
   #leakedAt = performance.now()
   readonly #turns: Record<'read' | 'write', Promise<void>> = { read: Promise.resolve(), write: Promise.resolve() }
 
-  /** Takes the properties that it knows.
+  /** The limits by their names.
    *  @throws Failure */
-  constructor(properties: Properties) {
-    const limits = takeLimits(properties)
+  constructor(limits: ReadonlyMap<string, number>) {
     const value = (name: string): number => limits.get(name) ?? 0
     this.#requestBytes = value('iops-size')
     this.#buckets = units.flatMap((unit) =>
@@ -104,31 +109,30 @@ async function pause(milliseconds: number, signal: AbortSignal): Promise<void> {
   })
 }
 
-/** The limits by their names in `limits.`; each has an older name with `x-`, which counts more. */
-function takeLimits(properties: Properties): Map<string, number> {
-  const given: { prefix: string; name: string; value: number }[] = []
-  for (const prefix of ['limits.', 'x-']) {
-    for (const [key, text] of [...properties]) {
-      const name = key.slice(prefix.length)
-      if (!key.startsWith(prefix) || !/^((bps|iops)-(total|read|write)(-max(-length)?)?|iops-size)$/.test(name))
-        continue
-      const value = readInteger(text)
-      if (value === undefined || Math.abs(value) > 2 ** 63) throw new Failure(`Parameter '${key}' expects integer`)
-      properties.delete(key)
-      given.push({ prefix, name, value })
-    }
-  }
-  refuseLeft(properties)
+/** The limits by their names in `limits.`; each has an older name with `x-`, which counts more.
+ *  @throws Failure */
+export function readLimits({
+  limits: inner = {},
+  ...older
+}: { limits?: { [name: string]: number | undefined } } & { [name: `x-${string}`]: number | undefined }): Map<
+  string,
+  number
+> {
   const limits = new Map<string, number>()
-  for (const { prefix, name, value } of given) {
-    if (prefix === 'x-' && value < 0) throw new Failure('Property values cannot be negative')
-    if (name.endsWith('-max-length') && (value < 0 || value > 0xffff_ffff)) {
-      // So it stands in QEMU.
-      const range =
-        prefix === 'x-' ? `${prefix}${name} value must be in therange` : `${name} value must be in the range`
-      throw new Failure(`${range} [0, 4294967295]`)
+  for (const [prefix, given] of [
+    ['', inner],
+    ['x-', older],
+  ] as const) {
+    for (const [key, value] of Object.entries(given)) {
+      if (typeof value !== 'number') continue
+      if (prefix === 'x-' && value < 0) throw new Failure('Property values cannot be negative')
+      if (key.endsWith('-max-length') && (value < 0 || value > 0xffff_ffff)) {
+        // So it stands in QEMU.
+        const range = prefix === 'x-' ? 'therange' : 'the range'
+        throw new Failure(`${key} value must be in ${range} [0, 4294967295]`)
+      }
+      limits.set(key.slice(prefix.length), value)
     }
-    limits.set(name, value)
   }
   return limits
 }

@@ -1,0 +1,123 @@
+/** Kinds of objects that QEMU's schema has and qemu-img has not: their properties are read, and then there is no such class. Source: QEMU 7.2, `qapi/qom.json`. */
+import {
+  bool,
+  int,
+  listOf,
+  type Members,
+  oneOf,
+  readOnlyBool,
+  size,
+  string,
+  struct,
+  uint16,
+  uint32,
+  uint64,
+} from './schema.ts'
+
+/** `authz-list-file`, as its class is called: `--object` cannot name it, and help knows it all the same. */
+export const authzListFile = { filename: string, '*refresh': bool } as const
+
+const filter = {
+  netdev: string,
+  '*queue': oneOf('NetFilterDirection', ['all', 'rx', 'tx']),
+  '*status': string,
+  '*position': string,
+  '*insert': oneOf('NetfilterInsert', ['before', 'behind']),
+} as const
+
+const memory = {
+  '*dump': bool,
+  '*host-nodes': listOf(uint16),
+  '*merge': bool,
+  '*policy': oneOf('HostMemPolicy', ['default', 'preferred', 'bind', 'interleave']),
+  '*prealloc': bool,
+  '*prealloc-threads': uint32,
+  '*prealloc-context': string,
+  '*share': bool,
+  '*reserve': bool,
+  size,
+  '*x-use-canonical-path-for-ramblock-id': bool,
+} as const
+
+const grabToggles = 'ctrl-ctrl alt-alt shift-shift meta-meta scrolllock ctrl-scrolllock'.split(' ')
+
+export const absentKinds: { readonly [kind: string]: Members } = {
+  'authz-listfile': authzListFile,
+  'authz-pam': { service: string },
+  'can-bus': {},
+  'can-host-socketcan': { if: string, canbus: string },
+  'colo-compare': {
+    primary_in: string,
+    secondary_in: string,
+    outdev: string,
+    iothread: string,
+    '*notify_dev': string,
+    '*compare_timeout': uint64,
+    '*expired_scan_cycle': uint32,
+    '*max_queue_size': uint32,
+    '*vnet_hdr_support': bool,
+  },
+  'cryptodev-backend': { '*queues': uint32 },
+  'cryptodev-backend-builtin': { '*queues': uint32 },
+  'cryptodev-backend-lkcf': { '*queues': uint32 },
+  'cryptodev-vhost-user': { '*queues': uint32, chardev: string },
+  'dbus-vmstate': { addr: string, '*id-list': string },
+  'filter-buffer': { ...filter, interval: uint32 },
+  'filter-dump': { ...filter, file: string, '*maxlen': uint32 },
+  'filter-mirror': { ...filter, outdev: string, '*vnet_hdr_support': bool },
+  'filter-redirector': { ...filter, '*indev': string, '*outdev': string, '*vnet_hdr_support': bool },
+  'filter-replay': filter,
+  'filter-rewriter': { ...filter, '*vnet_hdr_support': bool },
+  'input-barrier': {
+    name: string,
+    '*server': string,
+    '*port': string,
+    '*x-origin': string,
+    '*y-origin': string,
+    '*width': string,
+    '*height': string,
+  },
+  'input-linux': {
+    evdev: string,
+    '*grab_all': bool,
+    '*repeat': bool,
+    '*grab-toggle': oneOf('GrabToggleKeys', grabToggles),
+  },
+  iothread: {
+    '*aio-max-batch': int,
+    '*thread-pool-min': int,
+    '*thread-pool-max': int,
+    '*poll-max-ns': int,
+    '*poll-grow': int,
+    '*poll-shrink': int,
+  },
+  'memory-backend-epc': memory,
+  'memory-backend-file': {
+    ...memory,
+    '*align': size,
+    '*discard-data': bool,
+    'mem-path': string,
+    '*pmem': bool,
+    '*readonly': bool,
+  },
+  'memory-backend-memfd': { ...memory, '*hugetlb': bool, '*hugetlbsize': size, '*seal': bool },
+  'memory-backend-ram': memory,
+  'pef-guest': {},
+  qtest: { chardev: string, '*log': string },
+  'rng-builtin': { '*opened': readOnlyBool },
+  'rng-egd': { '*opened': readOnlyBool, chardev: string },
+  'rng-random': { '*opened': readOnlyBool, '*filename': string },
+  's390-pv-guest': {},
+  'sev-guest': {
+    '*sev-device': string,
+    '*dh-cert-file': string,
+    '*session-file': string,
+    '*policy': uint32,
+    '*handle': uint32,
+    '*cbitpos': uint32,
+    'reduced-phys-bits': uint32,
+    '*kernel-hashes': bool,
+  },
+  'x-remote-object': { fd: string, devid: string },
+  'x-vfio-user-server': { socket: struct('SocketAddress', { type: string }), device: string },
+}
