@@ -34,12 +34,16 @@ export interface Persona {
   checks(format: string, repair: boolean): boolean
   /** Whether the size of an image of this format can be changed. */
   resizes(format: string): boolean
+  /** Whether an image of this format can be a base that is committed into: QEMU opens it for reading, and then again for writing. */
+  reopens(format: string): boolean
   /** Whether it can be told how large an image of this format would get. */
   measures(format: string): boolean
   /** Formats of whose images `check` tells counts and no single findings, and `info` not that they were left open. */
   readonly taciturn: readonly string[]
   /** `snapshot -d` takes an id too; QEMU looks for names only. */
   readonly deletesById: boolean
+  /** `snapshot -a` goes back in an image with bitmaps, which then say that everything is dirty; QEMU refuses. */
+  readonly appliesOverBitmaps: boolean
   /** `dd` counts the blocks that are skipped among those that are copied, as QEMU 7.2 does. */
   readonly countsSkipped: boolean
   /** A wrong use of one verb points to: */
@@ -101,11 +105,13 @@ const qemuImg: Persona = {
   progress: 'percent',
   whenOutputIsLost: 'drops',
   deletesById: false,
+  appliesOverBitmaps: false,
   countsSkipped: true,
   extensions: false,
   unmapped: ['vhdx', 'bochs', 'cloop', 'dmg'],
   checks: (format, repair) => qemuChecks[format] === true || (!repair && format in qemuChecks),
   resizes: (format) => !neverResized.has(format),
+  reopens: (format) => format !== 'parallels',
   measures: (format) => !neverMeasured.has(format),
   taciturn: ['qed'],
   usageHint: () => "Try 'qemu-img --help' for more information",
@@ -142,11 +148,13 @@ const moraine: Persona = {
   progress: 'auto',
   whenOutputIsLost: 'fails',
   deletesById: true,
+  appliesOverBitmaps: true,
   countsSkipped: false,
   extensions: true,
   unmapped: [],
   checks: () => true,
   resizes: () => true,
+  reopens: () => true,
   measures: () => true,
   taciturn: [],
   usageHint: (verb) => `Try 'moraine ${verb === undefined ? '' : `${verb} `}--help' for more information`,

@@ -1,6 +1,6 @@
 /** `commit`: what an overlay holds goes into a disk that it stands on. */
 import { realpathSync } from 'node:fs'
-import { commitDisk, type Disk, isWritable, type WritableDisk } from '@moraine/engine'
+import { commitDisk, type Disk, isMoraineError, isWritable, type WritableDisk } from '@moraine/engine'
 import { fileGate } from '@moraine/engine/node'
 import { readCacheMode } from '../cache.ts'
 import type { WritePlan } from '../dry-run.ts'
@@ -198,7 +198,10 @@ async function openBase(
 ): Promise<WritableDisk> {
   const cache = readCacheMode('cache', values.cache ?? 'writeback')
   try {
-    return await openForWriting(context, name, { use: 'resize', format, cache, guessed: true })
+    const base = await openForWriting(context, name, { use: 'resize', format, cache, guessed: true })
+    if (context.persona.reopens(base.format)) return base
+    await base.close()
+    throw new Failure(`Block format '${base.format}' used by node '${name}' does not support reopening files`)
   } catch (error) {
     const { format, imageOpts } = values
     await (await openImage(context, filename, { use: 'read', format, imageOpts })).close()
@@ -224,7 +227,11 @@ async function commit(
   try {
     await commitDisk(top, base, { signal: context.signal, rate: rate === 0 ? undefined : rate, onProgress })
   } catch (error) {
-    throw failureFrom(error, context.persona, 'Block job failed: ')
+    const prefix = 'Block job failed: '
+    if (!context.persona.details && isMoraineError(error, 'unsupported')) {
+      throw new Failure(`${prefix}Operation not supported`, { origin: error })
+    }
+    throw failureFrom(error, context.persona, prefix)
   }
 }
 

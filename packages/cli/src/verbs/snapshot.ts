@@ -146,6 +146,9 @@ async function createSnapshot(context: Context, disk: WritableDisk, name: string
 async function applySnapshot(context: Context, disk: WritableDisk, name: string): Promise<void> {
   const what = `Could not apply snapshot '${name}': `
   const { snapshots } = disk
+  if (!context.persona.appliesOverBitmaps && disk.bitmaps !== undefined && disk.bitmaps.list().length > 0) {
+    throw new Failure(`${what}Device has active dirty bitmaps`)
+  }
   if (snapshots === undefined) throw new Failure(what + lacking(disk))
   if (!disk.info().snapshots.some((one) => one.id === name || one.name === name)) {
     throw new Failure(`${what}Failed to load snapshot: No such file or directory`)

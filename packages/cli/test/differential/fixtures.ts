@@ -40,6 +40,12 @@ const made = [
   'bitmap --add -g 4k bits.qcow2 b1',
   'bitmap --add --disable bits.qcow2 b2',
   '[bits.qcow2] write -P 1 64k 100k',
+  'create -q -f qcow2 kept.qcow2 1M',
+  'bitmap --add kept.qcow2 b0',
+  '[kept.qcow2] write -P 1 64k 100k; write -z 256k 128k',
+  'snapshot -c one kept.qcow2',
+  'create -q -f qcow2 mixed.qcow2 1M',
+  '[mixed.qcow2] write -P 110 482304 14336; write -P 148 496640 65536',
   'create -q -f qcow2 bits2.qcow2 1M',
   'bitmap --add bits2.qcow2 b0',
   '[bits2.qcow2] write -P 1 512k 10k',
@@ -144,6 +150,7 @@ function damage(folder: string): void {
   damaged('q.qcow2', 'feature.qcow2', (bytes) => bytes.writeUInt8(0x80, 72))
   damaged('lazy.qcow2', 'dirty.qcow2', (bytes) => bytes.writeUInt8(bytes.readUInt8(79) | 1, 79))
   damaged('q.qcow2', 'marked.qcow2', (bytes) => bytes.writeUInt8(bytes.readUInt8(79) | 2, 79))
+  damaged('bits.qcow2', 'stale.qcow2', (bytes) => bytes.writeUInt8(bytes.readUInt8(95) & ~1, 95))
   damaged('q.qcow2', 'tables.qcow2', (bytes) => bytes.writeUInt32BE(0x7fff_ffff, 36))
   damaged('q.qcow2', 'cluster.qcow2', (bytes) => bytes.writeUInt32BE(40, 20))
   damaged('q.qed', 'check.qed', (bytes) => bytes.writeUInt8(bytes.readUInt8(16) | 2, 16))

@@ -38,6 +38,17 @@ function literally(text: string): string {
 
 const percentages = /( {4}\(\d+\.\d\d\/100%\)\r)+/g
 
+/** What differs and is not in the table. `met` is told which of the known ones were. */
+export function unexplained(line: string, outcome: Outcome, met?: (what: string) => void): [Aspect, string][] {
+  const differences = new Map(outcome.differences)
+  for (const known of knownDifferences) {
+    if (!known.aspects.some((aspect) => outcome.differences.has(aspect)) || !known.covers(line, outcome)) continue
+    met?.(known.what)
+    for (const aspect of known.aspects) differences.delete(aspect)
+  }
+  return [...differences]
+}
+
 export const knownDifferences: readonly KnownDifference[] = [
   {
     what: 'Help and version say that this is moraine',
@@ -84,7 +95,7 @@ export const knownDifferences: readonly KnownDifference[] = [
       'They are written anew before the old ones are given up, so that a crash loses neither; QEMU writes over them. Content, check and description are the same.',
     aspects: ['layout'],
     covers: lineIs(
-      /^(bitmap|amend|resize|snapshot|rebase|commit|bench|check|convert .*--bitmaps|convert -n) .*\bbits2?\.qcow2|^amend .*refcount_bits=/,
+      /^(bitmap|amend|resize|snapshot|rebase|commit|bench|check|convert .*--bitmaps|convert -n) .*\b(bits|kept)\d*\.qcow2|^amend .*refcount_bits=/,
     ),
   },
   {
@@ -116,7 +127,7 @@ export const knownDifferences: readonly KnownDifference[] = [
     what: '`rebase` of an image of version 2 keeps what the guest sees',
     reason: 'QEMU 7.2 loses zeros there: where the new backing file has data and the old one had none, the data shows.',
     aspects: ['files', 'layout'],
-    covers: lineIs(/^rebase .*\bv2\.qcow2/),
+    covers: lineIs(/^rebase .*\bv2\d*\.qcow2/),
   },
   {
     what: '`check` needs no password',
@@ -135,6 +146,12 @@ export const knownDifferences: readonly KnownDifference[] = [
     reason: 'QEMU writes a good image and ends with 1, without a message.',
     aspects: ['exit code', 'layout'],
     covers: lineIs(/^convert .*-c .*-O qcow /),
+  },
+  {
+    what: 'What is packed with zlib may be other bytes',
+    reason: "Node's zlib finds other repetitions than Debian's; what comes out of them is the same.",
+    aspects: ['layout'],
+    covers: lineIs(/^convert .*-c .*\b(mixed|[a-z]+\d+)\.qcow2/),
   },
   {
     what: 'Tables of an image that was converted from a qcow overlay may lie elsewhere',
@@ -159,7 +176,7 @@ export const knownDifferences: readonly KnownDifference[] = [
     what: 'A bitmap in an image of no size, a snapshot where one count has no room',
     reason: 'QEMU stores a bitmap that it cannot read again, and leaks the copy of a table.',
     aspects: ['stderr', 'files', 'layout'],
-    covers: lineIs(/^bitmap --add zero\.qcow2|^snapshot -c \S+ (lazy|dirty)\.qcow2/),
+    covers: lineIs(/^bitmap --add zero\.qcow2|^snapshot -c \S+ (lazy\d*|dirty)\.qcow2/),
   },
   {
     what: 'A Parallels image with a table of 4 GiB is refused',
@@ -171,14 +188,27 @@ export const knownDifferences: readonly KnownDifference[] = [
     what: '`amend -o compat=0.10` removes bitmaps',
     reason: 'Version 2 has none; QEMU leaves their clusters behind as leaks.',
     aspects: ['files'],
-    covers: lineIs(/^amend .*compat=(0\.10|v2).*\bbits\.qcow2/),
+    covers: lineIs(/^amend .*compat=(0\.10|v2).*\b(bits|kept)\d*\.qcow2/),
+  },
+  {
+    what: '`check -r` of an image with bitmaps keeps its snapshots',
+    reason: 'QEMU forgets them: it writes the header when it opens the bitmaps, and has not read the snapshots yet.',
+    aspects: ['exit code', 'stdout', 'stderr', 'files', 'layout'],
+    covers: lineIs(/^check .*-r .*\bkept\d*\.qcow2/),
+  },
+  {
+    what: '`amend -o compat=0.10` of an image with snapshots and zero clusters is refused',
+    reason: 'Where clusters are shared, QEMU leaves flags that `check` calls corruptions.',
+    aspects: ['exit code', 'stderr', 'files', 'layout'],
+    covers: (line, { ours }) =>
+      line.startsWith('amend ') && ours.stderr.includes('internal snapshots and zero clusters cannot be downgraded'),
   },
   {
     what: 'A cluster that was given up is taken again a little later',
     reason:
       'Its count drops in the file only after nothing points there any more; until then new clusters are taken at the end.',
     aspects: ['layout'],
-    covers: lineIs(/^commit .*\btop\.qcow2/),
+    covers: lineIs(/^commit .*\btop\d*\.qcow2/),
   },
   {
     what: 'Requests that overlap take space in the order in which they get there',
@@ -189,15 +219,15 @@ export const knownDifferences: readonly KnownDifference[] = [
   {
     what: 'The rest of the last cluster or grain of a file',
     reason:
-      'A streamOptimized VMDK is not filled up behind its last grain, and an encrypted qcow not behind its last sector: nobody reads it.',
+      'A streamOptimized VMDK is not filled up behind its last grain, and an encrypted qcow not behind its last sector; `resize --preallocation=metadata` copies nothing from the backing file to behind the end of the disk: nobody reads it.',
     aspects: ['layout'],
-    covers: lineIs(/subformat=streamOptimized|-O qcow -o encrypt/),
+    covers: lineIs(/subformat=streamOptimized|-O qcow -o encrypt|^resize --preallocation=metadata [a-z]+\d+\.qcow2/),
   },
   {
     what: 'Flags in the tables of internal snapshots',
     reason: 'They mean nothing in a table that is not active; QEMU sets some and clears others.',
     aspects: ['layout'],
-    covers: lineIs(/^snapshot .*\b(snaps|zero)\.qcow2/),
+    covers: lineIs(/^snapshot .*\b((snaps|kept|lazy)\d*|zero)\.qcow2/),
   },
   {
     what: 'A qcow2 image that was shrunk keeps the clusters of its counts, and the rest of its last cluster',

@@ -6,7 +6,7 @@ import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { describeWith, projectRoot } from '../../../engine/test/support/process.ts'
 import { makeFixtures } from './fixtures.ts'
 import { Originals } from './folder.ts'
-import { knownDifferences } from './known.ts'
+import { knownDifferences, unexplained } from './known.ts'
 import { allLines } from './lines/index.ts'
 import { withDifferences } from './page.ts'
 import { runBoth } from './runner.ts'
@@ -52,14 +52,7 @@ describeWith(['qemu-img', 'qemu-io'], 'generated lines', () => {
       for (const line of made.filter(isDrawn)) {
         it(`qemu-img ${line}`, async () => {
           const outcome = await runBoth(line, originals)
-          const differences = new Map(outcome.differences)
-          for (const known of knownDifferences) {
-            if (!known.aspects.some((aspect) => outcome.differences.has(aspect)) || !known.covers(line, outcome))
-              continue
-            met.add(known.what)
-            for (const aspect of known.aspects) differences.delete(aspect)
-          }
-          const told = [...differences].map(([aspect, text]) => `${aspect}\n${text}`)
+          const told = unexplained(line, outcome, (what) => met.add(what)).map(([aspect, text]) => `${aspect}\n${text}`)
           expect(told, `qemu-img ${line}\n${told.join('\n')}`).toEqual([])
         })
       }

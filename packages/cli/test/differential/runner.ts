@@ -32,20 +32,25 @@ export async function runBoth(line: string, originals: Originals): Promise<Outco
   const files = filesOf(args)
   const [theirFolder, ourFolder] = [originals.copies(files), originals.copies(files)]
   try {
-    const [their, our] = await Promise.all([theirRun(args, theirFolder), ourRun(args, ourFolder)])
-    const [theirs, ours] = [answer(their, theirFolder), answer(our, ourFolder)]
-    const differences = new Map<Aspect, string>()
-    if (theirs.code !== ours.code) differences.set('exit code', `- ${theirs.code}\n+ ${ours.code}`)
-    for (const stream of ['stdout', 'stderr'] as const) {
-      if (theirs[stream] !== ours[stream]) differences.set(stream, unlike(theirs[stream], ours[stream]))
-    }
-    for (const [aspect, text] of await unlikeFiles(theirFolder, ourFolder, args[0] === 'create'))
-      differences.set(aspect, text)
-    return { theirs, ours, differences }
+    return await runBothIn(args, theirFolder, ourFolder)
   } finally {
     rmSync(theirFolder, { recursive: true })
     rmSync(ourFolder, { recursive: true })
   }
+}
+
+/** Runs a line in two folders that hold the same, and compares what is there afterwards. */
+export async function runBothIn(args: string[], theirFolder: string, ourFolder: string): Promise<Outcome> {
+  const [their, our] = await Promise.all([theirRun(args, theirFolder), ourRun(args, ourFolder)])
+  const [theirs, ours] = [answer(their, theirFolder), answer(our, ourFolder)]
+  const differences = new Map<Aspect, string>()
+  if (theirs.code !== ours.code) differences.set('exit code', `- ${theirs.code}\n+ ${ours.code}`)
+  for (const stream of ['stdout', 'stderr'] as const) {
+    if (theirs[stream] !== ours[stream]) differences.set(stream, unlike(theirs[stream], ours[stream]))
+  }
+  for (const [aspect, text] of await unlikeFiles(theirFolder, ourFolder, args[0] === 'create'))
+    differences.set(aspect, text)
+  return { theirs, ours, differences }
 }
 
 const env = { ...process.env, LC_ALL: 'C', MORAINE_CALLED_AS: 'qemu-img' }

@@ -45,8 +45,8 @@ export interface ProbeVerdict {
   tail?: true
 }
 
-/** Takes a warning about an image. `advice`: the image is read as any other, and QEMU has nothing to say about it. */
-export type ImageWarning = (message: string, kind?: 'advice') => void
+/** Takes a warning about an image. `advice`: the image is read as any other, and QEMU has nothing to say about it. `hint`: what to do, in QEMU's words. */
+export type ImageWarning = (message: string, more?: 'advice' | { hint: string }) => void
 
 /** Which of its two sizes a VHD has, whoever made it: that of its geometry or the one in its footer. */
 export type VhdSizeRule = 'chs' | 'current_size'

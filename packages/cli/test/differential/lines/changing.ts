@@ -69,6 +69,7 @@ export function amendLines(): string[] {
       changes.map((c) => `-o ${c}`),
       qcow2,
     ]).filter((line) => !slow.test(line)),
+    'amend -o compat=0.10 kept.qcow2',
     ...all([['amend'], refused.map((c) => `-o ${c}`), ['q.qcow2', 'v2.qcow2']]),
     ...all([['amend -o compat=1.1'], [...good.filter((file) => !qcow2.includes(file)), ...bad]]),
     ...all([
@@ -98,6 +99,9 @@ export function amendLines(): string[] {
     ]),
   ]
 }
+
+/** Bitmaps that nobody vouches for any more. */
+const stale = 'stale.qcow2'
 
 export function bitmapLines(): string[] {
   const names = ['b0', 'b1', 'b2', 'new', "''"]
@@ -129,6 +133,7 @@ export function bitmapLines(): string[] {
       ['bits.qcow2'],
       ['b0', 'b2', 'new'],
     ]),
+    ...all([['bitmap'], ['--add', '--clear', '--remove'], [stale], ['b0', 'new']]),
     ...all([['bitmap --add -g'], ['511', '256', '1000', '4G', '2G', ...badNumbers], ['bits.qcow2 new']]),
     ...all([
       ['bitmap'],
@@ -239,7 +244,7 @@ export function resizeLines(): string[] {
       ],
       sizes,
     ]),
-    ...all([['resize'], [...good, ...bad], ['2M']]),
+    ...all([['resize'], [...good, ...bad, stale], ['2M']]),
     ...all([['resize a.raw'], [...badNumbers, '+x', '-x', '+', '-', '--5', '+-5', '++5', '8E', '7E', '-8E', '1M1']]),
     ...all([['resize q.qcow2'], badNumbers]),
     ...all([
@@ -276,8 +281,9 @@ export function snapshotLines(): string[] {
     ...all([
       ['snapshot'],
       ['-a one', '-a two', '-a nope', '-d one', '-d two', '-d nope', '-c one', '-a 1', '-d 2', "-c ''", '-l'],
-      ['snaps.qcow2', 'q.qcow2', 'a.raw'],
+      ['snaps.qcow2', 'q.qcow2', 'bits.qcow2', 'a.raw'],
     ]),
+    ...all([['snapshot'], ['-a one', '-a nope', '-c x', '-l'], ['kept.qcow2', stale]]),
     ...cover(40, [
       ['snapshot'],
       ['', '-q', '-U'],

@@ -247,6 +247,7 @@ export function convertLines(): string[] {
     ['', ...(options[format] ?? []).map((o) => ` -o ${o}`)].map((o) => `-O ${format}${o}`),
   )
   return [
+    'convert -c -O qcow2 -o cluster_size=4k mixed.qcow2 new',
     ...cover(220, [['convert'], ['', '', '', '-p', '-q'], ['', '', '', '', '-S 0', '-m 1'], targets, sources, ['new']]),
     ...orderly(150, [
       ['convert'],

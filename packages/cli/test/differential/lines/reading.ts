@@ -85,6 +85,10 @@ export function infoLines(): string[] {
 export function checkLines(): string[] {
   return [
     ...all([['check'], [...good, ...bad, ...locked, ...opened]]),
+    ...all([
+      ['check', 'check -r leaks', 'check -r all'],
+      ['stale.qcow2', 'kept.qcow2'],
+    ]),
     ...cover(220, [
       ['check'],
       ['', '-q'],

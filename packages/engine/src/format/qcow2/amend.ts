@@ -10,7 +10,7 @@ import {
 } from '../../core/index.ts'
 import type { AmendOptions } from '../format.ts'
 import { fault, hasDataFile } from './image.ts'
-import { autoclear, bounds, compatible, entry, incompatible } from './layout.ts'
+import { autoclear, bounds, compatible, entry, type Header, incompatible } from './layout.ts'
 import { setCountAt } from './refcount-reader.ts'
 import { WritableQcow2Disk } from './writable-disk.ts'
 
@@ -33,11 +33,16 @@ export async function amendQcow2(disk: WritableDisk, { options, signal }: AmendO
   if (change.dataFile !== undefined) await disk.alone(() => nameDataFile(disk, change.dataFile ?? ''))
   if (change.lazyRefcounts !== undefined) await disk.alone(() => setLazy(disk, change.lazyRefcounts === true))
   if (change.size !== undefined && change.size !== disk.size) await disk.resize(change.size, 'off', true)
-  if (change.version < image.header.version) await downgrade(disk, signal)
+  const lower = change.version < image.header.version ? await prepareDowngrade(disk, change, signal) : {}
   if (change.refcountOrder !== image.header.refcountOrder) {
     await disk.flush()
     await disk.settleBitmaps()
-    await disk.alone(() => changeWidth(disk, change.refcountOrder, signal))
+    await disk.alone(() => changeWidth(disk, change.refcountOrder, lower, signal))
+  } else if (lower.version !== undefined) {
+    await disk.alone(async () => {
+      await disk.writer.writeBack()
+      await disk.writer.replaceHeader({ ...image.header, ...lower })
+    })
   }
 }
 
@@ -105,14 +110,19 @@ async function setLazy(disk: WritableQcow2Disk, on: boolean): Promise<void> {
   await disk.writer.replaceHeader({ ...header, compatibleFeatures })
 }
 
-/** Version 2 knows no zero clusters, bitmaps or features: zeros become zeros that are stored, the rest is given up where it means nothing to the guest. */
-async function downgrade(disk: WritableQcow2Disk, signal: AbortSignal | undefined): Promise<void> {
+/** Version 2 knows no zero clusters, bitmaps or features: zeros become zeros that are stored, the rest is given up where it means nothing to the guest.
+ *  Returns what the header is to say then. */
+async function prepareDowngrade(
+  disk: WritableQcow2Disk,
+  { refcountOrder }: Change,
+  signal: AbortSignal | undefined,
+): Promise<Partial<Header>> {
   const { image } = disk
   const { header } = image
   const refuse = (reason: string, field: string): never => {
     throw fault(image, 'unsupported', reason, field)
   }
-  if (header.refcountOrder !== 4) refuse('compat=0.10 requires refcount_bits=16', 'refcount_bits')
+  if (refcountOrder !== 4) refuse('compat=0.10 requires refcount_bits=16', 'refcount_bits')
   if (hasDataFile(image)) refuse('Cannot downgrade an image with a data file', 'data file')
   // Snapshots without the facts that version 3 adds, and tables that are shared, are not rewritten.
   for (const { diskSize, vmStateSize } of image.snapshots) {
@@ -136,18 +146,14 @@ async function downgrade(disk: WritableQcow2Disk, signal: AbortSignal | undefine
     for (const { name } of [...image.bitmapList]) await disk.bitmaps?.remove(name)
   }
   await storeZeros(disk, signal)
-  await disk.alone(async () => {
-    await disk.writer.writeBack()
-    await disk.writer.replaceHeader({
-      ...image.header,
-      version: 2,
-      compressionType: 0,
-      incompatibleFeatures: 0n,
-      compatibleFeatures: 0n,
-      autoclearFeatures: 0n,
-      bitmaps: undefined,
-    })
-  })
+  return {
+    version: 2,
+    compressionType: 0,
+    incompatibleFeatures: 0n,
+    compatibleFeatures: 0n,
+    autoclearFeatures: 0n,
+    bitmaps: undefined,
+  }
 }
 
 function hasPackedClusters(disk: WritableQcow2Disk, signal: AbortSignal | undefined): Promise<boolean> {
@@ -220,8 +226,14 @@ async function storeZeroCluster(disk: WritableQcow2Disk, guest: number): Promise
   })
 }
 
-/** Writes counts of another width behind the file, then points the header at them. The old ones are counted as free in the new. */
-async function changeWidth(disk: WritableQcow2Disk, order: number, signal: AbortSignal | undefined): Promise<void> {
+/** Writes counts of another width behind the file, then points the header at them, which says what `changes` say from then on. The old ones are counted as
+ *  free in the new. */
+async function changeWidth(
+  disk: WritableQcow2Disk,
+  order: number,
+  changes: Partial<Header>,
+  signal: AbortSignal | undefined,
+): Promise<void> {
   const { writer, image } = disk
   const { clusterSize, refcountsPerBlock } = image.geometry
   await writer.writeBack()
@@ -260,6 +272,7 @@ async function changeWidth(disk: WritableQcow2Disk, order: number, signal: Abort
   await writer.store.flush()
   await writer.replaceHeader({
     ...image.header,
+    ...changes,
     refcountOrder: order,
     refcountTableOffset: tableOffset,
     refcountTableClusters: plan.tableClusters,

@@ -348,7 +348,7 @@ function readExtensions(
       header.crypto = { offset: u64be(viewOf(data), 0), length: u64be(viewOf(data), 8) }
     } else if (type === extension.dataFile) {
       header.dataFileName = text(data)
-    } else if (type === extension.bitmaps && v3) {
+    } else if (type === extension.bitmaps) {
       readBitmaps(data, header, place)
     } else {
       header.unknownExtensions.push({ type, data })

@@ -2,8 +2,10 @@
 import { type ByteSource, type ByteStore, type Disk, isMoraineError, type WritableDisk } from '../../core/index.ts'
 import type { OpenContext } from '../format.ts'
 import { Qcow2Disk } from './disk.ts'
+import { encodeHeader } from './header.ts'
+import { switchHeader } from './header-switch.ts'
 import { fault, openImage, type Qcow2Image } from './image.ts'
-import { incompatible } from './layout.ts'
+import { autoclear, incompatible, knownAutoclear } from './layout.ts'
 import { readSnapshotTable } from './snapshot-table.ts'
 
 /** Opens an image; for writing the result is a `WritableDisk`. An image that was not closed cleanly is repaired before it is used for writing.
@@ -17,6 +19,7 @@ export async function openQcow2(file: ByteSource, context: OpenContext): Promise
       image.crypt = crypt
       image.cryptDetails = details
     }
+    await judgeBitmaps(image, context)
     const dirty = (image.header.incompatibleFeatures & incompatible.dirty) !== 0n
     if (dirty && image.store !== undefined && context.purpose === 'use') await repairDirty(image, image.store, context)
     const { backingFile: name = '', backingFormat } = image.header
@@ -31,6 +34,21 @@ export async function openQcow2(file: ByteSource, context: OpenContext): Promise
     if (image.data !== image.file) await image.data.close()
     throw error
   }
+}
+
+/** Bitmaps that nobody vouches for (autoclear bit 0 clear) are lost. The first to write the image takes their extension away, as QEMU does. */
+async function judgeBitmaps({ header, file, store }: Qcow2Image, context: OpenContext): Promise<void> {
+  if (header.bitmaps === undefined || (header.autoclearFeatures & autoclear.bitmaps) !== 0n) return
+  context.warn(
+    header.version < 3
+      ? 'This qcow2 v2 image contains bitmaps, but they may have been modified by a program without persistent bitmap support; so now they must all be considered inconsistent'
+      : 'a program lacking bitmap support modified this file, so all bitmaps are now considered inconsistent',
+    { hint: "Some clusters may be leaked, run 'qemu-img check -r' on the image file to fix." },
+  )
+  if (store === undefined) return
+  header.bitmaps = undefined
+  header.autoclearFeatures &= knownAutoclear
+  await switchHeader(store, header, encodeHeader(header, file.name))
 }
 
 /** Repairs an image whose counts may be behind (lazy refcounts, a cut in the middle of a change), as `check -r all` would. */

@@ -1,11 +1,11 @@
 /** Changing the virtual size, with preallocation. Behaviour: QEMU 7.2's `qcow2_co_truncate`. */
 
-import { divideUp, roundUp } from '../../bytes/integers.ts'
-import type { ByteStore, Preallocation } from '../../core/index.ts'
+import { divideUp, roundDown, roundUp } from '../../bytes/integers.ts'
+import type { ByteStore, Extent, Preallocation } from '../../core/index.ts'
 import { dropClusters, zeroUnits } from './clear.ts'
 import { fault, hasDataFile, hasRawDataFile } from './image.ts'
 import type { WritableQcow2Disk } from './writable-disk.ts'
-import { linkPiece, placeAdjacent, placeRequest } from './write-request.ts'
+import { linkPiece, type Piece, placeAdjacent, placeRequest } from './write-request.ts'
 
 /** Largest piece that metadata preallocation asks for at once, as QEMU does: what fits in a signed 32-bit number. */
 const mostAtOnce = 0x7fff_ffff
@@ -42,19 +42,22 @@ export async function resizeImage(
     await shrinkImage(disk, size)
     return
   }
-  const { l2Cover, clusterSize } = image.geometry
-  const covers = disk.parent !== undefined && disk.parent.size > old && size > old
+  const { l2Cover } = image.geometry
+  // A data file that is a raw image by itself has every cluster in its place from the start.
+  const mode = preallocation === 'off' && hasRawDataFile(image) ? 'metadata' : preallocation
+  const shows = disk.parent !== undefined && disk.parent.size > old && size > old
+  // Zeros that are stored hide the parent by themselves, unless they are decrypted.
+  const stores = mode !== 'off' && mode !== 'metadata' && !hasDataFile(image) && disk.noise === undefined
+  const covers = shows && !stores
   if (covers && image.header.version < 3) {
     throw refuse('Failed to zero out new clusters: Operation not supported', 'size')
   }
   await writer.growL1(Math.ceil(size / l2Cover))
-  // A data file that is a raw image by itself has every cluster in its place from the start.
-  const mode = preallocation === 'off' && hasRawDataFile(image) ? 'metadata' : preallocation
   if (hasDataFile(image)) await growDataFile(disk, size, mode)
   if (mode === 'metadata' || (mode !== 'off' && hasDataFile(image))) {
     await preallocateMetadata(disk, old, size)
   } else if (mode !== 'off') {
-    await preallocateData(disk, roundUp(old, clusterSize), size, mode)
+    await preallocateData(disk, old, size, mode, !(shows && stores))
   }
   if (covers) await coverParent(disk, old, size)
   await writer.writeBack()
@@ -77,39 +80,53 @@ async function preallocateMetadata(disk: WritableQcow2Disk, from: number, to: nu
     for (const piece of await placeAdjacent(writer, map, at, Math.min(to - at, most))) {
       at = piece.guest + piece.length
       if (piece.kind !== 'new') continue
+      const before = piece.guest % clusterSize
       if (!piece.clean && !hasDataFile(image)) {
-        const start = piece.host - (piece.host % clusterSize)
-        await writer.store.zero(start, roundUp(piece.length, clusterSize), 'unmap')
+        await writer.store.zero(piece.host - before, roundUp(before + piece.length, clusterSize), 'unmap')
       }
+      const unpacked = await moveBytes(disk, piece.guest - before, piece.guest, piece.host - before)
       await linkPiece(writer, piece, true)
+      if (unpacked) await linkPiece(writer, { ...piece, kind: 'fill', from: piece.guest - before, to: piece.guest })
     }
   }
 }
 
-/** Reserves (or writes) one area for all clusters of the range, behind refcount structures that count it. */
+/** Reserves (or writes) one area for all clusters of what is gained, behind refcount structures that count it. The cluster in which that begins goes there too.
+ *  With `reserve` extended entries keep saying that nothing is in them. */
 async function preallocateData(
   disk: WritableQcow2Disk,
-  from: number,
-  to: number,
+  old: number,
+  size: number,
   preallocation: 'falloc' | 'full' | Preallocation,
+  reserve: boolean,
 ): Promise<void> {
   const { writer, image } = disk
   const { clusterSize, l2Entries } = image.geometry
-  const clusters = (roundUp(to, clusterSize) - from) / clusterSize
+  const from = roundDown(old, clusterSize)
+  const clusters = (roundUp(size, clusterSize) - from) / clusterSize
   await writer.writeBack()
   const fileEnd = roundUp(writer.store.size, clusterSize)
   const tables = divideUp(clusters, l2Entries) + 2
   const start = await writer.refcounts.buildArea(fileEnd, clusters + tables, true)
   const got = await writer.refcounts.allocateAt(start, clusters)
   if (got !== clusters) throw fault(image, 'corrupt', 'Failed to allocate data clusters', 'refcount')
-  const area = start + clusters * clusterSize
-  if (writer.store.size < area) await writer.store.resize(area, preallocation)
   const length = clusters * clusterSize
-  await linkPiece(
-    writer,
-    { guest: from, length, host: start, kind: 'fill', clean: true, from, to: from + length },
-    true,
-  )
+  if (writer.store.size < start + length) await writer.store.resize(start + length, preallocation)
+  const unpacked = await moveBytes(disk, from, old, start)
+  const area: Piece = { guest: from, length, host: start, kind: 'new', clean: true, from, to: from + length }
+  await linkPiece(writer, area, reserve)
+  if (unpacked && reserve) await linkPiece(writer, { ...area, kind: 'fill', length: old - from, to: old })
+}
+
+/** Copies guest bytes of one cluster to a host place that holds zeros. True where they were packed: then an extended entry must be told that its subclusters have
+ *  them; otherwise it goes on saying of each whether it is there. */
+async function moveBytes(disk: WritableQcow2Disk, from: number, to: number, host: number): Promise<boolean> {
+  if (from === to || (disk.noise === undefined && (await disk.readsAsZero(from, to - from)))) return false
+  const { kind } = await disk.map.resolve(from, to - from)
+  const bytes = new Uint8Array(to - from)
+  await disk.readBefore(from, bytes)
+  await disk.writeData(host, from, bytes)
+  return kind === 'packed'
 }
 
 /** Makes what a disk gains read as zeros where a longer parent would show through, as QEMU does: by entries, and by bytes before the first
@@ -125,7 +142,7 @@ async function coverParent(disk: WritableQcow2Disk, old: number, size: number): 
 /** Writes zeros into a part of one cluster, keeping the rest of it. */
 async function writeZeros(disk: WritableQcow2Disk, from: number, to: number): Promise<void> {
   const { writer } = disk
-  if (to <= from || (await disk.readsAsZero(from, to - from))) return
+  if (to <= from) return
   const pieces = await placeRequest(writer, disk.map, from, to - from)
   for (const piece of pieces) {
     const whole = new Uint8Array(piece.to - piece.from)
@@ -136,13 +153,23 @@ async function writeZeros(disk: WritableQcow2Disk, from: number, to: number): Pr
   }
 }
 
+/** Writes zeros over the bytes that the image itself has there. What a parent shows is covered when the disk grows. */
+async function wipe(disk: WritableQcow2Disk, from: number, to: number): Promise<void> {
+  if (to <= from) return
+  const own: Extent[] = []
+  for await (const batch of disk.extents(from, to - from)) {
+    own.push(...batch.filter(({ depth, allocated, zero }) => depth === 0 && allocated && !zero))
+  }
+  for (const { offset, length } of own) await writeZeros(disk, offset, offset + length)
+}
+
 async function shrinkImage(disk: WritableQcow2Disk, size: number): Promise<void> {
   const { writer, image } = disk
   const { clusterSize, l2Cover } = image.geometry
   const old = image.size
   const from = roundUp(size, clusterSize)
   // The last cluster keeps no bytes past the end, lest they come back when the disk grows again.
-  await writeZeros(disk, size, Math.min(from, old))
+  await wipe(disk, size, Math.min(from, old))
   await dropClusters(disk, from, roundUp(old, clusterSize))
   await writer.writeSize(size)
   await dropTables(disk, Math.ceil(size / l2Cover), Math.ceil(old / l2Cover))

@@ -5,6 +5,7 @@ import { type ErrorKind, isMoraineError, type SnapshotStore } from '../../core/i
 import { findSnapshot } from './disk.ts'
 import { fault, hasDataFile, L1Table, readL1 } from './image.ts'
 import { bounds, field, incompatible } from './layout.ts'
+import type { HostRange } from './refcounts.ts'
 import { countTree } from './reference-tree.ts'
 import { encodeSnapshotTable, type Snapshot, storedTableBytes } from './snapshot-table.ts'
 import type { WritableQcow2Disk } from './writable-disk.ts'
@@ -106,7 +107,7 @@ export class Qcow2Snapshots implements SnapshotStore {
       const taken = await this.#tableOf(snapshot)
       await this.#writeTable(image.snapshots.filter((other) => other !== snapshot))
       await countTree(writer, taken, -1)
-      if (taken.bytes.length > 0) await writer.refcounts.update(taken.offset, taken.bytes.length, -1)
+      await this.#giveUp(taken.offset, taken.bytes.length)
       await countTree(writer, image.l1, 0)
     })
   }
@@ -179,6 +180,14 @@ export class Qcow2Snapshots implements SnapshotStore {
       storedBytes: encodeSnapshotTable([snapshot]).length,
     }))
     writer.guard.moved()
-    if (old.length > 0) await writer.refcounts.update(old.offset, old.length, -1)
+    await this.#giveUp(old.offset, old.length)
+  }
+
+  /** Frees a table that nothing points at any more, and gives its space back to the host. */
+  async #giveUp(offset: number, length: number): Promise<void> {
+    const { writer } = this.#disk
+    const freed: HostRange[] = []
+    await writer.refcounts.update(offset, length, -1, freed)
+    await writer.giveBack(freed)
   }
 }
