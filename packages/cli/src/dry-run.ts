@@ -1,5 +1,4 @@
 /** `--dry-run`: what a verb would write, for people or as JSON. Nothing is written, and nothing is opened for writing. */
-import { statSync } from 'node:fs'
 import {
   type Disk,
   type DiskFormat,
@@ -8,6 +7,7 @@ import {
   measureImage,
   type OptionValues,
 } from '@moraine/engine'
+import { statsOf } from './file-stats.ts'
 import { sizeText } from './output/size.ts'
 import type { Context } from './verb.ts'
 
@@ -119,7 +119,7 @@ function placeOf(target: string): { writes: string; lost: string[] } {
 
 /** What is there under a name, in words; undefined where nothing is. */
 function overwritten(name: string): string | undefined {
-  const found = statSync(name.replace(/^file:/, ''), { throwIfNoEntry: false })
+  const found = statsOf(name.replace(/^file:/, ''))
   if (found === undefined) return /^nbds?[:+]/.test(name) ? 'the export' : undefined
-  return found.isFile() ? `the file that is there (${sizeText(found.size)})` : 'the device'
+  return found.isFile() ? `the file that is there (${sizeText(Number(found.size))})` : 'the device'
 }

@@ -1,7 +1,7 @@
 /** Where a new image is made. What can be written but not made (devices, exports) must be there, and QEMU says so in words of its own. */
-import { statSync } from 'node:fs'
 import { type DiskFormat, isMoraineError, MoraineError } from '@moraine/engine'
 import { isPlain, notDevice, refusalOf } from './drivers.ts'
+import { statsOf } from './file-stats.ts'
 import { isExport, pathOf } from './open.ts'
 import type { Persona } from './persona.ts'
 
@@ -21,7 +21,7 @@ export function pathOfNew(name: string, format: DiskFormat, persona: Persona): s
   }
   const driver = said ?? (isHostDevice(format.name) ? format.name : undefined)
   if (driver === undefined) return path
-  const stats = statSync(path, { throwIfNoEntry: false })
+  const stats = statsOf(path)
   if (stats === undefined) {
     const reason = `${unopened(driver)}Could not open '${path}': No such file or directory`
     throw new MoraineError('missing', reason, { path, code: 'ENOENT' })
@@ -62,7 +62,7 @@ export function refuseUncreatable(name: string, persona: Persona): void {
  *  @throws MoraineError `unsupported` */
 export function refuseGrowth(path: string, format: DiskFormat, size: number): void {
   if (!isPlain(format.name) || size === 0) return
-  if (statSync(path, { throwIfNoEntry: false })?.isCharacterDevice() !== true) return
+  if (statsOf(path)?.isCharacterDevice() !== true) return
   throw new MoraineError('unsupported', 'Cannot grow device files', {
     path,
     field: 'size',

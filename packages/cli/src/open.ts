@@ -231,7 +231,7 @@ async function openNode(
   } as const
   const disk =
     request.imageOpts === true
-      ? await openGraph((await import('./blockdev/options.ts')).readImageOptions(name), nodeRequest)
+      ? await openGraph((await import('./blockdev/options.ts')).readImageOptions(name, context.warn), nodeRequest)
       : await openNamedGraph(name, given && context.persona.nameOf(given.name), nodeRequest)
   try {
     const guessed = given === undefined && request.imageOpts !== true && !name.startsWith('json:')

@@ -1,5 +1,4 @@
 /** `-o`: gathering, splitting, help and the line of a creation, all from the formats' own tables. */
-import { statSync } from 'node:fs'
 import {
   allFormats,
   type DiskFormat,
@@ -14,6 +13,7 @@ import {
 import type { Placement } from '@moraine/engine/node'
 import { deviceOptions, fileOptions, isOtherDriver, isPlain } from './drivers.ts'
 import { Failure } from './failure.ts'
+import { statsOf } from './file-stats.ts'
 import { type Warn, warnOfHex } from './numbers.ts'
 import type { Persona } from './persona.ts'
 
@@ -28,7 +28,7 @@ export function mediumOf(name: string, persona: Persona): Medium {
   // An export has the size that it has, as a device does.
   if (place.kind === 'node' && /^(nbd|host_)/.test(place.protocol)) return 'device'
   if (place.kind !== 'file' || place.path !== name) return 'file'
-  const stats = statSync(name, { throwIfNoEntry: false })
+  const stats = statsOf(name)
   return stats?.isBlockDevice() === true || stats?.isCharacterDevice() === true ? 'device' : 'file'
 }
 
@@ -91,6 +91,7 @@ export function readCreationOptions(
   warn?: Warn,
 ): Record<string, OptionValue> {
   refusePreallocation(format, medium, pairs)
+  refuseEncryptionWord(format, pairs)
   const table = creationTable(format, medium)
   const values = readOptions(table, pairs)
   // QEMU reads the values again when it creates, and warns again.
@@ -179,14 +180,17 @@ export function helpLine({ name, type, help }: OptionSpec): string {
   return `  ${`${name}=<${typeNames[type]}>`.padEnd(22)} - ${help}\n`
 }
 
-/** What `create` prints before it creates: every option with a value, given or by default, in QEMU's order. */
+/** What `create` prints before it creates: every option with a value, given or by default, in QEMU's order. A switch is printed as it was given in `pairs`. */
 export function formattingLine(
   { name, format, medium, persona }: { name: string; format: DiskFormat; medium: Medium; persona: Persona },
   values: OptionValues,
+  pairs: readonly (readonly [string, string])[],
 ): string {
   const shown = creationTable(format, medium).flatMap((option) => {
     const value = values[option.name] ?? option.default
-    return value === undefined ? [] : [`${option.name}=${valueText(value)}`]
+    if (value === undefined) return []
+    const given = typeof value === 'boolean' ? pairs.findLast(([known]) => known === option.name)?.[1] : undefined
+    return [`${option.name}=${given ?? valueText(value)}`]
   })
   return `Formatting '${name}', fmt=${persona.nameOf(format.name)} ${shown.join(' ')}\n`
 }
@@ -196,6 +200,27 @@ function valueText(value: OptionValue): string {
   // QEMU prints sizes as signed 64-bit numbers.
   if (typeof value === 'bigint') return String(BigInt.asIntN(64, value))
   return String(value).replaceAll(',', ',,')
+}
+
+/** `encryption` is the older name of a choice, and QEMU translates no other words than `on` and `off` of it. */
+function refuseEncryptionWord({ options }: DiskFormat, pairs: readonly [string, string][]): void {
+  if (!options.some(({ name }) => name === 'encryption')) return
+  const word = pairs.findLast(([name]) => name === 'encryption')?.[1]
+  if (word === undefined || word === 'on' || word === 'off') return
+  throw new Failure(`Parameter 'format' does not accept value '${word}'`)
+}
+
+/** What is said of a backing format when an image of the format `name` is made, in QEMU's words; undefined where nothing is wrong. */
+export function backingFormatRefusal(
+  name: string,
+  backing: string,
+  hasFile: boolean,
+  persona: Persona,
+): string | undefined {
+  const unknown = unknownBackingFormat(name, backing, persona)
+  if (unknown !== undefined) return unknown
+  if (name === 'vmdk' && backing !== 'vmdk') return 'backing_file must be a vmdk image'
+  return name === 'qcow2' && !hasFile ? 'Backing format cannot be used without backing file' : undefined
 }
 
 /** What is said of a backing format that is none when an image of the format `name` is made, in QEMU's words; undefined where there is nothing to say. */

@@ -65,7 +65,10 @@ function readQemuName(name: string): ImagePlace {
   const at = name.search(/[:/]/)
   if (at < 0 || name[at] === '/') return { kind: 'file', path: name }
   const protocol = name.slice(0, at)
-  if (protocol === 'file') return { kind: 'file', path: name.slice(at + 1) }
+  if (protocol === 'file') {
+    const path = name.slice(at + 1)
+    return { kind: 'file', path: /^[^/]*:/.test(path) ? `./${path}` : path }
+  }
   if (nodeProtocols.has(protocol)) return { kind: 'node', protocol }
   throw new MoraineError('invalid', `Unknown protocol '${protocol}'`, {
     path: name,

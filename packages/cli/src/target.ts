@@ -1,5 +1,4 @@
 /** A new image: written beside its name with all files that belong to it, given its name when it is whole, removed when it is not. */
-import { statSync } from 'node:fs'
 import { dirname, relative, resolve } from 'node:path'
 import {
   type ByteStore,
@@ -30,6 +29,7 @@ import {
 import type { CacheMode } from './cache.ts'
 import { cryptoLibrary } from './crypto-library.ts'
 import { formatsAndDrivers, isPlain } from './drivers.ts'
+import { statsOf } from './file-stats.ts'
 import { pathOfNew, refuseGrowth, unopenedTarget } from './new-place.ts'
 import { imageGate, isExport, openNamedFile } from './open.ts'
 import { filePlacement } from './options.ts'
@@ -195,7 +195,7 @@ export class NewImage {
     const path = pathOfNew(name, format, this.context.persona)
     refuseGrowth(path, format, Number(asked.size))
     // What cannot be made does not empty what is there.
-    if (statSync(path, { throwIfNoEntry: false })?.isFile() === true) resolveCreation(format, asked)
+    if (statsOf(path)?.isFile() === true) resolveCreation(format, asked)
     return await this.add(path, name)
   }
 
@@ -231,7 +231,7 @@ export class NewImage {
         hint: `Is another process using the image [${name}]?\nIt is the new image itself.`,
       })
     }
-    const there = statSync(path, { throwIfNoEntry: false, bigint: true })
+    const there = statsOf(path)
     if (there !== undefined) {
       this.refuseSource(there.isBlockDevice() ? `block:${there.rdev}` : `${there.dev}:${there.ino}`, name)
     }
@@ -289,11 +289,11 @@ function encryptionOf(options: OptionValues): Encryption | undefined {
 /** Where a backing file lies, for images that record more than its name; undefined where it is not there. */
 function placeOf(from: string, name: string): NewBacking['place'] {
   const path = localPathOrSame(fileGate().resolve({ from, name }))
-  const found = statSync(path, { throwIfNoEntry: false })
+  const found = statsOf(path)
   if (found === undefined) return undefined
   const absolute = resolve(path)
   const folder = dirname(resolve(localPathOrSame(from)))
-  return { absolute, relative: relative(folder, absolute), modifiedSeconds: found.mtimeMs / 1000 }
+  return { absolute, relative: relative(folder, absolute), modifiedSeconds: Number(found.mtimeMs) / 1000 }
 }
 
 function localPathOrSame(name: string): string {

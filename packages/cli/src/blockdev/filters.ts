@@ -29,11 +29,21 @@ const filters: Readonly<Record<string, Filter>> = {
     throw new MoraineError('unsupported', `Compression is not supported for underlying format: ${driver}`)
   },
   preallocate: async (options, request, child) => {
-    options.takeSize('prealloc-align')
+    const align = options.takeSize('prealloc-align') ?? 0
     options.takeSize('prealloc-size')
-    return await plainFilter('preallocate', options, request, child)
+    const opened = await plainFilter('preallocate', options, request, child)
+    if (align % 512 === 0) return opened
+    await opened.node.close()
+    throw new MoraineError('invalid', 'prealloc-align parameter of preallocate filter is not aligned to 512', {
+      field: 'prealloc-align',
+      value: align,
+    })
   },
   'copy-on-read': async (options, request, child) => {
+    const bottom = options.takeText('bottom')
+    // Nodes have no names here.
+    if (bottom !== undefined)
+      throw new MoraineError('missing', `Bottom node '${bottom}' not found`, { field: 'bottom' })
     if (request.mode === 'read') throw new MoraineError('denied', 'Block node is read-only', { field: 'copy-on-read' })
     return await plainFilter('copy-on-read', options, request, child)
   },
@@ -103,12 +113,17 @@ async function throttle(options: NodeOptions, request: NodeRequest, child: OpenC
 async function blkdebug(options: NodeOptions, request: NodeRequest, child: OpenChild): Promise<OpenedNode> {
   const strong = options.pick(['config', 'inject-error.', 'set-state.', 'align', 'max-transfer'])
   const config = options.takeText('config')
-  for (const name of ['align', 'max-transfer', 'opt-write-zero', 'max-write-zero', 'opt-discard', 'max-discard']) {
+  const align = options.takeSize('align') ?? 0
+  for (const name of ['max-transfer', 'opt-write-zero', 'max-write-zero', 'opt-discard', 'max-discard']) {
     options.takeSize(name)
   }
   const faults = readFaults(options, config === undefined ? undefined : readConfig(config))
   const { node, plain, parts } = await child('image')
   return await finish('blkdebug', options, node, async () => {
+    if (align !== 0 && (align >= 2 ** 31 - 1 || !Number.isInteger(Math.log2(align)))) {
+      const place = { field: 'align', value: align, rule: 'a power of two' }
+      throw new MoraineError('invalid', `Cannot meet constraints with align ${BigInt(align)}`, place)
+    }
     const watched = await over(node, request, {
       format: 'blkdebug',
       allocated: false,
@@ -228,7 +243,7 @@ async function over(
 function namesOf(disk: Disk, format: string): Readonly<Record<string, unknown>> {
   return {
     format,
-    info: () => ({ ...disk.info(), format, details: undefined, snapshots: [] }),
+    info: () => ({ ...disk.info(), format, details: undefined }),
     bitmaps: undefined,
   }
 }

@@ -26,6 +26,7 @@ export function givenBacking(name: string, imageOpts: boolean): GivenBacking | u
 }
 
 function readOptions(name: string, imageOpts: boolean): NodeOptions | undefined {
-  if (imageOpts) return readImageOptions(name)
+  // What is to be warned of was said when the image was opened.
+  if (imageOpts) return readImageOptions(name, () => {})
   return name.startsWith('json:') ? readJsonName(name.slice('json:'.length)) : undefined
 }

@@ -20,6 +20,7 @@ import {
 import { nodeCodecs } from '@moraine/engine/node'
 import { cryptoLibrary } from '../crypto-library.ts'
 import { formatsAndDrivers, isOtherDriver, refusalOf } from '../drivers.ts'
+import { statsOf } from '../file-stats.ts'
 import { formatNamed, probeFormat } from '../formats.ts'
 import { untrustedLimits } from '../untrusted.ts'
 import { imageWarnings } from '../warnings.ts'
@@ -41,11 +42,23 @@ export interface OpenedNode {
 /** Opens a whole graph as a disk.
  *  @throws MoraineError */
 export async function openGraph(options: NodeOptions, request: NodeRequest): Promise<Disk> {
-  if (!options.has('driver') && !options.has('file')) {
+  if (driverOf(options) === undefined && !options.has('file')) {
     throw new MoraineError('invalid', 'Must specify either driver or file', { field: 'driver' })
   }
   const { node, plain, parts } = await openNode(options, request)
   return renamed(isDisk(node) ? node : await asDisk(node, String(parts.driver), request), plain ?? jsonName(parts))
+}
+
+/** Which driver of files takes a name of the host without being named itself. */
+function hostDriver(options: NodeOptions): 'file' | 'host_device' {
+  const stats = statsOf(String(options.peek('filename')))
+  return stats?.isBlockDevice() === true || stats?.isCharacterDevice() === true ? 'host_device' : 'file'
+}
+
+/** The driver that is named; what is no text names none. */
+function driverOf(options: NodeOptions): string | undefined {
+  const driver = options.peek('driver')
+  return typeof driver === 'string' ? driver : undefined
 }
 
 /** Where a node stands: as a disk its format may be found out; as the bytes of one it is a file, unless a driver is given. */
@@ -55,13 +68,14 @@ type Place = 'disk' | 'bytes'
  *  @throws MoraineError */
 async function openNode(options: NodeOptions, request: NodeRequest, place: Place = 'disk'): Promise<OpenedNode> {
   const whole = takeCommon(options, request)
-  const driver = options.take('driver')
+  const driver = driverOf(options)
+  options.take('driver')
   if (driver === undefined) {
     if (place === 'disk' && options.has('file')) return await openFormat(undefined, options, whole)
-    if (place === 'bytes' && options.has('filename')) return await openProtocol('file', options, whole)
+    if (place === 'bytes' && options.has('filename')) return await openProtocol(hostDriver(options), options, whole)
     throw new MoraineError('invalid', 'Must specify either driver or file', { field: 'driver' })
   }
-  const name = String(driver)
+  const name = driver
   if ((await findProtocol(name)) !== undefined) return await openProtocol(name, options, whole)
   const filter = findFilter(name)
   if (filter !== undefined) return await filter(options, whole, (child) => openChild(options, child, whole, 'bytes'))
@@ -81,8 +95,13 @@ function takeCommon(options: NodeOptions, request: NodeRequest): NodeRequest {
   const direct = options.takeSwitch('cache.direct') ?? request.direct
   const shares = options.takeSwitch('force-share') === true
   options.take('node-name')
-  options.takeWord('discard', ['ignore', 'off', 'unmap', 'on'], 'Invalid discard option')
-  options.takeWord('detect-zeroes', ['off', 'on', 'unmap'])
+  const discard = options.takeWord('discard', ['ignore', 'off', 'unmap', 'on'], 'Invalid discard option')
+  // Whoever writes may discard, unless told otherwise.
+  const discards = discard === undefined ? request.mode === 'write' : discard === 'unmap' || discard === 'on'
+  if (options.takeWord('detect-zeroes', ['off', 'on', 'unmap']) === 'unmap' && !discards) {
+    const reason = 'setting detect-zeroes to unmap is not allowed without setting discard operation to unmap'
+    throw new MoraineError('invalid', reason, { field: 'detect-zeroes' })
+  }
   if (readOnly === true && request.mode === 'write') {
     throw new MoraineError('denied', 'Block node is read-only', { field: 'read-only' })
   }
@@ -131,12 +150,12 @@ async function openFormat(
 ): Promise<OpenedNode> {
   const child = await openChild(options, 'file', { ...request, backing: undefined }, 'bytes')
   const source = child.node
+  let opened: Node = source
   try {
     const format = given ?? (await probeFormat(source, request.context.persona))
     const strong = options.pick(strongOptions(format.name))
     const opening = takeFormatOptions(format.name, options)
     const backing = await takeBacking(options, request)
-    refuseLeftOver(options, request.context.persona.nameOf(format.name), 'format')
     const { gate } = request
     const disk = await openDisk(source, {
       ...opening,
@@ -153,6 +172,8 @@ async function openFormat(
       limits: request.context.untrusted === undefined ? undefined : untrustedLimits,
       warn: imageWarnings(request.context),
     })
+    opened = disk
+    refuseLeftOver(options, request.context.persona.nameOf(format.name), 'format')
     if (!tellsEvents.has(format.name)) guessEvents(source)
     request.context.trace?.opened(disk.name, request.context.persona.nameOf(format.name), request.mode === 'write')
     if (backing !== undefined && disk.parent === undefined) {
@@ -171,7 +192,7 @@ async function openFormat(
       },
     }
   } catch (error) {
-    await source.close()
+    await opened.close()
     throw error
   }
 }

@@ -1,10 +1,19 @@
 /** Options of block nodes: a flat list of dotted names, as QEMU keeps them, made from `--image-opts` strings and `json:` names.
  *  Words and order of checks: measured against qemu-img 7.2. */
 import { MoraineError, scanSize, sizeComplaint } from '@moraine/engine'
+import type { Warn } from '../numbers.ts'
 import { qemuOrder, quote } from '../output/json.ts'
 
 /** One value. What stands in `--image-opts` is always a text. */
 export type OptionScalar = string | number | boolean | null
+
+const switchedOn = new Set(['on', 'yes', 'true', 'y'])
+const switchedOff = new Set(['off', 'no', 'false', 'n'])
+
+/** A value that JSON has types for, as the text that it stands for among QEMU's options. */
+function textOf(value: string | number | boolean): string {
+  return typeof value === 'boolean' ? (value ? 'on' : 'off') : String(value)
+}
 
 /** Options that are taken out one by one; what is left over at the end is unknown to its driver. */
 export class NodeOptions {
@@ -44,10 +53,10 @@ export class NodeOptions {
     return value
   }
 
-  /** A text; undefined where it is absent or something else. */
+  /** A text; undefined where it is absent or null. */
   takeText(name: string): string | undefined {
     const value = this.take(name)
-    return typeof value === 'string' ? value : undefined
+    return value === undefined || value === null ? undefined : textOf(value)
   }
 
   /** Bytes.
@@ -67,8 +76,8 @@ export class NodeOptions {
   takeSwitch(name: string): boolean | undefined {
     const value = this.take(name)
     if (value === undefined || typeof value === 'boolean') return value
-    if (value === 'on') return true
-    if (value === 'off') return false
+    if (switchedOn.has(String(value))) return true
+    if (switchedOff.has(String(value))) return false
     throw new MoraineError('invalid', `Parameter '${name}' expects 'on' or 'off'`, {
       field: name,
       value: String(value),
@@ -78,12 +87,9 @@ export class NodeOptions {
   /** One of several words.
    *  @throws MoraineError `invalid` */
   takeWord(name: string, words: readonly string[], complaint?: string): string | undefined {
-    const value = this.take(name)
-    if (value === undefined || words.includes(String(value))) return value === undefined ? undefined : String(value)
-    throw new MoraineError('invalid', complaint ?? `invalid parameter value: ${value}`, {
-      field: name,
-      value: String(value),
-    })
+    const value = this.takeText(name)
+    if (value === undefined || words.includes(value)) return value
+    throw new MoraineError('invalid', complaint ?? `invalid parameter value: ${value}`, { field: name, value })
   }
 
   /** All options, with a name before theirs. */
@@ -130,15 +136,20 @@ function oneLine(value: OptionScalar | NameParts): string {
 }
 
 /** Reads `driver=qcow2,file.filename=x`: `,,` is a comma in a value, the first value may stand without a name and is then that of `file`. */
-export function readImageOptions(text: string): NodeOptions {
+export function readImageOptions(text: string, warn: Warn): NodeOptions {
   const options = new NodeOptions()
   const fields = splitFields(text)
   for (const [at, field] of fields.entries()) {
     const equals = field.name
     if (equals !== undefined) options.set(equals, field.value)
     else if (at === 0 && text !== '') options.set('file', field.value)
-    else if (field.value.startsWith('no')) options.set(field.value.slice(2), 'off')
-    else if (field.value !== '') options.set(field.value, 'on')
+    else if (field.value !== '') {
+      const isOff = field.value.startsWith('no')
+      const name = isOff ? field.value.slice(2) : field.value
+      const value = isOff ? 'off' : 'on'
+      options.set(name, value)
+      warn(`short-form boolean option '${field.value}' deprecated\nPlease use ${name}=${value} instead`)
+    }
   }
   return options
 }

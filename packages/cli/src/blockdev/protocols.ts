@@ -1,8 +1,8 @@
 /** The protocols, each loaded when it is asked for. */
-import { statSync } from 'node:fs'
 import { type ByteStore, type Extent, MoraineError } from '@moraine/engine'
 import { openFile } from '@moraine/engine/node'
 import { notDevice } from '../drivers.ts'
+import { statsOf } from '../file-stats.ts'
 import type { Objects } from '../objects/objects.ts'
 import type { NodeRequest, Protocol } from './driver.ts'
 import { NodeOptions } from './options.ts'
@@ -60,9 +60,13 @@ async function openHostFile(driver: string, options: NodeOptions, request: NodeR
   }
   const manager = options.takeText('pr-manager')
   if (manager !== undefined) refuseUnlessManager(request.context.objects, manager)
-  const stats = statSync(path, { throwIfNoEntry: false })
-  if (stats !== undefined && driver !== 'file' && !stats.isBlockDevice() && !stats.isCharacterDevice()) {
+  const stats = statsOf(path)
+  const isDevice = stats?.isBlockDevice() === true || stats?.isCharacterDevice() === true
+  if (stats !== undefined && driver !== 'file' && !isDevice) {
     throw new MoraineError('invalid', notDevice(driver, path), { path })
+  }
+  if (isDevice && driver === 'file') {
+    throw new MoraineError('invalid', `'file' driver requires '${path}' to be a regular file`, { path })
   }
   const store = await openFile(path, { mode: request.mode, sync: request.sync })
   if (locking !== 'off') request.files.push(store)

@@ -1,6 +1,6 @@
 /** Images that are written into a file as they would be to a pipe, since importers read them front to back. */
-import { statSync } from 'node:fs'
 import { allFormats, type DiskFormat, MemoryStore, type OptionValues, openDisk, planConversion } from '@moraine/engine'
+import { statsOf } from '../file-stats.ts'
 import { pathOf } from '../open.ts'
 import { filePlacement } from '../options.ts'
 import type { Context } from '../verb.ts'
@@ -15,7 +15,7 @@ export function isStreamed(
   if (!persona.streamsPacked || format.name !== 'vmdk' || options.subformat !== 'streamOptimized') return false
   if (persona.readName(name).kind !== 'file') return false
   // Its footer is the end of the file; a device ends where it ends.
-  return statSync(pathOf(name, persona), { throwIfNoEntry: false })?.isFile() ?? true
+  return statsOf(pathOf(name, persona))?.isFile() ?? true
 }
 
 /** Writes an empty disk so. Nothing can be written into it afterwards. */

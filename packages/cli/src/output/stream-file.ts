@@ -1,8 +1,8 @@
 /** A file that is written front to back: beside its name, and renamed when it is whole. */
-import { statSync } from 'node:fs'
 import { type Disk, MoraineError, type RunOptions, type StreamPlan, throwIfCancelled } from '@moraine/engine'
 import { imageLocks, newFile, type Placement } from '@moraine/engine/node'
 import type { CacheMode } from '../cache.ts'
+import { statsOf } from '../file-stats.ts'
 import { pathOf } from '../open.ts'
 import type { Context } from '../verb.ts'
 
@@ -55,7 +55,7 @@ export async function writeStreamToFile(
 }
 
 function refuseSources(path: string, name: string, sources: readonly Disk[]): void {
-  const there = statSync(path, { throwIfNoEntry: false, bigint: true })
+  const there = statsOf(path)
   if (there === undefined) return
   const identity = there.isBlockDevice() ? `block:${there.rdev}` : `${there.dev}:${there.ino}`
   for (const source of sources) {

@@ -98,13 +98,14 @@ export const verb = defineVerb({
       newer: ['cache'],
       argument: 'CACHE',
       help: 'Cache mode: none, writeback (the default), writethrough, directsync or unsafe.',
+      parse: cacheOf,
     },
     write: { short: 'w', newer: ['write'], help: 'Write, instead of reading. The content of the image is lost.' },
     dryRun: { ...rehearsal.dryRun, help: 'With -w: only tell what would be written, and what would be lost.' },
     output: { ...outputFormat, extension: true },
   },
   async run(values, operands, context) {
-    const cache = cacheOf(values.cache)
+    const cache = values.cache ?? 'writeback'
     const [filename] = operands
     if (filename === undefined || operands.length > 1) throw usageFailure('Expecting one image file name')
     const { write, flushInterval = 0, depth = 64 } = values
@@ -176,9 +177,9 @@ function size(what: string, most?: bigint) {
   return (text: string, warn: Warn): number => Number(readSize(what, text, warn, { most }))
 }
 
-function cacheOf(text: string | undefined) {
+function cacheOf(text: string) {
   try {
-    return readCacheMode('cache', text ?? 'writeback')
+    return readCacheMode('cache', text)
   } catch {
     throw new Failure('Invalid cache mode')
   }

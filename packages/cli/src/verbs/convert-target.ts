@@ -4,13 +4,13 @@ import { Failure, failureFrom } from '../failure.ts'
 import { formatNamed, newFormatNamed } from '../formats.ts'
 import { refuseUncreatable } from '../new-place.ts'
 import {
+  backingFormatRefusal,
   creationTable,
   mediumOf,
   optionPairs,
   readCreationOptions,
   readLoosely,
   refuseOurs,
-  unknownBackingFormat,
 } from '../options.ts'
 import type { Persona } from '../persona.ts'
 import type { Context } from '../verb.ts'
@@ -24,22 +24,29 @@ export interface TargetOptions {
   backing: { name: string; format: string | undefined } | undefined
 }
 
+/** A target whose options are read, but not yet looked at together: QEMU does that when it makes the image. */
+export interface TargetDraft extends TargetOptions {
+  /** @throws Failure */
+  settle(): TargetOptions
+}
+
 /** Reads what is to be made.
  *  @throws Failure */
 export function readTarget(
   context: Context,
   values: ConvertValues,
   { formatName, name }: { formatName: string; name: string },
-): TargetOptions {
+): TargetDraft {
   try {
     if (values.noCreate) {
       const format = formatOfExisting(context, formatName, name)
       const { backing, backingFormat } = values
-      return {
+      const target = {
         format,
         options: {},
         backing: backing === undefined ? undefined : { name: backing, format: backingFormat },
       }
+      return { ...target, settle: () => target }
     }
     const format = newFormatNamed(formatName, context.persona)
     // What no image can be made on is said before anything else.
@@ -59,30 +66,30 @@ export function readTarget(
         throw new Failure(`Backing file format not supported for file format '${context.persona.nameOf(format.name)}'`)
       pairs.push(['backing_fmt', values.backingFormat])
     }
-    return resolveTarget(
-      format,
-      inCreation(name, context.persona.nameOf(format.name), () => {
-        const options = readCreationOptions(format, medium, pairs, context.warn)
-        refuseOurs(format, options, context.persona)
-        refuseBackingFormat(format, options, context.persona)
-        return options
-      }),
-    )
+    return {
+      ...resolveTarget(format, readLoosely(format, medium, pairs)),
+      settle: () =>
+        inCreation(context, `${name}: error while converting ${context.persona.nameOf(format.name)}: `, () => {
+          const options = readCreationOptions(format, medium, pairs, context.warn)
+          refuseOurs(format, options, context.persona)
+          refuseBackingFormat(format, options, context.persona)
+          return resolveTarget(format, options)
+        }),
+    }
   } catch (error) {
     throw failureFrom(error, context.persona)
   }
 }
 
-/** @throws Failure where a backing format is named that is none, or without a backing file. */
+/** @throws Failure where a backing format is named that the image cannot have. */
 function refuseBackingFormat(
   { name }: DiskFormat,
   { backing_file: file, backing_fmt: asked }: OptionValues,
   persona: Persona,
 ): void {
   if (typeof asked !== 'string') return
-  const unknown = unknownBackingFormat(name, asked, persona)
-  if (unknown !== undefined) throw new Failure(unknown)
-  if (file === undefined) throw new Failure('Backing format cannot be used without backing file')
+  const refusal = backingFormatRefusal(name, asked, file !== undefined, persona)
+  if (refusal !== undefined) throw new Failure(refusal)
 }
 
 function formatOfExisting({ persona }: Context, formatName: string, name: string): DiskFormat {
@@ -101,11 +108,11 @@ function resolveTarget(format: DiskFormat, values: OptionValues): TargetOptions 
 }
 
 /** What QEMU finds out only when it creates the image. */
-function inCreation<Result>(name: string, formatName: string, read: () => Result): Result {
+function inCreation<Result>({ persona }: Context, prefix: string, read: () => Result): Result {
   try {
     return read()
   } catch (error) {
-    throw error instanceof Failure ? error.withPrefix(`${name}: error while converting ${formatName}: `) : error
+    throw error instanceof Failure ? error.withPrefix(prefix) : failureFrom(error, persona)
   }
 }
 
@@ -130,8 +137,8 @@ export function checkTarget(
     })
   }
   if (values.compress) {
-    if (!format.can.compress && !values.targetImageOpts)
-      throw new Failure('Compression not supported for this file format')
+    // What is there already is asked once it is open.
+    if (!format.can.compress && !values.noCreate) throw new Failure('Compression not supported for this file format')
     if (options.preallocation !== undefined && options.preallocation !== 'off') {
       throw new Failure('Compression and preallocation not supported at the same time')
     }

@@ -128,8 +128,9 @@ async function openSources(
 }
 
 async function convert(context: Context, values: ConvertValues, job: Job): Promise<void> {
-  const target = readTarget(context, values, job)
-  const bitmaps = checkTarget(context, values, job.opened, target)
+  const draft = readTarget(context, values, job)
+  const bitmaps = checkTarget(context, values, job.opened, draft)
+  const target = draft.settle()
   const { format, options } = target
   noteOfAzure(context, { ...values, format: format.name, options, size: job.source.size })
   if (values.dryRun) return await rehearse(context, values, job, { ...target, bitmaps })

@@ -17,6 +17,7 @@ import { beyondLongest, longestImage, readSize } from '../numbers.ts'
 import { openNamedFile } from '../open.ts'
 import {
   asksForHelp,
+  backingFormatRefusal,
   creationTable,
   formattingLine,
   type Medium,
@@ -149,14 +150,15 @@ async function create(context: Context, args: CreateArguments): Promise<void> {
     const size = rounds ? BigInt(presetSize(context, preset, Number(asked), args.quiet)) : asked
     if (!args.quiet && !args.dryRun)
       context.out.write(
-        formattingLine({ name: filename, format, medium, persona: context.persona }, { ...values, size }),
+        formattingLine({ name: filename, format, medium, persona: context.persona }, { ...values, size }, pairs),
       )
     // The backing file itself is not looked at, but its format must be one.
     const unknown = args.unsafe ? unknownBackingFormat(format.name, backing?.format, context.persona) : undefined
     if (unknown !== undefined) throw new Failure(unknown)
-    if (backing === undefined && values.backing_fmt !== undefined) {
-      throw new Failure('Backing format cannot be used without backing file')
-    }
+    const alone = backing === undefined ? values.backing_fmt : undefined
+    const refusal =
+      typeof alone === 'string' ? backingFormatRefusal(format.name, alone, false, context.persona) : undefined
+    if (refusal !== undefined) throw new Failure(refusal)
     const {
       size: _size,
       backing_file: _file,

@@ -8,12 +8,11 @@ import {
   measureImage,
   type OptionValues,
 } from '@moraine/engine'
-import { isOtherDriver } from '../drivers.ts'
 import { explain, Failure } from '../failure.ts'
 import { formatNamed } from '../formats.ts'
 import { readSize, type Warn } from '../numbers.ts'
 import { openImage } from '../open.ts'
-import { filePlacement, optionPairs, readCreationOptions, readLoosely, readOptionList } from '../options.ts'
+import { optionPairs, readLoosely, readOptionList } from '../options.ts'
 import { toPrettyJson } from '../output/json.ts'
 import { openNamedSnapshot, readSnapshot } from '../snapshot-name.ts'
 import { type Context, defineVerb } from '../verb.ts'
@@ -117,9 +116,7 @@ function readOutput(text: string): 'human' | 'json' {
 
 function targetNamed({ persona }: Context, name: string): DiskFormat {
   const format = formatNamed(name, 'file format', persona)
-  // Of those that are known and no format, most cannot even be made.
-  if (isOtherDriver(name) && format.create === undefined)
-    throw new Failure(`Format driver '${name}' does not support image creation`)
+  if (format.create === undefined) throw new Failure(`Format driver '${name}' does not support image creation`)
   return format
 }
 
@@ -160,7 +157,9 @@ function readTargetOptions(context: Context, target: DiskFormat, lists: string[]
     if (!isMoraineError(error)) throw error
     throw new Failure([explain(error, context.persona), `Invalid options for file format '${target.name}'`])
   }
-  return filePlacement(readCreationOptions(target, 'file', pairs)).options
+  // What is asked of the file system takes no room.
+  const { nocow: _nocow, extent_size_hint: _hint, ...options } = readLoosely(target, 'file', pairs)
+  return options
 }
 
 /** What QEMU says here is not what it says when the image is made. */

@@ -111,14 +111,18 @@ export function readOptions(
   pairs: Iterable<readonly [string, string]>,
 ): Record<string, OptionValue> {
   const values: Record<string, OptionValue> = {}
+  // Of several choices for one name only the last is looked at, as in QEMU; everything else is read where it stands.
+  const choices = new Map<string, () => OptionValue>()
   for (const [name, text] of pairs) {
     const spec = table.find((entry) => entry.name === name)
     if (spec === undefined) throw new MoraineError('invalid', `Invalid parameter '${name}'`, { field: name })
     if (spec.refused !== undefined) {
       throw new MoraineError('unsupported', `option '${name}' is not supported: ${spec.refused}`, { field: name })
     }
-    values[name] = readValue(spec, text)
+    if (spec.type === 'enum') choices.set(name, () => readValue(spec, text))
+    else values[name] = readValue(spec, text)
   }
+  for (const [name, read] of choices) values[name] = read()
   return values
 }
 

@@ -327,6 +327,8 @@ export function benchLines(): string[] {
         'absent.img',
         'dir',
         '--no-drain -c 1 q.qcow2',
+        '-t nope -S 8E q.qcow2',
+        '-S 8E -t nope q.qcow2',
         '--flush-interval=2 -c 1 q.qcow2',
         '--pattern=1 -c 1 q.qcow2',
       ],

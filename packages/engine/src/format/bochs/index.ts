@@ -62,7 +62,7 @@ async function openBochs(file: ByteSource, { mode, limits }: OpenContext): Promi
     throw new MoraineError(kind, reason, { path: file.name, format: 'bochs', field, value, rule })
   }
   if (mode === 'write') {
-    throw new MoraineError('denied', "Block node is read-only: 'bochs' images cannot be written", {
+    throw new MoraineError('denied', 'Image is read-only', {
       path: file.name,
       format: 'bochs',
     })

@@ -44,7 +44,7 @@ async function openCloop(file: ByteSource, context: OpenContext): Promise<Disk> 
     throw new MoraineError(kind, reason, { path: file.name, format: 'cloop', field, value, rule })
   }
   if (context.mode === 'write') {
-    throw new MoraineError('denied', "Block node is read-only: 'cloop' images cannot be written", {
+    throw new MoraineError('denied', 'Image is read-only', {
       path: file.name,
       format: 'cloop',
     })

@@ -33,7 +33,7 @@ export const dmg: DiskFormat = {
  *  @throws MoraineError `denied` for writing, `unsupported` for encrypted images, and what `readUdif` throws. */
 async function openDmg(file: ByteSource, context: OpenContext): Promise<Disk> {
   if (context.mode === 'write') {
-    throw new MoraineError('denied', "Block node is read-only: 'dmg' images cannot be written", {
+    throw new MoraineError('denied', 'Image is read-only', {
       path: file.name,
       format: 'dmg',
     })

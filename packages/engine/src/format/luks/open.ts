@@ -1,6 +1,6 @@
 /** Opening a LUKS container of version 1. */
 import { type ByteSource, type Disk, isStore, MoraineError, type WritableDisk } from '../../core/index.ts'
-import { luksDetails, luksVersion } from '../../crypt/luks-header.ts'
+import { luksDetails } from '../../crypt/luks-header.ts'
 import { readLuksHeader, unlockLuks } from '../../crypt/luks-keys.ts'
 import { sectorCipher } from '../../crypt/sector-cipher.ts'
 import type { KeyChange, KeyChangeContext, OpenContext } from '../format.ts'
@@ -26,11 +26,9 @@ export async function openLuks(file: ByteSource, context: OpenContext): Promise<
   const write = context.mode === 'write'
   if (write && !isStore(file)) throw new MoraineError('denied', 'the source cannot be written', place)
   const at = { file, offset: 0, place }
-  const head = new Uint8Array(Math.min(8, file.size))
-  await file.read(0, head)
   // Asked before the header is judged, as in QEMU.
   const locked = context.purpose !== 'info' || write
-  const password = locked && luksVersion(head) !== undefined ? passwordOf(context, 'key-secret', place) : undefined
+  const password = locked ? passwordOf(context, 'key-secret', place) : undefined
   const header = await readLuksHeader(at)
   const payloadOffset = header.payloadSector * 512
   if (payloadOffset > file.size) {

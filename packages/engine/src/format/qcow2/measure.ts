@@ -5,6 +5,7 @@ import { placesFor } from '../../crypt/luks-header.ts'
 import type { Measure, MeasureRequest } from '../format.ts'
 import { secretOf } from '../key-secret.ts'
 import { planLuks } from '../luks/cipher-options.ts'
+import type { OptionValues } from '../options.ts'
 import { bounds } from './layout.ts'
 import { planOptions, type Qcow2Plan } from './options.ts'
 import { refcountMetadataSize } from './refcounts.ts'
@@ -13,7 +14,7 @@ import { refcountMetadataSize } from './refcounts.ts'
  *  @throws MoraineError `invalid` when options contradict each other or the size needs too large an L1 table. */
 export async function measureQcow2(request: MeasureRequest): Promise<Measure> {
   const { source } = request
-  const plan = planOptions(request.options, false)
+  const plan = planOptions(sizing(request.options), false)
   const shape: Shape = {
     clusterSize: 2 ** plan.clusterBits,
     l2EntrySize: plan.extendedL2 ? 16 : 8,
@@ -30,6 +31,16 @@ export async function measureQcow2(request: MeasureRequest): Promise<Measure> {
   const bitmaps = plan.version === 3 && source !== undefined ? bitmapBytes(source, shape.clusterSize) : undefined
   return bitmaps === undefined ? measure : { ...measure, bitmaps }
 }
+
+/** The options that decide how large a file gets. The others are for whoever makes it to look at. */
+function sizing(options: OptionValues): OptionValues {
+  const encrypts = options['encrypt.format'] === 'luks'
+  return Object.fromEntries(
+    Object.entries(options).filter(([name]) => (name.startsWith('encrypt.') ? encrypts : sizingOptions.has(name))),
+  )
+}
+
+const sizingOptions = new Set(['cluster_size', 'extended_l2', 'preallocation', 'compat', 'refcount_bits'])
 
 /** Bytes of the LUKS header with all its key slots. */
 function cryptBytes(plan: Qcow2Plan, { options, secrets }: MeasureRequest): number {
@@ -69,8 +80,8 @@ async function dataBytes(source: Disk, clusterSize: number, signal: AbortSignal 
   let counted = 0
   for await (const batch of source.extents(0, source.size, signal)) {
     throwIfCancelled(signal, source.name)
-    for (const { offset, length, zero } of batch) {
-      if (zero) continue
+    for (const { offset, length, data: holdsData, zero } of batch) {
+      if (zero || !holdsData) continue
       const start = Math.max(counted, offset - (offset % clusterSize))
       counted = Math.max(counted, roundUp(offset + length, clusterSize))
       bytes += Math.max(0, counted - start)

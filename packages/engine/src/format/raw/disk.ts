@@ -28,12 +28,12 @@ export async function openRaw(source: ByteSource, context: OpenContext): Promise
     throw new MoraineError('invalid', reason, { path: source.name, format: 'raw', field, value })
   }
   if (offset > whole) {
-    fail('offset', offset, `Offset (${offset}) cannot be greater than size of the containing file (${whole})`)
+    fail('offset', offset, `Offset (${BigInt(offset)}) cannot be greater than size of the containing file (${whole})`)
   }
   if (size !== undefined && offset + size > whole) {
     // QEMU writes two blanks before `actual`.
     const rule = `has to be smaller or equal to the  actual size of the containing file (${whole})`
-    fail('size', size, `The sum of offset (${offset}) and size (${size}) ${rule}`)
+    fail('size', size, `The sum of offset (${BigInt(offset)}) and size (${BigInt(size)}) ${rule}`)
   }
   if (size !== undefined && size % sector !== 0) fail('size', size, 'Specified size is not multiple of 512')
   if (context.mode === 'read') return new RawDisk(source, offset, size)

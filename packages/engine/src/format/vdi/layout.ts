@@ -110,7 +110,15 @@ export function parseHeader(bytes: Uint8Array, path: string): VdiHeader {
     throw vdiFault(path, kind, reason, { field: name, value, rule })
   }
   const hex = (value: number | bigint): string => `0x${value.toString(16)}`
+  const most = mostBlocks * defaultBlockSize
+  const size = view.getBigUint64(field.diskSize, true)
   const found = view.getUint32(field.signature, true)
+  // QEMU looks at the size first, whatever the file is.
+  if (size > BigInt(most)) {
+    const kind = found === signature ? 'unsupported' : 'not-this-format'
+    const reason = `Unsupported VDI image size (size is ${hex(size)}, max supported is ${hex(most)})`
+    refuse(kind, 'disk_size', hex(size), reason, `at most ${most}`)
+  }
   if (found !== signature) {
     const shown = found.toString(16).padStart(8, '0')
     refuse('not-this-format', 'signature', shown, `Image not in VDI format (bad signature ${shown})`, '7f10dabe')
@@ -119,12 +127,6 @@ export function parseHeader(bytes: Uint8Array, path: string): VdiHeader {
   if (foundVersion !== version) {
     const shown = `${foundVersion >>> 16}.${foundVersion & 0xffff}`
     refuse('unsupported', 'version', shown, `unsupported VDI image (version ${shown})`, '1.1')
-  }
-  const most = mostBlocks * defaultBlockSize
-  if (header.diskSize > most) {
-    const size = view.getBigUint64(field.diskSize, true)
-    const reason = `Unsupported VDI image size (size is ${hex(size)}, max supported is ${hex(most)})`
-    refuse('unsupported', 'disk_size', hex(size), reason, `at most ${most}`)
   }
   const { mapOffset, dataOffset, blockSize, blocks, blockExtra, diskSize, type } = header
   if (mapOffset % 512 !== 0) {

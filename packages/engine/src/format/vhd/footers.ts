@@ -42,7 +42,8 @@ export async function readFooters(file: ByteSource): Promise<FooterPlaces> {
 export function chooseFooter({ head, tail, tailOffset }: FooterPlaces, path: string, warn: ImageWarning): Footer {
   if (head === undefined && tail === undefined) {
     const place = { field: 'cookie', rule: "'conectix' in the first or the last 512 bytes" }
-    throw vhdFault(path, 'not-this-format', 'invalid VPC image', place)
+    const reason = tailOffset === 0 ? 'File too small for a VHD header' : 'invalid VPC image'
+    throw vhdFault(path, 'not-this-format', reason, place)
   }
   const tailFooter = tail !== undefined && isSoundFooter(tail) ? tail : undefined
   if (head !== undefined && isSoundFooter(head)) {

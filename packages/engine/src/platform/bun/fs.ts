@@ -83,7 +83,7 @@ function ftruncateSync(descriptor: number, size?: number | null): void {
 /** What is asked of the facts of an open file. */
 type Facts = Pick<
   nodeFs.Stats,
-  'dev' | 'ino' | 'mode' | 'size' | 'blocks' | 'rdev' | 'isFile' | 'isBlockDevice' | 'isDirectory'
+  'dev' | 'ino' | 'mode' | 'size' | 'blocks' | 'rdev' | 'isFile' | 'isBlockDevice' | 'isCharacterDevice' | 'isDirectory'
 >
 
 function fstatSync(descriptor: number, options?: nodeFs.StatOptions): Facts | nodeFs.BigIntStats {
@@ -105,6 +105,7 @@ function fstatSync(descriptor: number, options?: nodeFs.StatOptions): Facts | no
     dev: deviceNumber(facts.getUint32(136, true), facts.getUint32(140, true)),
     isFile: isKind(0o100000),
     isBlockDevice: isKind(0o060000),
+    isCharacterDevice: isKind(0o020000),
     isDirectory: isKind(0o040000),
   }
 }

@@ -7,12 +7,15 @@ export function protocolOf(name: string): string | undefined {
   return /^([^:/]*):/.exec(name)?.[1]
 }
 
-/** The path on this host that a name means: `file:` is taken off; `./a:b` and `/a:b` are paths as they stand.
+/** The path on this host that a name means: `file:` is taken off, and what has a colon of its own then begins with `./`; `./a:b` and `/a:b` are paths as they stand.
  *  @throws MoraineError `unsupported` for every other protocol. */
 export function localPath(name: string): string {
   const protocol = protocolOf(name)
   if (protocol === undefined) return name
-  if (protocol === 'file') return name.slice('file:'.length)
+  if (protocol === 'file') {
+    const path = name.slice('file:'.length)
+    return protocolOf(path) === undefined ? path : `./${path}`
+  }
   throw new MoraineError('unsupported', `Unknown protocol '${protocol}'`, {
     path: name,
     field: 'protocol',

@@ -51,6 +51,8 @@ export function strerror(code: string): string {
 /** The operating system's code in an error of Node, `EIO` when it has none. */
 export function codeOf(error: unknown): string {
   const code = error instanceof Error && 'code' in error ? error.code : undefined
+  // A length that the runtime does not pass on at all.
+  if (code === 'ERR_OUT_OF_RANGE') return 'EFBIG'
   return typeof code === 'string' ? code : 'EIO'
 }
 

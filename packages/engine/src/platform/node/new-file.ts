@@ -1,7 +1,7 @@
 /** New target files: written beside their name and renamed when they are whole, so that nobody sees a half-made image. */
 import fs from 'node:fs'
 import path from 'node:path'
-import type { ByteStore } from '../../core/index.ts'
+import { type ByteStore, isMoraineError } from '../../core/index.ts'
 import { codeOf, hostError, openError } from './host-error.ts'
 import { type OpenFileOptions, openFile } from './open-file.ts'
 
@@ -32,8 +32,8 @@ export interface NewFile {
  *  name in the same folder.
  *  @throws MoraineError as `openFile` does. */
 export async function newFile(target: string, options: NewFileOptions = {}): Promise<NewFile> {
-  const final = resolveLinks(target)
-  if (fs.statSync(final, { throwIfNoEntry: false }) !== undefined) {
+  const { final, isThere } = placeOf(target)
+  if (isThere) {
     const store = await openFile(final, { ...options, mode: 'write', create: true, name: target })
     const nothing = async () => {}
     return {
@@ -79,6 +79,17 @@ export async function newFile(target: string, options: NewFileOptions = {}): Pro
       remove()
     },
     abandonNow: remove,
+  }
+}
+
+/** Where a target of this name lies, and whether it is there.
+ *  @throws MoraineError where it can be neither there nor made, as below a file. */
+function placeOf(target: string): { final: string; isThere: boolean } {
+  try {
+    const final = resolveLinks(target)
+    return { final, isThere: fs.statSync(final, { throwIfNoEntry: false }) !== undefined }
+  } catch (error) {
+    throw isMoraineError(error) ? error : openError(target, error, 'create')
   }
 }
 

@@ -46,7 +46,7 @@ export interface Placement {
   onRefusal?: ((reason: string) => void) | undefined
 }
 
-/** Opens a regular file or a block device by its path, without any protocol prefix (see `localPath`).
+/** Opens a regular file or a device by its path, without any protocol prefix (see `localPath`).
  *  @throws MoraineError `missing`, `denied`, `locked` (QEMU's text as reason, hint beside it), `invalid` for a folder or a pipe, `io`. */
 export async function openFile(path: string, options: OpenFileOptions = {}): Promise<ByteStore> {
   const { constants } = fs
@@ -133,8 +133,10 @@ function wrap(descriptor: number, path: string, options: OpenFileOptions): HostF
     // Two nodes of one device are the same bytes.
     return new DeviceStore({ ...facts, size, identity: `block:${stats.rdev}` }, block)
   }
+  // As /dev/null: nothing to read, and no place to write at.
+  if (stats.isCharacterDevice()) return new DeviceStore({ ...facts, size: 0 }, 1)
   throw new MoraineError('invalid', `'file' driver requires '${name}' to be a regular file`, {
     path: name,
-    rule: 'a regular file or a block device',
+    rule: 'a regular file or a device',
   })
 }
