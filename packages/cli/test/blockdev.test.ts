@@ -131,6 +131,8 @@ describeWith(['qemu-img', 'qemu-io'], 'nodes beside qemu-img', () => {
     await fixtures.qemuImg('create -q -f qcow2 q.qcow2 1M')
     await fixtures.qemuIo('q.qcow2', 'write -q -P 8 64k 100k')
     await fixtures.qemuImg('create -q -f qcow2 -b q.qcow2 -F qcow2 o.qcow2')
+    await fixtures.qemuImg('create -q -f qed q.qed 1M')
+    await fixtures.qemuImg('create -q -f vmdk q.vmdk 1M')
     await fixtures.qemuImg(['create', '-q', '-f', 'qcow2'].join(' ').concat(' j.qcow2 1M'))
     await fixtures.qemuImg(
       `rebase -u -F qcow2 -b 'json:{"driver":"qcow2","file":{"driver":"file","filename":"q.qcow2"}}' j.qcow2`,
@@ -236,7 +238,7 @@ describeWith(['qemu-img', 'qemu-io'], 'nodes beside qemu-img', () => {
   // Rules of blkdebug. Where a call failed, each program says in its own terms.
   const told = {
     files: false,
-    normalize: (text: string) => text.replace(/error while (reading|writing).*?: |Could not read qcow2 header: /, ''),
+    normalize: (text: string) => text.replace(/error while (reading|writing).*?: /, ''),
   }
   const debug = 'driver=qcow2,file.driver=blkdebug,file.image.driver=file,file.image.filename=q.qcow2'
   const rule = 'file.inject-error.0'
@@ -293,6 +295,22 @@ describeWith(['qemu-img', 'qemu-io'], 'nodes beside qemu-img', () => {
       normalize: (text) => told.normalize(text).replace(/^qemu-img: Failed to flush.*\n/gm, ''),
     })
   }
+  // What fails at the beginning is told by its part; what fails first counts, not the closing that fails after it.
+  for (const [format, file] of [
+    ['qcow2', 'q.qcow2'],
+    ['qed', 'q.qed'],
+    ['vmdk', 'q.vmdk'],
+  ]) {
+    fixtures.same(
+      `info --image-opts driver=${format},file.driver=blkdebug,file.image.filename=${file},${rule}.event=none`,
+    )
+  }
+  fixtures.sameOnCopies('q.qcow2', `resize --image-opts ${debug},${rule}.event=reftable_load 2M`)
+  fixtures.sameOnCopies(
+    'o.qcow2 q.qcow2 r.raw',
+    `rebase -u -b r.raw -F raw --image-opts ${debug.replace('q.qcow2', 'o.qcow2')},${rule}.event=pwritev`,
+    { normalize: (text) => text.replace(/^qemu-img: Failed to flush.*\n/gm, '') },
+  )
   for (const name of ['load', 'state', 'odd', 'group', 'nogroup', 'eventless', 'unknown', 'unquoted', 'absent']) {
     fixtures.sameOnCopies(
       'q.qcow2 rules/load rules/state rules/odd rules/group rules/nogroup rules/eventless rules/unknown rules/unquoted',

@@ -50,7 +50,7 @@ export async function writeSeedImage(
       const plan = await planConversion(source, { format, options, warn: (message) => context.warn(message) })
       await plan.run(target, { signal: context.signal })
     } catch (error) {
-      throw conversionFailure(error, name, context.persona)
+      throw conversionFailure(error, [name], context.persona)
     } finally {
       await target.close()
     }

@@ -1,6 +1,7 @@
 /** `amend`: change options of an image that is there. */
 import { amendKeys, type DiskFormat, findFormat, isMoraineError, type OptionSpec, readOptions } from '@moraine/engine'
 import { readCacheMode } from '../cache.ts'
+import { closing } from '../closing.ts'
 import { cryptoLibrary } from '../crypto-library.ts'
 import { formatsAndDrivers } from '../drivers.ts'
 import { printPlan } from '../dry-run.ts'
@@ -96,7 +97,8 @@ export const verb = defineVerb({
       rehearse: dryRun,
     })
     let closed = false
-    try {
+    const open = { close: async () => (closed ? undefined : await disk.close()) }
+    return await closing(open, async () => {
       const found = findFormat(formatsAndDrivers(), disk.format)
       if (asksForHelp(values.options)) return printHelp(context, found)
       const known = tableOf(found, context)
@@ -121,10 +123,8 @@ export const verb = defineVerb({
         display.finish()
         display.end()
       }
-    } finally {
-      if (!closed) await disk.close()
-    }
-    return 0
+      return 0
+    })
   },
 })
 

@@ -1,5 +1,6 @@
 /** `bitmap`: what is done with the persistent dirty bitmaps of an image. */
 import { type BitmapStore, type Disk, isMoraineError, type WritableDisk } from '@moraine/engine'
+import { closing } from '../closing.ts'
 import { printPlan, type WritePlan } from '../dry-run.ts'
 import { explain, Failure } from '../failure.ts'
 import { readSize, type Warn } from '../numbers.ts'
@@ -87,7 +88,7 @@ export const verb = defineVerb({
       rehearse: values.dryRun,
     })
     const plan: WritePlan = { operation: 'bitmap', target: filename, format: disk.format, writes: [], lost: [] }
-    try {
+    await closing(disk, async () => {
       const other = await openSource(context, values)
       try {
         for (const step of steps) {
@@ -99,9 +100,7 @@ export const verb = defineVerb({
         await other?.close()
       }
       if (values.dryRun) printPlan(context, plan, json)
-    } finally {
-      await disk.close()
-    }
+    })
     return 0
   },
 })

@@ -3,6 +3,7 @@ import { realpathSync } from 'node:fs'
 import { commitDisk, type Disk, isMoraineError, isWritable, type WritableDisk } from '@moraine/engine'
 import { fileGate } from '@moraine/engine/node'
 import { readCacheMode } from '../cache.ts'
+import { closing } from '../closing.ts'
 import type { WritePlan } from '../dry-run.ts'
 import { Failure, failureFrom } from '../failure.ts'
 import { readSize, type Warn } from '../numbers.ts'
@@ -83,9 +84,9 @@ export const verb = defineVerb({
     try {
       const link = await findBase(context, filename, values, begin)
       const base = await openBase(context, filename, link, values)
-      let top: Disk
+      let opened: Disk
       try {
-        top = await openForWriting(context, filename, {
+        opened = await openForWriting(context, filename, {
           use: 'write',
           format: values.format,
           imageOpts: values.imageOpts,
@@ -96,12 +97,11 @@ export const verb = defineVerb({
         await base.close()
         throw error
       }
-      try {
+      const top = opened
+      await closing(top, async () => {
         await commit(context, top, base, values.rate, (await begin()).onProgress)
         if (!values.drop && values.base === undefined && isWritable(top)) await empty(context, top)
-      } finally {
-        await top.close()
-      }
+      })
       display?.finish()
     } finally {
       display?.end()

@@ -13,6 +13,7 @@ import {
   type WritableDisk,
 } from '@moraine/engine'
 import { type CacheMode, readCacheMode } from '../cache.ts'
+import { closing } from '../closing.ts'
 import { ConcatDisk } from '../concat.ts'
 import { conversionFailure } from '../convert-failure.ts'
 import { Failure, failureFrom } from '../failure.ts'
@@ -146,12 +147,10 @@ async function convert(context: Context, values: ConvertValues, job: Job): Promi
   const image = await createTarget(context, job, target, cache)
   try {
     const disk = await attempt(context, `Could not open '${job.name}': `, () => image.open())
-    try {
+    await closing(closedFor(context, job, disk), async () => {
       checkOpenTarget(values, disk, context)
       await run(context, values, job, { ...target, bitmaps }, disk)
-    } finally {
-      await close(context, job, disk)
-    }
+    })
     await image.publish()
   } catch (error) {
     await image.abandon()
@@ -224,7 +223,7 @@ async function convertInto(
   }
   const format = opts ? undefined : job.formatName
   const disk = await openForWriting(context, job.name, { use: 'write', format, imageOpts: opts, cache: target.cache })
-  try {
+  await closing(closedFor(context, job, disk), async () => {
     checkOpenTarget(values, disk, context)
     if (disk.size < job.source.size) throw new Failure('output file is smaller than input file')
     try {
@@ -232,9 +231,7 @@ async function convertInto(
     } catch (error) {
       throw damaged(error, job.name, context)
     }
-  } finally {
-    await close(context, job, disk)
-  }
+  })
 }
 
 function checkOpenTarget(values: ConvertValues, disk: WritableDisk, { persona }: Context): void {
@@ -258,7 +255,7 @@ async function run(
   try {
     await plan.run(disk, { signal: context.signal, onProgress: job.display.onProgress })
   } catch (error) {
-    throw conversionFailure(error, job.name, context.persona)
+    throw conversionFailure(error, [job.name, disk.name], context.persona)
   }
 }
 
@@ -365,11 +362,16 @@ function sayLosses(context: Context, plan: ConversionPlan): void {
   for (const { reason } of plan.losses) context.err.write(`${context.persona.name}: note: ${reason}\n`)
 }
 
-async function close(context: Context, job: Job, disk: WritableDisk): Promise<void> {
-  try {
-    await disk.close()
-  } catch (error) {
-    throw conversionFailure(error, job.name, context.persona)
+/** The target, whose closing fails as its writing does. */
+function closedFor(context: Context, job: Job, disk: WritableDisk): { close(): Promise<void> } {
+  return {
+    async close() {
+      try {
+        await disk.close()
+      } catch (error) {
+        throw conversionFailure(error, [job.name, disk.name], context.persona)
+      }
+    },
   }
 }
 

@@ -2,6 +2,7 @@
 import { changeBacking, copyFromBacking, type Disk, isMoraineError, type WritableDisk } from '@moraine/engine'
 import { fileGate } from '@moraine/engine/node'
 import { readCacheMode } from '../cache.ts'
+import { closing } from '../closing.ts'
 import type { WritePlan } from '../dry-run.ts'
 import { Failure, failureFrom, usageFailure } from '../failure.ts'
 import { formatNamed } from '../formats.ts'
@@ -94,7 +95,7 @@ export const verb = defineVerb({
         parents: !unsafe,
         cache,
       })
-      try {
+      await closing(disk, async () => {
         const target =
           name === undefined || name === '' ? undefined : { name, format: formatOf(context, values.backingFormat) }
         const asked = { name, target }
@@ -107,9 +108,7 @@ export const verb = defineVerb({
         } finally {
           display.finish()
         }
-      } finally {
-        await disk.close()
-      }
+      })
       return 0
     } finally {
       display.end()

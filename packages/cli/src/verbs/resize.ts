@@ -9,6 +9,7 @@ import {
   scanSize,
   sizeComplaint,
 } from '@moraine/engine'
+import { closing } from '../closing.ts'
 import { isPlain } from '../drivers.ts'
 import type { WritePlan } from '../dry-run.ts'
 import { Failure, failureFrom, usageFailure } from '../failure.ts'
@@ -76,7 +77,7 @@ export const verb = defineVerb({
         ? await openImage(context, filename, { use: 'read', format, imageOpts })
         : await openForWriting(context, filename, { use: 'resize', format, imageOpts, rehearse: values.dryRun })
     const before = disk.size
-    try {
+    const ended = await closing(disk, async () => {
       const size = newSize(disk.size, change)
       if (size <= 0n) throw new Failure('New image size must be positive')
       if (size <= BigInt(disk.size) && preallocation !== 'off') {
@@ -129,9 +130,9 @@ export const verb = defineVerb({
         printPlan(context, plan, wantsJson(values.output))
         return 0
       }
-    } finally {
-      await disk.close()
-    }
+      return undefined
+    })
+    if (ended !== undefined) return ended
     if (!values.quiet) context.out.write('Image resized.\n')
     return 0
   },

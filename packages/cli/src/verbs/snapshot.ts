@@ -1,5 +1,6 @@
 /** `snapshot`: list, create, apply and delete internal snapshots. */
 import { isMoraineError, type SnapshotStore, type WritableDisk } from '@moraine/engine'
+import { closing } from '../closing.ts'
 import { Failure, failureFrom, usageFailure } from '../failure.ts'
 import { openForWriting, openImage } from '../open.ts'
 import { toPrettyJson } from '../output/json.ts'
@@ -59,14 +60,12 @@ export const verb = defineVerb({
       imageOpts: values.imageOpts,
       format: values.format,
     })
-    try {
+    await closing(disk, async () => {
       const { create, apply, delete: remove } = values
       if (create !== undefined) await createSnapshot(context, disk, create)
       if (apply !== undefined) await applySnapshot(context, disk, apply)
       if (remove !== undefined) await deleteSnapshot(context, disk, remove)
-    } finally {
-      await disk.close()
-    }
+    })
     return 0
   },
 })

@@ -108,6 +108,18 @@ export function retold(error: MoraineError, reason: string, place: ErrorPlace = 
   })
 }
 
+/** What `action` gives; where it fails with kind `io`, its error as `say` words it. */
+export async function retelling<Result>(
+  say: (reason: string) => string,
+  action: () => Promise<Result>,
+): Promise<Result> {
+  try {
+    return await action()
+  } catch (error) {
+    throw isMoraineError(error, 'io') ? retold(error, say(error.reason)) : error
+  }
+}
+
 /** Throws kind `cancelled` when the signal has fired. Cheap enough for inner loops. */
 export function throwIfCancelled(signal: AbortSignal | undefined, path?: string): void {
   if (signal?.aborted)

@@ -91,7 +91,7 @@ export async function startTls(
   return { socket, receiver }
 }
 
-/** Bun's TLS (BoringSSL, as it is built there) has certificates only. */
+/** Bun's TLS has certificates only: BoringSSL knows ciphers of pre-shared keys, but Bun 1.4.5 never asks `pskCallback`; anonymous ciphers BoringSSL has not. */
 function refuseUnknown({ psk, anonymous }: NbdTls, name: string): void {
   if (process.versions.bun === undefined || (psk === undefined && anonymous !== true)) return
   const what = psk === undefined ? 'anonymous credentials' : 'pre-shared keys'

@@ -10,6 +10,7 @@ import {
   type Limits,
   MoraineError,
   readPadded,
+  retelling,
 } from '../../core/index.ts'
 import type { OpenContext } from '../format.ts'
 import { type BitmapEntry, readBitmapDirectory } from './bitmap-directory.ts'
@@ -88,7 +89,7 @@ export async function openImage(file: ByteSource, context: OpenContext): Promise
   if (write && !isStore(file)) {
     throw new MoraineError('denied', 'the source cannot be written', { path: file.name, format: 'qcow2' })
   }
-  const header = parseHeader(await readHead(file), { path: file.name, write, check })
+  const header = parseHeader(await retelling(headerUnread, () => readHead(file)), { path: file.name, write, check })
   const geometry = geometryOf(header)
   const size = roundDown(header.size, 512)
   if (size > context.limits.virtualSize) {
@@ -122,6 +123,10 @@ export async function openImage(file: ByteSource, context: OpenContext): Promise
   image.bitmapList = await readBitmapDirectory(image)
   await openDataFile(image)
   return image
+}
+
+function headerUnread(reason: string): string {
+  return `Could not read qcow2 header: ${reason}`
 }
 
 async function readHead(file: ByteSource): Promise<Uint8Array> {

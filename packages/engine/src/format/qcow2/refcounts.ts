@@ -3,7 +3,7 @@
 
 import { divideUp, roundUp, setU64be, viewOf } from '../../bytes/integers.ts'
 import { eachNonZero } from '../../bytes/zero.ts'
-import type { ByteStore } from '../../core/index.ts'
+import { type ByteStore, retelling } from '../../core/index.ts'
 import { fault, type Qcow2Image } from './image.ts'
 import { bounds, field } from './layout.ts'
 import type { Page } from './metadata-cache.ts'
@@ -82,7 +82,8 @@ export class Refcounts extends RefcountReader {
   /** Opens the counts of an image for changing. */
   static async openForWriting(image: Qcow2Image, store: ByteStore, guard: MetadataGuard): Promise<Refcounts> {
     store.debugEvent?.('reftable_load')
-    return new Refcounts(image, store, guard, await RefcountReader.readTable(image))
+    const unread = (reason: string): string => `Could not initialize refcount handling: ${reason}`
+    return new Refcounts(image, store, guard, await retelling(unread, () => RefcountReader.readTable(image)))
   }
 
   /** Allocates `bytes` (rounded up to clusters) in one piece; the counts become 1. Returns the host byte offset. */

@@ -1,5 +1,13 @@
 /** Opening a QED image, with the disk under it. One that was not closed is checked and repaired first, where it is to be written. */
-import { type ByteSource, type ByteStore, type Disk, isStore, readPadded, type WritableDisk } from '../../core/index.ts'
+import {
+  type ByteSource,
+  type ByteStore,
+  type Disk,
+  isStore,
+  readPadded,
+  retelling,
+  type WritableDisk,
+} from '../../core/index.ts'
 import type { OpenContext } from '../format.ts'
 import { imageOf, QedDisk, type QedImage } from './disk.ts'
 import { encodeHeader, feature, headerBytes, parseHeader, type QedHeader, qedFault } from './layout.ts'
@@ -10,7 +18,10 @@ export async function openQed(file: ByteSource, context: OpenContext): Promise<D
   const write = context.mode === 'write'
   if (write && !isStore(file)) throw qedFault(file.name, 'denied', 'the source cannot be written', {})
   const bytes = new Uint8Array(headerBytes)
-  await readPadded(file, 0, bytes)
+  await retelling(
+    () => 'Failed to read QED header',
+    () => readPadded(file, 0, bytes),
+  )
   const header = parseHeader(bytes, file.size, file.name)
   const image = imageOf(file, header, await readBackingName(file, header), context)
   if (write && isStore(file)) await prepare(image, file, context)

@@ -1,6 +1,6 @@
 /** Opening sparse extents: hosted, COWD, seSparse. Every count is checked here, before anything is read by it. Words of QEMU 7.2. */
 import { divideUp } from '../../bytes/integers.ts'
-import { type ByteSource, readPadded } from '../../core/index.ts'
+import { type ByteSource, readPadded, retelling } from '../../core/index.ts'
 import type { OpenContext } from '../format.ts'
 import { GrainDirectory, seSparseEntry } from './grain-directory.ts'
 import type { TableBudget } from './grain-tables.ts'
@@ -25,10 +25,15 @@ import {
 } from './layout.ts'
 import { SparseExtent } from './sparse-extent.ts'
 
+/** QEMU's words for a file of which not even the beginning can be read. */
+function fileUnread(reason: string): string {
+  return `Could not read from file: ${reason}`
+}
+
 /** Reads the header of a hosted sparse extent. */
 export async function readSparseHeader(file: ByteSource): Promise<{ header: SparseHeader; bytes: Uint8Array }> {
   const bytes = new Uint8Array(headerBytes)
-  await readPadded(file, 0, bytes)
+  await retelling(fileUnread, () => readPadded(file, 0, bytes))
   return { header: parseSparseHeader(bytes), bytes }
 }
 
