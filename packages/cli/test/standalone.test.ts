@@ -113,6 +113,24 @@ describeBuilt(`the standalone executable${built ? '' : ' [skipped: npm run build
     expect(await version(standalone.qemuImg)).toMatch(/^qemu-img version 7\.2/)
   })
 
+  it('is no other program for what the environment says', async () => {
+    writeFileSync(join(folder, 'other.js'), 'console.log("other")')
+    const order = join(folder, 'order')
+    const variables = {
+      BUN_BE_BUN: '1',
+      BUN_OPTIONS: '--preload ./other.js',
+      BUN_INSPECT: 'no address',
+      BUN_INSPECT_PRELOAD: './other.js',
+      BUN_BYTECODE_ORDER_OUT: order,
+    }
+    const plain = await run(standalone.moraine, ['info', 'a.qcow2'], inFolder)
+    for (const [name, value] of Object.entries(variables)) {
+      const seen = await run(standalone.moraine, ['info', 'a.qcow2'], { ...inFolder, env: { [name]: value } })
+      expect(seen, name).toEqual(plain)
+    }
+    expect(existsSync(order)).toBe(false)
+  })
+
   it('takes no settings from the folder where it is called', async () => {
     await run(
       path('sh'),

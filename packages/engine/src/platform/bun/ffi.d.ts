@@ -2,7 +2,7 @@
 declare module 'bun:ffi' {
   type Type = 'i32' | 'u32' | 'i64_fast' | 'u64_fast' | 'ptr'
   interface Signature {
-    args: Type[]
+    args: readonly Type[]
     returns: Type
   }
   /** Opens a shared library. A result of type `i64_fast` is a number as long as a number can hold it. */

@@ -90,7 +90,7 @@ function fstatSync(descriptor: number, options?: nodeFs.StatOptions): Facts | no
   const facts = new DataView(new ArrayBuffer(256))
   const bytes = new Uint8Array(facts.buffer)
   const asked = options === undefined ? cLibrary() : undefined
-  if (asked?.symbols.statx(descriptor, encoder.encode('\0'), emptyPath, basicStats, bytes) !== 0) {
+  if (asked?.symbols.statx?.(descriptor, encoder.encode('\0'), emptyPath, basicStats, bytes) !== 0) {
     return whole().fstatSync(descriptor, options)
   }
   // struct statx of Linux UAPI stat.h.
@@ -121,7 +121,7 @@ function deviceNumber(major: number, minor: number): number {
 function isMissing(path: unknown, flags: number): boolean {
   const bytes = pathBytes(path)
   const asked = cLibrary()
-  if (bytes === undefined || asked === undefined) return false
+  if (bytes === undefined || asked?.symbols.statx === undefined) return false
   return asked.result(asked.symbols.statx(here, bytes, flags, basicStats, new Uint8Array(256))) === noEntry
 }
 

@@ -11,7 +11,7 @@ const rangePiece = 1024 * 1024 * 1024
 const eintr = 4
 const turnMs = 5
 
-/** The C library; undefined where it has another name than glibc's. */
+/** The C library; undefined on other systems than Linux. */
 export function openLibC(): LibC | undefined {
   const library = cLibrary()
   return library === undefined ? undefined : bind(library)
