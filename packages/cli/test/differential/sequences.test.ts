@@ -67,6 +67,19 @@ const fixed: Readonly<Record<string, readonly string[]>> = {
     'create -q -f qcow2 -b d.vdi -F vdi top.qcow2 2M',
     'commit top.qcow2',
   ],
+  'new counts are not laid over a table that was cut off': [
+    'create -q -f qcow2 -o cluster_size=1024 q.qcow2 3M',
+    '[q.qcow2] write -P 82 1111k 1k',
+    '{q.qcow2} 1024 0000000000000000',
+    '{q.qcow2} cut 4096',
+    'check -r all q.qcow2',
+    'check q.qcow2',
+  ],
+  'a block of counts where no file ends': [
+    'create -q -f qcow2 q.qcow2 1M',
+    '{q.qcow2} 65536 80',
+    'check -r all q.qcow2',
+  ],
   'a base of Parallels': [
     'create -q -f parallels p.parallels 1M',
     'create -q -f qcow2 -b p.parallels -F parallels top.qcow2',

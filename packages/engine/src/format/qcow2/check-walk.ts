@@ -310,8 +310,11 @@ export class ReferenceWalk {
       const cluster = stored.blockOffset(index) / clusterSize
       if (cluster >= clusters) {
         findings.corruption(`${this.#mode.repairing ? 'Repairing' : 'ERROR'} refcount block ${index} is outside image`)
-        // QEMU makes the file longer instead, by as much as the entry asks for.
-        if (this.#mode.repairing) this.rebuild = true
+        // QEMU makes the file longer instead, by as much as the entry asks for; only past 2^63 that is no length.
+        if (this.#mode.repairing) {
+          this.rebuild = true
+          if (upper >= 0x8000_0000) findings.say('ERROR could not resize image: Invalid argument')
+        }
         continue
       }
       this.entries.countRange(cluster * clusterSize, clusterSize)

@@ -314,6 +314,8 @@ class Qcow2Check {
       if (await this.#load(window, silent)) used.note(counts)
     }
     const plan = planRebuild(this.#image, used)
+    const blocks = [...plan.blocks.values()].map((offset) => offset / geometry.clusterSize)
+    await repairer.guardStructures('refblock', new Set(blocks))
     for (let window = 0; window < counts.windows; window++) {
       if (!(await this.#load(window, silent))) counts.move(window)
       this.#counted = window

@@ -179,9 +179,13 @@ export async function writeBlocks(
   }
 }
 
-/** Writes the new table and switches the header to it. The blocks must be written. */
+/** Writes the new table and switches the header to it. The blocks must be written.
+ *  @throws MoraineError `corrupt` where the table would lie on other metadata. */
 export async function writeTable(repairer: Repairer, plan: RebuildPlan): Promise<void> {
-  const bytes = new Uint8Array(plan.tableClusters * repairer.image.geometry.clusterSize)
+  const { clusterSize } = repairer.image.geometry
+  const first = plan.tableOffset / clusterSize
+  await repairer.guardStructures('reftable', new Set(Array.from({ length: plan.tableClusters }, (_, at) => first + at)))
+  const bytes = new Uint8Array(plan.tableClusters * clusterSize)
   const view = viewOf(bytes)
   for (const [index, offset] of plan.blocks) setU64be(view, index * 8, offset)
   await repairer.store.write(plan.tableOffset, bytes)

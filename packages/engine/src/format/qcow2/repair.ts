@@ -13,7 +13,7 @@ import { RefcountReader } from './refcount-reader.ts'
 import { Refcounts } from './refcounts.ts'
 
 /** A kind of table whose own writes need no protection from itself. */
-type Ignored = 'active L1 table' | 'active L2 table' | 'inactive L2 table' | 'refcount block'
+type Ignored = 'active L1 table' | 'active L2 table' | 'inactive L2 table' | 'refcount block' | 'refcount structures'
 
 /** The writing side of a repair. */
 export class Repairer {
@@ -71,9 +71,36 @@ export class Repairer {
     return this.#guard(offset, this.image.geometry.clusterSize, 'refcount block')
   }
 
+  /** Refuses to write new refcount structures where other metadata are said to be: tables past the end of the file are not counted. The old
+   *  structures are given up in any case.
+   *  @throws MoraineError `corrupt`. */
+  async guardStructures(what: 'refblock' | 'reftable', clusters: ReadonlySet<number>): Promise<void> {
+    const { clusterSize } = this.image.geometry
+    const meets = (at: number, bytes: number): boolean => {
+      if (at % 1 !== 0) return false
+      const end = Math.ceil((at + bytes) / clusterSize)
+      for (let cluster = Math.floor(at / clusterSize); cluster < end; cluster++) if (clusters.has(cluster)) return true
+      return false
+    }
+    const [first = 0] = clusters
+    try {
+      await this.#refuse(await this.#overlap(meets, 'refcount structures'), first * clusterSize)
+    } catch (error) {
+      this.#findings.failure(`ERROR writing ${what}: Input/output error`)
+      throw error
+    }
+  }
+
   /** Refuses to write a table over other metadata, and marks the image as corrupt then, as QEMU does. */
   async #guard(offset: number, length: number, ignored: Ignored): Promise<void> {
-    const what = await this.#overlap(offset, length, ignored)
+    const { clusterSize } = this.image.geometry
+    const start = offset - (offset % clusterSize)
+    const end = Math.ceil((offset + length) / clusterSize) * clusterSize
+    const meets = (at: number, bytes: number) => bytes > 0 && at < end && at + bytes > start
+    await this.#refuse(start < clusterSize ? 'qcow2_header' : await this.#overlap(meets, ignored), offset)
+  }
+
+  async #refuse(what: string | undefined, offset: number): Promise<void> {
     if (what === undefined) return
     this.#findings.say(
       `qcow2: Marking image as corrupt: Preventing invalid write on metadata (overlaps with ${what}); ` +
@@ -91,15 +118,13 @@ export class Repairer {
     })
   }
 
-  async #overlap(offset: number, length: number, ignored: Ignored): Promise<string | undefined> {
+  /** What metadata a write meets. */
+  async #overlap(meets: (at: number, bytes: number) => boolean, ignored: Ignored): Promise<string | undefined> {
     const { header, geometry, l1 } = this.image
     const { clusterSize } = geometry
-    const start = offset - (offset % clusterSize)
-    const end = Math.ceil((offset + length) / clusterSize) * clusterSize
-    const meets = (at: number, bytes: number) => bytes > 0 && at < end && at + bytes > start
-    if (start < clusterSize) return 'qcow2_header'
     if (ignored !== 'active L1 table' && meets(l1.offset, l1.bytes.length)) return 'active L1 table'
-    if (meets(header.refcountTableOffset, header.refcountTableClusters * clusterSize)) return 'refcount table'
+    const table = header.refcountTableClusters * clusterSize
+    if (ignored !== 'refcount structures' && meets(header.refcountTableOffset, table)) return 'refcount table'
     if (meets(this.#snapshots.offset, this.#snapshots.length)) return 'snapshot table'
     for (const { l1Offset, l1Size } of this.#snapshots.list) {
       if (meets(l1Offset, l1Size * 8)) return 'inactive L1 table'
@@ -110,7 +135,7 @@ export class Repairer {
         if (table !== 0 && meets(table, clusterSize)) return 'active L2 table'
       }
     }
-    if (ignored !== 'refcount block') {
+    if (ignored !== 'refcount block' && ignored !== 'refcount structures') {
       for (const block of await RefcountReader.readTable(this.image)) {
         if (block > 0 && meets(block, clusterSize)) return 'refcount block'
       }
