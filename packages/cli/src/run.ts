@@ -2,6 +2,7 @@
 import { isMoraineError } from '@moraine/engine'
 import { Failure, failureFrom, usageFailure } from './failure.ts'
 import { Getopt } from './getopt.ts'
+import { refuseLostArguments } from './lost-arguments.ts'
 import { noObjects } from './objects/objects.ts'
 import { ClosedPipe, TextOutput } from './output/streams.ts'
 import { readArguments, splitAtVerb } from './parse.ts'
@@ -125,6 +126,7 @@ async function dispatchBelow(
 }
 
 async function runVerb(context: Context, verb: Verb, args: readonly string[]): Promise<number> {
+  refuseLostArguments(args, verb.objectFailure)
   const request = readArguments(verb, context.persona, args, context.warn)
   if (request.kind === 'run') {
     const { object, untrusted, allow } = request.values

@@ -1,5 +1,6 @@
 /** The public face of the engine: what Node and browsers share. */
 
+export { decodeName, encodeName } from './bytes/name-text.ts'
 export { portableCodecs } from './codec/portable.ts'
 export * from './container/index.ts'
 export * from './core/index.ts'

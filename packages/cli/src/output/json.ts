@@ -61,7 +61,9 @@ const escapes: Record<string, string> = {
 }
 
 /** A string in quotes; everything but printable ASCII is escaped. */
-export function quote(text: string): string {
+export function quote(string: string): string {
+  // Bytes that are not UTF-8.
+  const text = string.toWellFormed()
   let out = '"'
   for (let i = 0; i < text.length; i++) {
     const unit = text.charCodeAt(i)

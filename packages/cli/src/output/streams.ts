@@ -1,12 +1,12 @@
 /** Standard output and error, written directly: order is kept, nothing is lost at exit, and Node's stream modules need not load. */
 import { writeSync } from 'node:fs'
+import { encodeName } from '@moraine/engine'
 import { Failure } from '../failure.ts'
 
 /** Whoever read our output went away. Not an error: the command ends quietly. */
 export class ClosedPipe extends Error {}
 
 const batch = 64 * 1024
-const encoder = new TextEncoder()
 
 /** What becomes of a command whose text cannot be written (a full disk, a reader who went away): it fails, or the text is dropped, as programs in C do that never ask. */
 export type WhenLost = 'fails' | 'drops'
@@ -51,7 +51,7 @@ export class TextOutput {
   private writePending(): NodeJS.ErrnoException | undefined {
     if (this.pending === '') return undefined
     // Not a Buffer, which under Bun takes 0.2 ms to load.
-    const bytes = encoder.encode(this.pending)
+    const bytes = encodeName(this.pending)
     this.pending = ''
     return writeAll(this.descriptor, bytes)
   }

@@ -1,5 +1,5 @@
 /** Tables and lists as QEMU prints them for people. */
-import type { DetailValue, SnapshotInfo } from '@moraine/engine'
+import { type DetailValue, encodeName, type SnapshotInfo } from '@moraine/engine'
 import { type JsonValue, qemuOrder } from './json.ts'
 import { sizeText } from './size.ts'
 
@@ -20,7 +20,12 @@ export function snapshotLine(snapshot: SnapshotInfo): string {
 
 function snapshotRow(id: string, tag: string, size: string, date: string, clock: string, icount: string): string {
   const right = size.padStart(8) + date.padStart(20) + clock.padStart(13) + icount.padStart(11)
-  return `${id.padEnd(9)} ${tag.padEnd(16)} ${right}`
+  return `${padded(id, 9)} ${padded(tag, 16)} ${right}`
+}
+
+/** Filled up with blanks, as printf does it: bytes count, not letters. */
+function padded(text: string, width: number): string {
+  return text + ' '.repeat(Math.max(0, width - encodeName(text).length))
 }
 
 function dateText(seconds: number): string {

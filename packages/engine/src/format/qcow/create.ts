@@ -1,5 +1,7 @@
 /** Creating a qcow image. The layout is that of `qemu-img create` 7.2: header, name of the backing file, L1 table in blocks of 512. */
+
 import { roundUp } from '../../bytes/integers.ts'
+import { encodeName } from '../../bytes/name-text.ts'
 import { MoraineError } from '../../core/index.ts'
 import type { CreatePlan, CreateTarget } from '../format.ts'
 import { secretOf } from '../key-secret.ts'
@@ -15,7 +17,7 @@ export async function createQcow({ store, secrets }: CreateTarget, plan: CreateP
     const id = plan.options['encrypt.key-secret'] as string | undefined
     secretOf(secrets, id, 'encrypt.key-secret', { path: store.name, format: 'qcow' })
   }
-  const name = new TextEncoder().encode(plan.backing?.name ?? '')
+  const name = encodeName(plan.backing?.name ?? '')
   if (name.length > mostNameBytes) {
     throw new MoraineError('invalid', 'Backing file name too long', {
       path: store.name,

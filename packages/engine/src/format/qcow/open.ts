@@ -1,4 +1,5 @@
 /** Opening a qcow image, with the disk under it. */
+import { decodeName } from '../../bytes/name-text.ts'
 import { type ByteSource, type Disk, isStore, readPadded, type WritableDisk } from '../../core/index.ts'
 import type { OpenContext } from '../format.ts'
 import { cryptoOf, passwordOf } from '../key-secret.ts'
@@ -58,6 +59,6 @@ async function readBackingName(file: ByteSource, header: QcowHeader): Promise<st
   const bytes = new Uint8Array(backingLength)
   await file.read(backingOffset, bytes)
   const end = bytes.indexOf(0)
-  const name = new TextDecoder().decode(end < 0 ? bytes : bytes.subarray(0, end))
+  const name = decodeName(end < 0 ? bytes : bytes.subarray(0, end))
   return name === '' ? undefined : name
 }

@@ -1,6 +1,7 @@
 /** The directory of persistent dirty bitmaps. Source: qcow2.txt, "Bitmaps". */
 
 import { roundUp, setU64be, u64be, viewOf } from '../../bytes/integers.ts'
+import { decodeName, encodeName } from '../../bytes/name-text.ts'
 import { MoraineError, readPadded } from '../../core/index.ts'
 import type { Qcow2Image } from './image.ts'
 import { autoclear, bounds } from './layout.ts'
@@ -67,7 +68,7 @@ export async function readBitmapDirectory(image: Pick<Qcow2Image, 'file' | 'head
     if (tableSize === 0 || bitBytes > bounds.bitmapBytes || (!covers && (flags & bitmapFlag.inUse) === 0)) {
       throw bad(at, 'bitmap_table_size')
     }
-    const name = new TextDecoder().decode(bytes.subarray(end - nameLength, end))
+    const name = decodeName(bytes.subarray(end - nameLength, end))
     if (names.has(name)) throw bad(at, 'name')
     names.add(name)
     list.push({ name, type, granularityBits, flags, tableOffset, tableSize, extra: new Uint8Array() })
@@ -80,8 +81,7 @@ export async function readBitmapDirectory(image: Pick<Qcow2Image, 'file' | 'head
 
 /** Encodes a directory. */
 export function encodeBitmapDirectory(list: readonly BitmapEntry[]): Uint8Array {
-  const encoder = new TextEncoder()
-  const names = list.map(({ name }) => encoder.encode(name))
+  const names = list.map(({ name }) => encodeName(name))
   const lengths = list.map(({ extra }, index) => roundUp(fixedBytes + extra.length + (names[index]?.length ?? 0), 8))
   const bytes = new Uint8Array(lengths.reduce((sum, length) => sum + length, 0))
   const view = viewOf(bytes)

@@ -1,5 +1,7 @@
 /** The persistent dirty bitmaps of an image that can be written. Limits and words: QEMU 7.2's `qcow2_co_can_store_new_dirty_bitmap`. */
+
 import { divideUp, setU64be, viewOf } from '../../bytes/integers.ts'
+import { encodeName } from '../../bytes/name-text.ts'
 import {
   type BitmapInfo,
   type BitmapStore,
@@ -179,7 +181,7 @@ export class WritableBitmaps extends Qcow2Bitmaps implements BitmapStore {
     const refuse = (kind: MoraineError['kind'], reason: string, value: string | number, rule: string): never => {
       throw fault(image, kind, reason, `bitmap '${name}'`, { value, rule })
     }
-    const length = new TextEncoder().encode(name).length
+    const length = encodeName(name).length
     if (length === 0) refuse('invalid', 'Bitmap name cannot be empty', name, '1 to 1023 bytes')
     if (length > 1023) refuse('invalid', 'Bitmap name is too long', length, '1 to 1023 bytes')
     const rule = 'a power of two from 512 to 2 GiB'

@@ -2,6 +2,7 @@
  *  `qcow2_check_read_snapshot_table`. */
 
 import { roundUp, setU64be, u64be, viewOf } from '../../bytes/integers.ts'
+import { decodeName } from '../../bytes/name-text.ts'
 import { MoraineError, readPadded } from '../../core/index.ts'
 import { type Findings, hex64 } from './check-findings.ts'
 import type { Qcow2Image } from './image.ts'
@@ -187,10 +188,9 @@ class TableReader {
 function decode(fixed: Uint8Array, extra: Uint8Array, names: Uint8Array): CheckedSnapshot {
   const view = viewOf(fixed)
   const idLength = view.getUint16(12)
-  const text = new TextDecoder()
   return {
-    id: text.decode(names.subarray(0, idLength)),
-    name: text.decode(names.subarray(idLength)),
+    id: decodeName(names.subarray(0, idLength)),
+    name: decodeName(names.subarray(idLength)),
     l1Offset: u64be(view, 0),
     l1OffsetHex: hex64(view.getUint32(0), view.getUint32(4)),
     l1Size: view.getUint32(8),

@@ -1,6 +1,7 @@
 /** Reading, checking and writing the qcow2 header with its extensions. Rules and words of the errors: QEMU 7.2's `qcow2_open` (behaviour). */
 
 import { setU64be, u64be, viewOf } from '../../bytes/integers.ts'
+import { decodeName, encodeName } from '../../bytes/name-text.ts'
 import { type ErrorPlace, MoraineError } from '../../core/index.ts'
 import {
   autoclear,
@@ -299,7 +300,7 @@ function readBackingName(head: Uint8Array, header: Header, at: Place): void {
 /** A name ends at its first NUL, as it does for QEMU. */
 function text(bytes: Uint8Array): string {
   const nul = bytes.indexOf(0)
-  return new TextDecoder().decode(nul < 0 ? bytes : bytes.subarray(0, nul))
+  return decodeName(nul < 0 ? bytes : bytes.subarray(0, nul))
 }
 
 function readExtensions(
@@ -395,7 +396,7 @@ export function encodeHeader(header: Header, path: string): Uint8Array {
   const out = new Uint8Array(clusterSize)
   const v3 = header.version === 3
   const length = v3 ? headerLengthWritten + header.unknownTail.length : headerLengthV2
-  const name = header.backingFile === undefined ? undefined : new TextEncoder().encode(header.backingFile)
+  const name = header.backingFile === undefined ? undefined : encodeName(header.backingFile)
   let at = length
   const tooLong = () =>
     new MoraineError('invalid', 'the header and the backing file name do not fit into one cluster', {
@@ -413,9 +414,8 @@ export function encodeHeader(header: Header, path: string): Uint8Array {
     out.set(data, at + 8)
     at += 8 + Math.ceil(data.length / 8) * 8
   }
-  const encode = (value: string) => new TextEncoder().encode(value)
-  if (header.backingFormat !== undefined) append(extension.backingFormat, encode(header.backingFormat))
-  if (header.dataFileName !== undefined) append(extension.dataFile, encode(header.dataFileName))
+  if (header.backingFormat !== undefined) append(extension.backingFormat, encodeName(header.backingFormat))
+  if (header.dataFileName !== undefined) append(extension.dataFile, encodeName(header.dataFileName))
   if (header.crypto !== undefined) {
     const data = new Uint8Array(16)
     setU64be(viewOf(data), 0, header.crypto.offset)

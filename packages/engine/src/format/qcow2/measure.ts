@@ -1,5 +1,7 @@
 /** How large a qcow2 file gets. Arithmetic of QEMU 7.2 (`qemu-img measure`), compared with it over many sizes and options. */
+
 import { roundUp } from '../../bytes/integers.ts'
+import { encodeName } from '../../bytes/name-text.ts'
 import { type Disk, MoraineError, throwIfCancelled } from '../../core/index.ts'
 import { placesFor } from '../../crypt/luks-header.ts'
 import type { Measure, MeasureRequest } from '../format.ts'
@@ -99,7 +101,7 @@ function bitmapBytes(source: Disk, clusterSize: number): number | undefined {
     if (inconsistent) continue
     const clusters = Math.ceil(Math.ceil(Math.ceil(source.size / granularity) / 8) / clusterSize)
     bytes += clusters * clusterSize + roundUp(clusters * 8, clusterSize)
-    directory += roundUp(24 + new TextEncoder().encode(name).length, 8)
+    directory += roundUp(24 + encodeName(name).length, 8)
   }
   return bytes + roundUp(directory, clusterSize)
 }

@@ -1,6 +1,7 @@
 /** The table of internal snapshots. Source: qcow2.txt, "Snapshots". */
 
 import { roundUp, setU64be, u64be, viewOf } from '../../bytes/integers.ts'
+import { decodeName, encodeName } from '../../bytes/name-text.ts'
 import { MoraineError, readPadded } from '../../core/index.ts'
 import type { Qcow2Image } from './image.ts'
 import { bounds } from './layout.ts'
@@ -63,15 +64,14 @@ export async function readSnapshotTable(image: Pick<Qcow2Image, 'file' | 'header
     }
     const rest = new Uint8Array(extraLength + idLength + nameLength)
     await readPadded(file, at + fixedBytes, rest)
-    const text = new TextDecoder()
     const extra = viewOf(rest.subarray(0, extraLength))
     const icount = extraLength >= 24 ? extra.getBigUint64(16) : noIcount
     const clock = view.getBigUint64(24)
     list.push({
       l1Offset,
       l1Size,
-      id: text.decode(rest.subarray(extraLength, extraLength + idLength)),
-      name: text.decode(rest.subarray(extraLength + idLength)),
+      id: decodeName(rest.subarray(extraLength, extraLength + idLength)),
+      name: decodeName(rest.subarray(extraLength + idLength)),
       dateSeconds: view.getUint32(16),
       dateNanoseconds: view.getUint32(20),
       vmClockNanoseconds: clock,
@@ -96,10 +96,9 @@ export function storedTableBytes(snapshots: readonly Pick<Snapshot, 'storedBytes
 
 /** Encodes a snapshot table as QEMU writes it: 24 bytes of extra data, entries padded to 8 (the last one is not). */
 export function encodeSnapshotTable(snapshots: readonly Snapshot[]): Uint8Array {
-  const encoder = new TextEncoder()
   const parts = snapshots.map((snapshot) => {
-    const id = encoder.encode(snapshot.id)
-    const name = encoder.encode(snapshot.name)
+    const id = encodeName(snapshot.id)
+    const name = encodeName(snapshot.name)
     const extraLength = 24 + snapshot.unknownExtra.length
     const bytes = new Uint8Array(fixedBytes + extraLength + id.length + name.length)
     const view = viewOf(bytes)

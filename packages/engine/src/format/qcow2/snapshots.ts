@@ -1,6 +1,7 @@
 /** Creating, applying and deleting internal snapshots. Source: qcow2.txt, "Snapshots"; order of steps chosen so that a cut at any moment leaks at worst. */
 
 import { setU64be, viewOf } from '../../bytes/integers.ts'
+import { encodeName } from '../../bytes/name-text.ts'
 import { type ErrorKind, isMoraineError, type SnapshotStore } from '../../core/index.ts'
 import { findSnapshot } from './disk.ts'
 import { fault, hasDataFile, L1Table, readL1 } from './image.ts'
@@ -33,7 +34,7 @@ export class Qcow2Snapshots implements SnapshotStore {
     if (image.snapshots.length >= bounds.snapshots) {
       throw fault(image, 'limit', 'File too large', 'nb_snapshots', { rule: `at most ${bounds.snapshots}` })
     }
-    if (new TextEncoder().encode(name).length > 0xffff) {
+    if (encodeName(name).length > 0xffff) {
       throw fault(image, 'invalid', 'the snapshot name is too long', 'snapshot name', { rule: 'at most 65535 bytes' })
     }
     await this.#change(async () => {

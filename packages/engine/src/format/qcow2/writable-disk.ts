@@ -1,6 +1,7 @@
 /** Writing a qcow2 image: guest bytes, zeros, discards, size, snapshots. */
 
 import { Mutex } from '../../bytes/mutex.ts'
+import { encodeName } from '../../bytes/name-text.ts'
 import {
   type BitmapStore,
   type ByteStore,
@@ -388,7 +389,7 @@ export class WritableQcow2Disk extends Qcow2Disk implements WritableDisk {
         rule: 'none, as the data file is a raw image',
       })
     }
-    if (backing !== undefined && new TextEncoder().encode(backing.name).length > bounds.backingNameBytes) {
+    if (backing !== undefined && encodeName(backing.name).length > bounds.backingNameBytes) {
       const rule = `at most ${bounds.backingNameBytes} bytes`
       throw fault(image, 'invalid', 'Invalid argument', 'backing file', { value: backing.name, rule })
     }

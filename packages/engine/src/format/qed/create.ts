@@ -1,4 +1,5 @@
 /** Creating a QED image. The layout is that of `qemu-img create` 7.2: one cluster for the header and the name of the backing file, then the L1 table. */
+import { encodeName } from '../../bytes/name-text.ts'
 import { MoraineError } from '../../core/index.ts'
 import type { CreatePlan, CreateTarget } from '../format.ts'
 import { encodeHeader, geometryOf, headerBytes, mostNameBytes, newHeader } from './layout.ts'
@@ -8,7 +9,7 @@ import { layoutOptions } from './options.ts'
  *  @throws MoraineError `invalid` for sizes that do not fit, or too long a name. */
 export async function createQed({ store }: CreateTarget, plan: CreatePlan): Promise<void> {
   const sizes = layoutOptions(plan.size, plan.options, store.name)
-  const name = new TextEncoder().encode(plan.backing?.name ?? '')
+  const name = encodeName(plan.backing?.name ?? '')
   const most = Math.min(mostNameBytes, sizes.clusterSize - headerBytes)
   if (name.length > most) {
     throw new MoraineError('invalid', 'Backing file name too long', {

@@ -1,4 +1,5 @@
 /** Opening a QED image, with the disk under it. One that was not closed is checked and repaired first, where it is to be written. */
+import { decodeName } from '../../bytes/name-text.ts'
 import {
   type ByteSource,
   type ByteStore,
@@ -50,7 +51,7 @@ async function readBackingName(file: ByteSource, header: QedHeader): Promise<Qed
   const bytes = new Uint8Array(header.backingLength)
   await readPadded(file, header.backingOffset, bytes)
   const end = bytes.indexOf(0)
-  const name = new TextDecoder().decode(end < 0 ? bytes : bytes.subarray(0, end))
+  const name = decodeName(end < 0 ? bytes : bytes.subarray(0, end))
   if (name === '') return undefined
   const format = (header.features & feature.rawBacking) === 0 ? undefined : 'raw'
   return { name, format, role: 'backing' }

@@ -1,7 +1,9 @@
 /** Writing a QED image: guest bytes, zeros, discards. Space is taken at the end of the file as QEMU takes it: the clusters of a request, then the table
  *  that is missing. Tables are written when what they point at has reached the disk. */
+
 import { roundUp } from '../../bytes/integers.ts'
 import { Mutex } from '../../bytes/mutex.ts'
+import { encodeName } from '../../bytes/name-text.ts'
 import {
   type ByteStore,
   type Disk,
@@ -323,7 +325,7 @@ export class WritableQedDisk extends QedDisk implements WritableDisk {
   }
 
   async changeBacking(backing: { name: string; format?: string | undefined } | undefined): Promise<void> {
-    const name = new TextEncoder().encode(backing?.name ?? '')
+    const name = encodeName(backing?.name ?? '')
     const { header, geometry } = this.image
     if (name.length > mostNameBytes || headerBytes + name.length > geometry.headerEnd) {
       const rule = `at most ${Math.min(mostNameBytes, geometry.headerEnd - headerBytes)} bytes`

@@ -1,4 +1,5 @@
 /** File names as QEMU reads them, and the gate that opens what images name. Facts: QEMU 7.2 `block.c` (path_has_protocol, path_combine). */
+import { isUndecoded } from '../../bytes/name-text.ts'
 import { type Gate, MoraineError } from '../../core/index.ts'
 import { type OpenFileOptions, openFile } from './open-file.ts'
 
@@ -8,8 +9,15 @@ export function protocolOf(name: string): string | undefined {
 }
 
 /** The path on this host that a name means: `file:` is taken off, and what has a colon of its own then begins with `./`; `./a:b` and `/a:b` are paths as they stand.
- *  @throws MoraineError `unsupported` for every other protocol. */
+ *  @throws MoraineError `unsupported` for every other protocol, and for names with bytes that are not UTF-8. */
 export function localPath(name: string): string {
+  if (isUndecoded(name)) {
+    throw new MoraineError('unsupported', 'The name is not UTF-8', {
+      path: name,
+      field: 'name',
+      rule: 'names of files are text here',
+    })
+  }
   const protocol = protocolOf(name)
   if (protocol === undefined) return name
   if (protocol === 'file') {
