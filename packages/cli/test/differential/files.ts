@@ -57,7 +57,7 @@ function formatOf(bytes: Buffer): string | undefined {
   if (text.startsWith('KDMV') || text.startsWith('# Disk Desc')) return 'vmdk'
   if (text.startsWith('<<< ')) return 'vdi'
   if (text.startsWith('QED\0')) return 'qed'
-  if (text.startsWith('Without')) return 'parallels'
+  if (text.startsWith('Withou')) return 'parallels'
   if (text.startsWith('conectix') || bytes.toString('latin1', bytes.length - 512, bytes.length - 504) === 'conectix')
     return 'vpc'
   if (text.startsWith('vhdxfile')) return 'vhdx'

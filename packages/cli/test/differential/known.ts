@@ -217,7 +217,23 @@ export const knownDifferences: readonly KnownDifference[] = [
     reason:
       'Its count drops in the file only after nothing points there any more; until then new clusters are taken at the end.',
     aspects: ['layout'],
-    covers: lineIs(/^commit .*\btop\d*\.qcow2/),
+    covers: lineIs(/^commit .*\btop\d*\.qcow2|^convert -n .*\b(q|v2)\.qcow2$/),
+  },
+  {
+    what: '`convert -n` writes no zeros where the image reads as zeros',
+    reason:
+      'QEMU takes space for them and fills it with zeros where a format cannot state them (VMDK, qcow, Parallels), and states them in a QED image. The guest sees the same, and the image stays smaller.',
+    aspects: ['files', 'layout'],
+    covers: (line, { differences }) =>
+      /^convert -n .*\.(vmdk|qcow|qed|hds)$/.test(line) &&
+      /^(\S+: other answer to check\n|$)/.test(differences.get('files') ?? ''),
+  },
+  {
+    what: '`dd -O qed` has its table behind the data',
+    reason:
+      'What is copied goes out in larger requests; QEMU writes block after block, and the table behind the first.',
+    aspects: ['layout'],
+    covers: lineIs(/^dd .*-O qed /),
   },
   {
     what: 'Requests that overlap take space in the order in which they get there',

@@ -288,6 +288,15 @@ export function convertLines(): string[] {
       ['a.raw', 'over.qcow2', 'odd.raw', 'top.qcow2', 'empty.qcow2', 'packed.qcow2'],
       ['b.raw', 'other.qcow2', 'empty.qcow2', 'odd.raw', 'absent.img', 'zeroed.vmdk', 'q.qcow2', 'bits.qcow2', 'dir'],
     ]),
+    // Onto images that hold other data, of every format.
+    ...all([
+      ['convert -n'],
+      ['', '-m 16', '-S 0'],
+      ['snaps.qcow2', 'a.raw'],
+      ['v.vmdk', 'd.vdi', 'd.vpc', 'd.vhdx', 'q.qcow', 'fine.qed', 'q.qcow2', 'v2.qcow2', 'p.hds'].map(
+        (name) => `-O ${images[name]} @ ${name}`,
+      ),
+    ]).map((line) => line.replace(/ (\S+) (-O \S+) @/, ' $2 $1')),
     ...cover(60, [
       ['convert'],
       ['-B a.raw', '-B q.qcow2', '-B absent.img', '-o backing_file=q.qcow2', '-B odd.raw', '-B dir'],
@@ -455,6 +464,7 @@ export function ddLines(): string[] {
       ['', 'if=a.raw', 'of=new', 'nope=1 if=a.raw of=new', 'if=a.raw of=new nope', '-z if=a.raw of=new', 'a.raw new'],
       ['', '--image-opts', 'if=b.raw'],
     ]),
+    ...all([['dd'], ['', 'bs=64k', 'bs=1M'], ['-O qed', '-O qcow'], ['if=a.raw', 'if=over.qcow2'], ['of=new']]),
     'dd --image-opts if=driver=qcow2,file.filename=q.qcow2 of=new',
     'dd --image-opts -f raw if=driver=qcow2,file.filename=q.qcow2 of=new',
     'dd -f',
