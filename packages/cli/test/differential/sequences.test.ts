@@ -80,6 +80,22 @@ const fixed: Readonly<Record<string, readonly string[]>> = {
     '{q.qcow2} 65536 80',
     'check -r all q.qcow2',
   ],
+  'commit copies whole clusters of the base, zeros too': [
+    'create -q -f qcow2 q.qcow2 1M',
+    'create -q -f qcow2 -o cluster_size=4096 -b q.qcow2 -F qcow2 top.qcow2',
+    '[top.qcow2] write -z 840k 8k',
+    'commit top.qcow2',
+    'create -q -f qed d.qed 1000k',
+    'create -q -f qcow2 -o cluster_size=512 -b d.qed -F qed top2.qcow2 3M',
+    '[top2.qcow2] write -z -u 1442k 1k; write -z 2M 512k',
+    'commit top2.qcow2',
+  ],
+  'an emptied overlay ends with a cluster': [
+    'create -q -f qcow2 q.qcow2 1M',
+    'create -q -f qcow2 -o cluster_size=1024 -b q.qcow2 -F qcow2 over.qcow2',
+    'commit over.qcow2',
+    'check over.qcow2',
+  ],
   'a base of Parallels': [
     'create -q -f parallels p.parallels 1M',
     'create -q -f qcow2 -b p.parallels -F parallels top.qcow2',

@@ -1,4 +1,6 @@
 /** Committing an overlay: what it holds goes into a disk that it stands on. Behaviour: `qemu-img commit` of QEMU 7.2. */
+
+import { roundUp } from '../bytes/integers.ts'
 import {
   type Disk,
   type Extent,
@@ -9,11 +11,15 @@ import {
   type WritableDisk,
 } from '../core/index.ts'
 import { BufferPool } from './buffers.ts'
+import { cutOfSource } from './segments.ts'
 import { Throttle } from './throttle.ts'
 import { Window } from './window.ts'
 
 const pieceBytes = 1024 * 1024
 const piecesInFlight = 4
+/** Bounds of the unit by which QEMU's mirror job notes what is to be copied; within them it is the base's cluster. */
+const leastUnit = 4096
+const mostUnit = 65_536
 
 /** How to commit. */
 export interface CommitOptions extends RunOptions {
@@ -33,34 +39,33 @@ export async function commitDisk(top: Disk, base: WritableDisk, options: CommitO
   const throttle = options.rate === undefined ? undefined : new Throttle(options.rate)
   const window = new Window<never>(piecesInFlight)
   const buffers = new BufferPool(piecesInFlight, Math.min(pieceBytes, top.size))
-  const total = await lengthAbove(top, depth, options.signal)
+  const unit = unitOf(base)
+  // QEMU asks one table of the overlay at a time: with clusters of 512 bytes it never sees a whole unit of zeros.
+  const { sourceSpan: span = top.size } = cutOfSource(top)
+  const cut = { unit, span, clusterSize: base.info().clusterSize ?? 1 }
+  let total = 0
+  for await (const { start, end } of runsAbove(top, depth, unit, options.signal)) total += end - start
   let done = 0
   options.onProgress?.({ done, total })
+  const copy = async (piece: Piece): Promise<undefined> => {
+    await copyPiece(top, base, piece, buffers, options.signal)
+    done += piece.length
+    options.onProgress?.({ done, total })
+  }
   try {
-    for await (const batch of top.extents(0, top.size, options.signal)) {
-      for (const extent of batch) {
-        if (!isAbove(extent, depth)) continue
-        for (let at = extent.offset; at < extent.offset + extent.length; at += pieceBytes) {
-          throwIfCancelled(options.signal, top.name)
-          const length = Math.min(pieceBytes, extent.offset + extent.length - at)
-          await throttle?.pass(length, options.signal)
-          if (!adopted) {
-            // The first change gives the base another identity. Before there are more, the overlay knows it, so that a power cut leaves a chain that opens.
-            await copyPiece(top, base, { offset: at, length, zero: extent.zero }, buffers, options.signal)
-            await base.flush()
-            await child?.adoptParent?.(base)
-            adopted = true
-            done += length
-            options.onProgress?.({ done, total })
-            continue
-          }
-          await window.push(async () => {
-            await copyPiece(top, base, { offset: at, length, zero: extent.zero }, buffers, options.signal)
-            done += length
-            options.onProgress?.({ done, total })
-            return undefined
-          })
+    for await (const run of runsAbove(top, depth, unit, options.signal)) {
+      for await (const piece of piecesOf(top, run, cut, options.signal)) {
+        throwIfCancelled(options.signal, top.name)
+        await throttle?.pass(piece.length, options.signal)
+        if (adopted) {
+          await window.push(() => copy(piece))
+          continue
         }
+        // The first change gives the base another identity. Before there are more, the overlay knows it, so that a power cut leaves a chain that opens.
+        await copy(piece)
+        await base.flush()
+        await child?.adoptParent?.(base)
+        adopted = true
       }
     }
     await window.firstOfAll()
@@ -69,6 +74,11 @@ export async function commitDisk(top: Disk, base: WritableDisk, options: CommitO
   }
   await base.flush()
   await child?.adoptParent?.(base)
+}
+
+/** By how many bytes it is noted what is to be copied: QEMU copies such units whole. */
+function unitOf(base: Disk): number {
+  return Math.min(Math.max(base.info().clusterSize ?? mostUnit, leastUnit), mostUnit)
 }
 
 function depthOf(top: Disk, base: Disk): number {
@@ -87,18 +97,68 @@ function isAbove({ allocated, depth }: Extent, base: number): boolean {
   return allocated && depth < base
 }
 
-async function lengthAbove(top: Disk, depth: number, signal: AbortSignal | undefined): Promise<number> {
-  let length = 0
+/** A range of the disk, in bytes. */
+interface Run {
+  start: number
+  end: number
+}
+
+/** The units in which a disk over the base has anything, neighbours together. */
+async function* runsAbove(top: Disk, depth: number, unit: number, signal: AbortSignal | undefined): AsyncIterable<Run> {
+  let run: Run | undefined
   for await (const batch of top.extents(0, top.size, signal)) {
-    for (const extent of batch) if (isAbove(extent, depth)) length += extent.length
+    for (const extent of batch) {
+      if (!isAbove(extent, depth)) continue
+      const start = extent.offset - (extent.offset % unit)
+      const end = Math.min(roundUp(extent.offset + extent.length, unit), top.size)
+      if (run !== undefined && start <= run.end) run.end = Math.max(run.end, end)
+      else {
+        if (run !== undefined) yield run
+        run = { start, end }
+      }
+    }
   }
-  return length
+  if (run !== undefined) yield run
+}
+
+interface Piece {
+  offset: number
+  length: number
+  zero: boolean
+}
+
+/** Cuts a run as QEMU does: whole units of zeros are zeroed, where they are whole clusters of the base; all else is copied. */
+async function* piecesOf(
+  top: Disk,
+  { start, end }: Run,
+  { unit, span, clusterSize }: { unit: number; span: number; clusterSize: number },
+  signal: AbortSignal | undefined,
+): AsyncIterable<Piece> {
+  let offset = start
+  for await (const batch of top.extents(start, end - start, signal)) {
+    for (const extent of batch) {
+      const last = extent.offset + extent.length
+      while (offset < last) {
+        const stop = Math.min(last, (Math.floor(offset / span) + 1) * span)
+        const there = extent.data ? Math.min(stop - offset, pieceBytes) : stop - offset
+        const whole = there - (there % unit)
+        const length = Math.min(Math.max(whole, unit), end - offset)
+        const zero = !extent.data && whole > 0 && offset % clusterSize === 0 && whole % clusterSize === 0
+        if (zero) yield { offset, length, zero }
+        else
+          for (let at = 0; at < length; at += pieceBytes) {
+            yield { offset: offset + at, length: Math.min(pieceBytes, length - at), zero }
+          }
+        offset += length
+      }
+    }
+  }
 }
 
 async function copyPiece(
   top: Disk,
   base: WritableDisk,
-  { offset, length, zero }: { offset: number; length: number; zero: boolean },
+  { offset, length, zero }: Piece,
   buffers: BufferPool,
   signal: AbortSignal | undefined,
 ): Promise<void> {

@@ -184,6 +184,11 @@ export async function emptyImage(disk: WritableQcow2Disk): Promise<void> {
   await dropClusters(disk, 0, roundUp(image.size, image.geometry.clusterSize))
   await dropTables(disk, 0, image.l1.size)
   await writer.cutFile()
+  const { header, snapshots, bitmapList } = image
+  const bare = snapshots.length === 0 && bitmapList.length === 0 && header.crypto === undefined && !hasDataFile(image)
+  // A new image ends inside the cluster of its L1 table. QEMU lays such an image out anew, up to the end of that cluster.
+  const end = roundUp(writer.store.size, image.geometry.clusterSize)
+  if (header.version >= 3 && bare && writer.store.kind !== 'device') await writer.store.resize(end)
 }
 
 /** Gives up the L2 tables of a range of L1 entries; they point at nothing any more. */
