@@ -15,12 +15,13 @@ import {
   ScratchStore,
   type WritableDisk,
 } from '@moraine/engine'
-import { fileGate, type ImageLock, imageLocks, localPath, lockImage, nodeCodecs, openFile } from '@moraine/engine/node'
+import { type ImageLock, imageLocks, localPath, lockImage, nodeCodecs, openFile } from '@moraine/engine/node'
 import type { CacheMode } from './cache.ts'
 import { cryptoLibrary } from './crypto-library.ts'
 import { formatsAndDrivers, isOtherDriver, isPlain } from './drivers.ts'
 import { Failure, failureFrom } from './failure.ts'
 import { formatNamed, probeFormat } from './formats.ts'
+import { fullName } from './full-name.ts'
 import type { ImagePlace, Persona } from './persona.ts'
 import { reach } from './reach.ts'
 import { distrustfulGate, refuseUnlessAllowed, untrustedLimits } from './untrusted.ts'
@@ -269,13 +270,12 @@ async function openRemote(context: Context, url: string, writes: boolean): Promi
 
 /** The gate that opens what images name, as QEMU does: files, and by name what has a protocol. */
 export function imageGate(context: Context, options: { lock: 'qemu' | 'none'; sync: 'always' | 'unsafe' }): Gate {
-  const files = fileGate(options)
   const gate: Gate = {
-    resolve: (asked) => files.resolve(asked),
+    resolve: fullName,
     async open(asked) {
-      const name = files.resolve(asked)
+      const name = fullName(asked)
       if (!hasProtocol(name)) {
-        const file = await files.open(asked)
+        const file = await openFile(localPath(name), { ...options, mode: asked.mode })
         return context.trace?.watch(file, asked.mode === 'write') ?? file
       }
       const { openNamedNode } = await import('./blockdev/open-node.ts')
@@ -359,7 +359,7 @@ function lockBacking(source: ByteSource): void {
 /** Opens a file that an image which is made names: without a lock, as QEMU does then.
  *  @throws MoraineError */
 export async function openNamedFile(context: Context, from: string, name: string): Promise<ByteSource> {
-  const full = fileGate().resolve({ from, name })
+  const full = fullName({ from, name })
   if (!hasProtocol(full)) return await openFile(localPath(full), { name: full })
   const gate = imageGate({ ...context, untrusted: undefined }, { lock: 'none', sync: 'always' })
   return await gate.open({ from, name, role: 'backing', mode: 'read' })

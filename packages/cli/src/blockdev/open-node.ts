@@ -149,7 +149,8 @@ async function openFormat(
   request: NodeRequest,
 ): Promise<OpenedNode> {
   const child = await openChild(options, 'file', { ...request, backing: undefined }, 'bytes')
-  const source = child.node
+  // What lies in it is said to lie in the node below, and what it names is found by that node's name.
+  const source = isImage(child.node) ? child.node : renamed(child.node, child.plain ?? jsonName(child.parts))
   let opened: Node = source
   try {
     const format = given ?? (await probeFormat(source, request.context.persona))

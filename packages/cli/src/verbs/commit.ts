@@ -1,11 +1,12 @@
 /** `commit`: what an overlay holds goes into a disk that it stands on. */
 import { realpathSync } from 'node:fs'
 import { commitDisk, type Disk, isMoraineError, isWritable, type WritableDisk } from '@moraine/engine'
-import { fileGate } from '@moraine/engine/node'
+import { protocolOf } from '@moraine/engine/node'
 import { readCacheMode } from '../cache.ts'
 import { closing } from '../closing.ts'
 import type { WritePlan } from '../dry-run.ts'
 import { Failure, failureFrom } from '../failure.ts'
+import { fullName, fullNameIfAny } from '../full-name.ts'
 import { readSize, type Warn } from '../numbers.ts'
 import { openForWriting, openImage, refuseBacking } from '../open.ts'
 import { type ProgressDisplay, showProgress } from '../output/progress.ts'
@@ -146,7 +147,6 @@ async function findBase(
   { base, format, imageOpts, dryRun }: Wanted,
   begin: () => Promise<unknown>,
 ): Promise<Link> {
-  const wanted = base === undefined ? undefined : placeOf(base)
   const { givenBacking } = await import('../blockdev/given-backing.ts')
   let next: Link = { name: filename, format }
   const seen = new Set<string>()
@@ -170,14 +170,14 @@ async function findBase(
     if (given !== undefined) {
       if (given.name === undefined) break
       next = { name: given.name, format: undefined, given: true }
-      if (wanted === undefined || (given.file !== undefined && wanted === placeOf(given.file))) return next
+      if (base === undefined || base === (given.file ?? given.name)) return next
       continue
     }
     if (backing === undefined) break
-    const full = fileGate().resolve({ from, name: backing.name })
+    const full = fullBackingName(context, from, backing.name)
     refuseBacking(context, { from, name: backing.name }, full)
     next = { name: full, format: backing.format }
-    if (wanted === undefined || wanted === placeOf(next.name)) return next
+    if (base === undefined || isMeant(base, { from, name: backing.name, full })) return next
   }
   if (base === undefined) {
     // What is wrong with writing it is said first, as in QEMU.
@@ -209,11 +209,26 @@ async function openBase(
   }
 }
 
-function placeOf(name: string): string {
+function fullBackingName({ persona }: Context, from: string, name: string): string {
   try {
-    return realpathSync(name)
+    return fullName({ from, name })
+  } catch (error) {
+    throw failureFrom(error, persona, `Could not open '${from}': `)
+  }
+}
+
+/** Whether the backing file of the image `from` is meant by a name: names of files are taken from the folder of that image, others as they stand. */
+function isMeant(base: string, { from, name, full }: { from: string; name: string; full: string }): boolean {
+  if (protocolOf(base) !== undefined || protocolOf(name) !== undefined) return base === name || base === full
+  const place = placeOf(fullNameIfAny({ from, name: base }))
+  return place !== undefined && place === placeOf(full)
+}
+
+function placeOf(path: string | undefined): string | undefined {
+  try {
+    return path === undefined ? undefined : realpathSync(path)
   } catch {
-    return name
+    return undefined
   }
 }
 

@@ -9,8 +9,9 @@ import {
   type WrappingFacts,
   wrappingOf,
 } from '@moraine/engine'
-import { fileGate } from '@moraine/engine/node'
+import { isOtherDriver } from '../drivers.ts'
 import { Failure } from '../failure.ts'
+import { fullNameIfAny } from '../full-name.ts'
 import { openImage, refuseBacking } from '../open.ts'
 import type { GuestFacts } from '../output/guest.ts'
 import { type JsonValue, toPrettyJson } from '../output/json.ts'
@@ -119,6 +120,11 @@ async function readChain(
     }
     chain.push(facts)
     const { fullBackingName: backing, info } = facts
+    if (whole && backing === undefined && info.backing !== undefined) {
+      throw new Failure(
+        `Could not determine absolute backing filename, but backing filename '${info.backing.name}' present`,
+      )
+    }
     if (whole && backing !== undefined) {
       refuseBacking(context, { from: facts.filename, name: info.backing?.name ?? backing }, backing)
     }
@@ -129,6 +135,8 @@ async function readChain(
 
 async function readFacts(disk: Disk, { persona, signal }: Context): Promise<ImageFacts> {
   const info = disk.info()
+  // A filter names no backing file itself.
+  if (isOtherDriver(info.format)) info.backing = undefined
   if (info.dirty === true && persona.taciturn.includes(info.format)) info.dirty = false
   info.format = persona.nameOf(info.format)
   if (info.backing?.format !== undefined) info.backing.format = persona.nameOf(info.backing.format)
@@ -137,7 +145,7 @@ async function readFacts(disk: Disk, { persona, signal }: Context): Promise<Imag
   return {
     filename,
     actualSize: await actualSize(disk),
-    fullBackingName: named === undefined ? undefined : fileGate().resolve({ from: filename, name: named }),
+    fullBackingName: named === undefined ? undefined : fullNameIfAny({ from: filename, name: named }),
     info,
     guest: persona.details ? await guestOf(disk, info, signal) : undefined,
     wrapping: wrappingFacts(disk),
@@ -251,7 +259,8 @@ function humanText({
   if (info.dirty === true) lines.push('cleanly shut down: no')
   if (info.backing !== undefined) {
     const { name, format: backingFormat } = info.backing
-    lines.push(`backing file: ${name}${fullBackingName === name ? '' : ` (actual path: ${fullBackingName})`}`)
+    const where = fullBackingName === undefined ? 'cannot determine actual path' : `actual path: ${fullBackingName}`
+    lines.push(`backing file: ${name}${fullBackingName === name ? '' : ` (${where})`}`)
     if (backingFormat !== undefined) lines.push(`backing file format: ${backingFormat}`)
   }
   if (info.snapshots.length > 0) lines.push('Snapshot list:', snapshotHead, ...info.snapshots.map(snapshotLine))

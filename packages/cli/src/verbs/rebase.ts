@@ -1,11 +1,11 @@
 /** `rebase`: give an image another backing file. */
 import { changeBacking, copyFromBacking, type Disk, isMoraineError, type WritableDisk } from '@moraine/engine'
-import { fileGate } from '@moraine/engine/node'
 import { readCacheMode } from '../cache.ts'
 import { closing } from '../closing.ts'
 import type { WritePlan } from '../dry-run.ts'
 import { Failure, failureFrom, usageFailure } from '../failure.ts'
 import { formatNamed } from '../formats.ts'
+import { fullNewBacking } from '../full-name.ts'
 import { openForWriting, openImage } from '../open.ts'
 import { showProgress } from '../output/progress.ts'
 import { type Context, defineVerb } from '../verb.ts'
@@ -190,7 +190,7 @@ async function copyContent(
 }
 
 async function openBase(context: Context, disk: WritableDisk, target: NewBacking, share: boolean): Promise<Disk> {
-  const full = fileGate().resolve({ from: disk.file.name, name: target.name })
+  const full = newBackingOf(context, disk, target.name)
   try {
     return await openImage(context, full, { use: 'source', format: target.format, forceShare: share })
   } catch (error) {
@@ -203,6 +203,14 @@ async function openBase(context: Context, disk: WritableDisk, target: NewBacking
       usage,
       hint,
     })
+  }
+}
+
+function newBackingOf({ persona }: Context, disk: Disk, name: string): string {
+  try {
+    return fullNewBacking(disk.file.name, name)
+  } catch (error) {
+    throw failureFrom(error, persona, 'Could not resolve backing filename: ')
   }
 }
 

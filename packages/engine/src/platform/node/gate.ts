@@ -38,7 +38,8 @@ export function fileGate(options: Pick<OpenFileOptions, 'lock' | 'native' | 'syn
   const resolve: Gate['resolve'] = ({ from, name, role }) => {
     if (role === 'data-file' || name.startsWith('/') || protocolOf(name) !== undefined) return name
     const image = protocolOf(from) === 'file' ? from.slice('file:'.length) : from
-    return image.slice(0, image.lastIndexOf('/') + 1) + name
+    const start = protocolOf(image) === undefined ? 0 : image.indexOf(':') + 1
+    return image.slice(0, Math.max(start, image.lastIndexOf('/') + 1)) + name
   }
   return {
     resolve,
