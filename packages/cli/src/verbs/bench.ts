@@ -1,6 +1,7 @@
 /** `bench`: a run of equal requests, and how long it took. */
 import { type Disk, isMoraineError, isWritable, throwIfCancelled, type WritableDisk } from '@moraine/engine'
 import { readCacheMode } from '../cache.ts'
+import { closing } from '../closing.ts'
 import type { WritePlan } from '../dry-run.ts'
 import { explain, Failure, usageFailure } from '../failure.ts'
 import { readInteger, readSize, type Warn } from '../numbers.ts'
@@ -123,7 +124,7 @@ export const verb = defineVerb({
       write && !values.dryRun
         ? await openForWriting(context, filename, { use: 'write', format, forceShare, imageOpts: opts, cache })
         : await openImage(context, filename, { use: 'read', format, forceShare, imageOpts: opts, cache })
-    try {
+    return await closing(disk, async () => {
       const bytes = values.bufferSize ?? 4096
       const plan: Plan = {
         count: values.count ?? 75_000,
@@ -158,10 +159,8 @@ export const verb = defineVerb({
       context.out.flush()
       const seconds = await runRequests(context, disk, plan)
       context.out.write(`Run completed in ${seconds.toFixed(3)} seconds.\n`)
-    } finally {
-      await disk.close()
-    }
-    return 0
+      return 0
+    })
   },
 })
 
@@ -299,7 +298,10 @@ class Lanes {
       else await this.#disk.read(offset, buffer)
     } catch (error) {
       if (!isMoraineError(error) || error.kind === 'cancelled') throw error
-      throw new Failure(`Failed request: ${persona.details ? explain(error, persona) : 'Input/output error'}`)
+      // QEMU says the words of the code, which is that of any error unless the host had another.
+      const told = error.kind === 'io' && error.code !== undefined && error.code !== 'EIO'
+      const reason = told ? error.reason : 'Input/output error'
+      throw new Failure(`Failed request: ${persona.details ? explain(error, persona) : reason}`)
     }
   }
 }

@@ -1,9 +1,11 @@
 /** `dd`: blocks of an image into a new one. */
 import { type Disk, isMoraineError, MoraineError, throwIfCancelled, type WritableDisk } from '@moraine/engine'
+import { closing } from '../closing.ts'
 import { Failure, failureFrom } from '../failure.ts'
 import { formatNamed } from '../formats.ts'
 import { readSize, type Warn } from '../numbers.ts'
 import { openImage } from '../open.ts'
+import type { Persona } from '../persona.ts'
 import { NewImage } from '../target.ts'
 import { type Context, defineVerb } from '../verb.ts'
 import { forceShare, format, imageOpts, object, rehearsal, trust, wantsJson } from './common.ts'
@@ -111,15 +113,13 @@ async function copy(context: Context, disk: Disk, request: Request, formatName: 
   try {
     if (length === undefined) context.report(`${request.source}: cannot skip to specified offset`)
     const written = await image.open()
-    try {
+    await closing(written, async () => {
       if (length !== undefined) await copyBytes(context, disk, Number(start), Number(length), written)
-    } finally {
-      await written.close()
-    }
+    })
     await image.publish()
   } catch (error) {
     await image.abandon()
-    throw failureFrom(error, context.persona, 'error while writing to output image: ')
+    throw failureFrom(error, context.persona)
   }
 }
 
@@ -168,7 +168,7 @@ function formatFor({ persona }: Context, name: string) {
 }
 
 async function copyBytes(
-  { signal }: Context,
+  { signal, persona }: Context,
   disk: Disk,
   from: number,
   length: number,
@@ -178,7 +178,15 @@ async function copyBytes(
   for (let done = 0; done < length; done += buffer.length) {
     throwIfCancelled(signal, disk.name)
     const piece = buffer.subarray(0, Math.min(buffer.length, length - done))
-    await disk.read(from + done, piece, signal)
-    await target.write(done, piece, signal)
+    await saying('error while reading from input image file: ', persona, disk.read(from + done, piece, signal))
+    await saying('error while writing to output image file: ', persona, target.write(done, piece, signal))
+  }
+}
+
+async function saying(prefix: string, persona: Persona, work: Promise<void>): Promise<void> {
+  try {
+    await work
+  } catch (error) {
+    throw failureFrom(error, persona, prefix)
   }
 }

@@ -17,6 +17,12 @@ export type ErrorKind =
   | 'io'
   | 'cancelled'
 
+/** A step of a copy: one way, from this byte of the disk on. */
+export interface CopyStep {
+  doing: 'reading' | 'writing'
+  offset: number
+}
+
 /** Where an error happened and what broke; every part is optional. */
 export interface ErrorPlace {
   /** The image or file, as the caller named it. */
@@ -35,6 +41,8 @@ export interface ErrorPlace {
   code?: string | undefined
   /** What to do about it, for people. */
   hint?: string | undefined
+  /** What a copy was doing. */
+  copying?: CopyStep | undefined
   cause?: unknown
 }
 
@@ -51,6 +59,7 @@ export class MoraineError extends Error {
   readonly rule: string | undefined
   readonly code: string | undefined
   readonly hint: string | undefined
+  readonly copying: CopyStep | undefined
 
   constructor(kind: ErrorKind, reason: string, place: ErrorPlace = {}) {
     super(describe(reason, place), place.cause === undefined ? undefined : { cause: place.cause })
@@ -65,6 +74,7 @@ export class MoraineError extends Error {
     this.rule = place.rule
     this.code = place.code
     this.hint = place.hint
+    this.copying = place.copying
   }
 }
 
@@ -93,7 +103,7 @@ export function isMoraineError(error: unknown, kind?: ErrorKind): error is Morai
 
 /** The same error in other words, with the first one as its cause. `place`: what is said otherwise of where it happened. */
 export function retold(error: MoraineError, reason: string, place: ErrorPlace = {}): MoraineError {
-  const { kind, path, format, field, offset, value, rule, code, hint } = error
+  const { kind, path, format, field, offset, value, rule, code, hint, copying } = error
   return new MoraineError(kind, reason, {
     path,
     format,
@@ -103,6 +113,7 @@ export function retold(error: MoraineError, reason: string, place: ErrorPlace = 
     rule,
     code,
     hint,
+    copying,
     cause: error,
     ...place,
   })

@@ -5,6 +5,7 @@ import { type Extent, MoraineError, type PackedCodec, type RunOptions, throwIfCa
 import type { PackOutput, PackSource, WorkerPool } from '../platform/worker-pool.ts'
 import { BufferPool } from './buffers.ts'
 import { type CopyJob, type Counter, workerTasks } from './copy-job.ts'
+import { copyStep } from './copy-step.ts'
 import { Pipeline } from './pipeline.ts'
 import { readSegment, salvageSegment } from './read-segment.ts'
 import { cutSegments, type Segment } from './segments.ts'
@@ -101,7 +102,7 @@ class Packer {
     await turn()
     const zeroed = this.#job.target.zero(segment.offset, segment.length, 'unmap', this.#signal)
     pass()
-    await zeroed
+    await copyStep('writing', segment.offset, zeroed)
   }
 
   async copy(units: Segment[], turn: () => Promise<void>, pass: () => void): Promise<void> {
@@ -121,17 +122,18 @@ class Packer {
   #store(units: Segment[], bytes: Uint8Array, lengths: Int32Array): Promise<void>[] {
     const { target, isZero: targetIsZero } = this.#job
     const writes: Promise<void>[] = []
+    const told = (offset: number, write: Promise<void>) => copyStep('writing', offset, write)
     let at = 0
     units.forEach(({ offset, length }, index) => {
       const packed = lengths[index] ?? 0
       if (packed === 0) {
-        if (!targetIsZero) writes.push(target.zero(offset, length, 'unmap', this.#signal))
+        if (!targetIsZero) writes.push(told(offset, target.zero(offset, length, 'unmap', this.#signal)))
       } else if (packed < 0) {
-        writes.push(target.write(offset, bytes.subarray(at, at + length), this.#signal))
+        writes.push(told(offset, target.write(offset, bytes.subarray(at, at + length), this.#signal)))
         at += this.unit
       } else {
         const written = target.writePacked?.(offset, bytes.subarray(at, at + packed))
-        if (written !== undefined) writes.push(written)
+        if (written !== undefined) writes.push(told(offset, written))
         at += packed
       }
     })
@@ -169,7 +171,7 @@ class Packer {
       const bytes = into.subarray(index * this.unit, index * this.unit + segment.length)
       into.fill(0, index * this.unit + segment.length, (index + 1) * this.unit)
       if (salvage !== undefined) return salvageSegment(source, segment, bytes, salvage, this.#signal)
-      return readSegment(source, segment, bytes, this.#signal)
+      return copyStep('reading', segment.offset, readSegment(source, segment, bytes, this.#signal))
     })
     for (const result of await Promise.allSettled(reads)) if (result.status === 'rejected') throw result.reason
     return into

@@ -6,6 +6,7 @@ import type { WorkerPool } from '../platform/worker-pool.ts'
 import { BufferPool } from './buffers.ts'
 import { type CopyJob, Counter, workerTasks } from './copy-job.ts'
 import { copyPacked } from './copy-packed.ts'
+import { copyStep } from './copy-step.ts'
 import { Pipeline } from './pipeline.ts'
 import { readSegment, salvageSegment } from './read-segment.ts'
 import { chunkBytes, cutSegments, type Segment } from './segments.ts'
@@ -122,17 +123,17 @@ class Copier {
       await turn()
       const zeroed = this.#job.target.zero(segment.offset, segment.length, 'unmap', this.#signal)
       pass()
-      return zeroed
+      return copyStep('writing', segment.offset, zeroed)
     }
     if (this.#offload && segment.kind === 'data' && (await this.#copyInKernel(segment, turn))) return
     const buffer = await this.#buffers.take()
     try {
       const bytes = buffer.subarray(0, segment.length)
-      await this.#read(segment, bytes)
+      await copyStep('reading', segment.offset, this.#read(segment, bytes))
       await turn()
-      const writes = this.#write(segment.offset, bytes)
+      const written = this.#write(segment.offset, bytes)
       pass()
-      await allDone(writes)
+      await written
     } finally {
       this.#buffers.give(buffer)
     }
@@ -170,7 +171,7 @@ class Copier {
       const writes: Promise<void>[] = []
       group.forEach(({ offset, length }, index) => {
         const at = places[index] as number
-        writes.push(...this.#write(offset, bytes.subarray(at, at + length)))
+        writes.push(this.#write(offset, bytes.subarray(at, at + length)))
       })
       pass()
       await allDone(writes)
@@ -190,15 +191,15 @@ class Copier {
   }
 
   /** Issues the writes of one piece, in order; they end in any order. */
-  #write(offset: number, bytes: Uint8Array): Promise<void>[] {
+  #write(offset: number, bytes: Uint8Array): Promise<void> {
     const { target, sparse, isZero } = this.#job
-    if (sparse === 0) return [target.write(offset, bytes, this.#signal)]
+    if (sparse === 0) return copyStep('writing', offset, target.write(offset, bytes, this.#signal))
     const writes: Promise<void>[] = []
     for (const { data, start, length } of zeroRuns(bytes, offset, sparse)) {
       if (data) writes.push(target.write(offset + start, bytes.subarray(start, start + length), this.#signal))
       else if (!isZero) writes.push(target.zero(offset + start, length, 'unmap', this.#signal))
     }
-    return writes
+    return copyStep('writing', offset, allDone(writes))
   }
 
   /** Returns false, for this and all later pieces, once the kernel cannot. */

@@ -1,4 +1,5 @@
 /** Creating a Parallels image. The layout is that of `qemu-img create` 7.2: the extended kind, its table in whole clusters. */
+import { retelling } from '../../core/index.ts'
 import type { CreatePlan, CreateTarget } from '../format.ts'
 import { encodeHeader, newHeader } from './layout.ts'
 import { clusterSizeOf } from './options.ts'
@@ -10,7 +11,10 @@ export async function createParallels({ store }: CreateTarget, plan: CreatePlan)
   if (store.kind === 'device') await store.zero(0, header.dataOffset, 'unmap')
   else {
     if (store.size > 0) await store.resize(0)
-    await store.resize(header.dataOffset)
+    await retelling(
+      (reason) => `Failed to create Parallels image: ${reason}`,
+      () => store.resize(header.dataOffset),
+    )
     // The table takes its space at once, as in QEMU.
     if (header.dataOffset > 512) await store.zero(512, header.dataOffset - 512, 'allocate')
   }

@@ -1,6 +1,6 @@
 /** Creating a QED image. The layout is that of `qemu-img create` 7.2: one cluster for the header and the name of the backing file, then the L1 table. */
 import { encodeName } from '../../bytes/name-text.ts'
-import { MoraineError } from '../../core/index.ts'
+import { MoraineError, retelling } from '../../core/index.ts'
 import type { CreatePlan, CreateTarget } from '../format.ts'
 import { encodeHeader, geometryOf, headerBytes, mostNameBytes, newHeader } from './layout.ts'
 import { layoutOptions } from './options.ts'
@@ -25,7 +25,10 @@ export async function createQed({ store }: CreateTarget, plan: CreatePlan): Prom
   if (store.kind === 'device') await store.zero(0, end, 'unmap')
   else {
     if (store.size > 0) await store.resize(0)
-    await store.resize(end)
+    await retelling(
+      (reason) => `Could not create image: ${reason}`,
+      () => store.resize(end),
+    )
   }
   if (name.length > 0) await store.write(headerBytes, name)
   await store.flush()

@@ -1,5 +1,5 @@
 /** Creating and measuring raw images. */
-import type { Preallocation } from '../../core/index.ts'
+import { type Preallocation, retelling } from '../../core/index.ts'
 import { takeFirstBlock } from '../first-block.ts'
 import type { CreatePlan, CreateTarget, Measure, MeasureRequest } from '../format.ts'
 
@@ -7,7 +7,8 @@ import type { CreatePlan, CreateTarget, Measure, MeasureRequest } from '../forma
 export async function createRaw(target: CreateTarget, plan: CreatePlan): Promise<void> {
   const mode = (plan.options.preallocation as Preallocation | undefined) ?? 'off'
   const isNew = target.store.size === 0
-  await target.store.resize(plan.size, mode)
+  const resize = (): Promise<void> => target.store.resize(plan.size, mode)
+  await (mode === 'off' ? retelling((reason) => `Could not resize file: ${reason}`, resize) : resize())
   if (isNew && mode === 'off') await takeFirstBlock(target.store, plan.size)
 }
 

@@ -1,7 +1,7 @@
 /** Creating a VHDX image, fixed, dynamic or over another one. */
 import { roundUp } from '../../bytes/integers.ts'
 import { isZero } from '../../bytes/zero.ts'
-import { type Disk, MoraineError, throwIfCancelled } from '../../core/index.ts'
+import { type Disk, MoraineError, retelling, throwIfCancelled } from '../../core/index.ts'
 import type { CreatePlan, CreateTarget, NewBacking } from '../format.ts'
 import { parentPlaces, unfitParent, withParentDisk } from '../new-parent.ts'
 import { VhdxDisk } from './disk.ts'
@@ -31,7 +31,10 @@ export async function createVhdx(target: CreateTarget, plan: CreatePlan): Promis
   if (store.kind === 'device') await store.zero(0, Math.min(end, store.size), 'unmap')
   else {
     if (store.size > 0) await store.resize(0)
-    await store.resize(end)
+    await retelling(
+      (reason) => `Could not resize file: ${reason}`,
+      () => store.resize(end),
+    )
   }
   const inPlace = options.fixed && !options.zeroState
   const offsetOf = inPlace ? (block: number) => dataOffset + block * geometry.blockSize : () => undefined
