@@ -349,7 +349,7 @@ describe('fileGate', () => {
   })
 
   it('knows paths from protocols', async () => {
-    expect(localPath('file:a:b')).toBe('a:b')
+    expect(localPath('file:a:b')).toBe('./a:b')
     expect(localPath('./a:b')).toBe('./a:b')
     expect(localPath('/x/a:b')).toBe('/x/a:b')
     const error = await refused(

@@ -72,6 +72,8 @@ use_stderr = false
 connection = sqlite:///${folder}/keystone.sqlite
 [fernet_tokens]
 key_repository = ${folder}/fernet
+[fernet_receipts]
+key_repository = ${folder}/fernet
 [credential]
 key_repository = ${folder}/credential
 [identity]
