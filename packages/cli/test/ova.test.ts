@@ -7,6 +7,7 @@ import { makeCertificate } from '../../engine/test/support/certificate.ts'
 import { temporaryFolder } from '../../engine/test/support/folder.ts'
 import { describeWith, run } from '../../engine/test/support/process.ts'
 import { qemuImg, qemuIo } from '../../engine/test/support/qemu.ts'
+import { isWholeRun } from '../../engine/test/support/random.ts'
 import { command, ok, other, unpackInto } from './support/appliance.ts'
 import { moraine } from './support/differential.ts'
 
@@ -404,8 +405,7 @@ describeWith(['qemu-img', 'tar', 'sha256sum', 'openssl', 'xmllint'], 'ova', () =
   // It brings 83 packages, a kernel's worth of them, so CI does not install it.
   const virtV2v = '/usr/bin/virt-v2v'
   // Too large for CI, and for whoever runs a part of the tests.
-  const whole = Number(process.env.MORAINE_BUDGET ?? '1') >= 1
-  const absent = !whole
+  const absent = !isWholeRun
     ? ' [skipped: only with MORAINE_BUDGET of 1 or more]'
     : existsSync(virtV2v)
       ? ''

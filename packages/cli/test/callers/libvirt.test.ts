@@ -4,6 +4,7 @@ import { existsSync, mkdirSync, symlinkSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { expect, it } from 'vitest'
 import { describeWith, run, tool } from '../../../engine/test/support/process.ts'
+import { isWholeRun } from '../../../engine/test/support/random.ts'
 import { words } from '../support/differential.ts'
 import { type Run, sameForCaller, withImages } from './rig.ts'
 
@@ -75,7 +76,6 @@ function volume(name: string, format: string, more = '', backing = ''): string {
 }
 
 /** A new password takes its two seconds of the processor, each time. */
-const whole = Number(process.env.MORAINE_BUDGET ?? '1') >= 1
 
 /** Lines for virsh, and volumes that are described in XML, some of them copies of others. */
 function script(pool: string): (string | { xml: string; from?: string })[] {
@@ -125,10 +125,10 @@ function script(pool: string): (string | { xml: string; from?: string })[] {
       ),
     },
     'vol-clone on clone-of-on --pool p',
-    ...(whole ? [{ xml: volume('secret.raw', 'raw', encryption), from: 'up.raw' }] : []),
+    ...(isWholeRun ? [{ xml: volume('secret.raw', 'raw', encryption), from: 'up.raw' }] : []),
     { xml: volume('secret.qcow2', 'qcow2', cipher), from: 'up.raw' },
     { xml: volume('clear', 'raw'), from: 'secret.qcow2' },
-    ...(whole ? ['vol-resize secret.raw 16M --pool p'] : []),
+    ...(isWholeRun ? ['vol-resize secret.raw 16M --pool p'] : []),
     ...['raw', 'qcow2', 'qed', 'vmdk'].flatMap((format) => [
       `vol-resize ${format}.img 128M --pool p`,
       `vol-resize ${format}.img 32M --shrink --pool p`,

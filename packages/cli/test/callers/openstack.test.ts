@@ -2,6 +2,7 @@
  *  run it under limits of memory below which Node cannot start: with the standalone executable. `apt-get install --no-install-recommends python3-cinder python3-nova` brings those that CI does without. */
 import { existsSync } from 'node:fs'
 import { describe, expect, it } from 'vitest'
+import { isWholeRun } from '../../../engine/test/support/random.ts'
 import { standalone } from '../support/differential.ts'
 import { describeLimited, type Settings, sameForCaller, steps, withImages } from './rig.ts'
 
@@ -13,8 +14,6 @@ const drawn: readonly [RegExp, string][] = [
   [/[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}/g, 'UUID'],
 ]
 const settings: Settings = { masks: drawn, ignored: /^(locks|key$|password$)/ }
-
-const whole = Number(process.env.MORAINE_BUDGET ?? '1') >= 1
 
 /** Those that have a function to be called, the file that shows that they are there, and how many steps must have come to a good end where all are gone. */
 const programs: readonly { name: string; file: string; good: number; noise?: string[] }[] = [
@@ -35,12 +34,12 @@ for (const { name, file, good, noise = [] } of programs) {
         { ...settings, noise },
         standalone.qemuImg,
       )
-      expect(said.match(/"value"/g)?.length ?? 0).toBeGreaterThan(whole ? good : 4)
+      expect(said.match(/"value"/g)?.length ?? 0).toBeGreaterThan(isWholeRun ? good : 4)
     })
   }
   // Those bring much with them, and passwords take seconds each: CI does without, and runs the lines that they call.
   const large = ['cinder', 'nova'].includes(name)
-  if (large && !whole) describe.skip(`${title} [skipped: only with MORAINE_BUDGET of 1 or more]`, tests)
+  if (large && !isWholeRun) describe.skip(`${title} [skipped: only with MORAINE_BUDGET of 1 or more]`, tests)
   else if (!large || existsSync(`${packages}/${file}`) || process.env.CI !== 'true')
     describeLimited(['qemu-img', `${packages}/${file}`], title, tests)
 }

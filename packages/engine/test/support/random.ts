@@ -27,6 +27,9 @@ export function isDrawn(title: string): boolean {
   return digest.readUInt32BE() / 2 ** 32 < share
 }
 
+/** Whether all is to be run, and not the sample that CI takes: what is too large for CI asks. */
+export const isWholeRun = Number(process.env.MORAINE_BUDGET ?? '1') >= 1
+
 /** Time for a test that loops for `budget(ms)`: the budget and a reserve for its last round. */
 export function timeFor(ms: number): number {
   return budget(ms) + 60_000
